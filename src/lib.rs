@@ -1,0 +1,11 @@
+//! qcore: low-bit neural networks on ordinary CPUs.
+
+pub mod bits;
+pub mod error;
+pub mod quant;
+pub(crate) mod shape;
+
+/// Numerics.
+pub mod numerics {}
+
+pub use error::{Error, Result};

@@ -1,0 +1,54 @@
+//! Float to code and back: the one text of the rounding rules.
+//!
+//! Training, the SIMD packers, files and the C functions all follow the plain Rust in this room; the
+//! kernels are tested against it bit for bit. The page [`numerics`](crate::numerics) says the same in
+//! words.
+
+mod activation;
+mod weight;
+
+pub use activation::{ActQuantizer, QuantRelu, Rounding};
+pub use weight::binary_mean;
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for f32 {}
+    impl Sealed for half::f16 {}
+    impl Sealed for half::bf16 {}
+}
+
+/// A float that can be quantized: `f32`, [`half::f16`] or [`half::bf16`].
+pub trait Float: Copy + Send + Sync + sealed::Sealed + 'static {
+    /// The value as f32, which holds every f16 and bf16 exactly.
+    fn to_f32(self) -> f32;
+
+    /// A slice of f32 as it stands, so that f32 input needs no conversion.
+    fn as_f32s(values: &[Self]) -> Option<&[f32]>;
+}
+
+impl Float for f32 {
+    fn to_f32(self) -> f32 {
+        self
+    }
+    fn as_f32s(values: &[Self]) -> Option<&[f32]> {
+        Some(values)
+    }
+}
+
+impl Float for half::f16 {
+    fn to_f32(self) -> f32 {
+        self.to_f32()
+    }
+    fn as_f32s(_: &[Self]) -> Option<&[f32]> {
+        None
+    }
+}
+
+impl Float for half::bf16 {
+    fn to_f32(self) -> f32 {
+        self.to_f32()
+    }
+    fn as_f32s(_: &[Self]) -> Option<&[f32]> {
+        None
+    }
+}
