@@ -2,6 +2,8 @@
 
 pub mod bits;
 pub mod error;
+pub mod isa;
+pub mod kernels;
 pub mod quant;
 pub(crate) mod shape;
 

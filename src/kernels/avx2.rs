@@ -1,0 +1,227 @@
+//! AVX2 (Haswell, Zen and later).
+//!
+//! | step | instructions | MAC | bound |
+//! |---|---|---|---|
+//! | bit GEMM | vpxor or vpand, vpand, vpsrlw, vpand, 2 vpshufb, 2 vpaddb | 256 an octet | 4 ports: 128 MAC a cycle; 3 ports: 96 |
+//! | its flush, every 31 steps | vpmaddubsw, vpmaddwd, vpaddd | | |
+//! | quantize | vmulps, vmaxps, vminps, vroundps, vaddps, vmulps, vcmpps, vcvttps2dq, vpsubd | 8 floats | |
+//! | planes | vpsllw, vpmovmskb, 32 columns and one plane each | | |
+//!
+//! Tile 3 x 16: 6 byte counters, 2 weights, table, mask and the temporaries of one octet fill the 16
+//! registers. Harley-Seal counters lose at every size: they leave no registers for a tile.
+
+use std::arch::x86_64::*;
+
+use super::Kernels;
+use super::bitgemm::{self, Lanes, Task};
+use super::pack::{self, Codes, FROM, SIGN, Steps};
+use crate::isa::Isa;
+
+pub(super) static KERNELS: Kernels = Kernels {
+    isa: Isa::Avx2,
+    bitgemm_name: "vpshufb popcount, 8 lanes",
+    mr: 3,
+    nr: 16,
+    bitgemm,
+    quantize,
+    pack,
+    requantize,
+    row_sums,
+};
+
+#[target_feature(enable = "avx2,fma,popcnt")]
+unsafe fn bitgemm(task: &Task) {
+    // SAFETY: this function carries the features of Ymm; the rest is the contract of the table entry.
+    unsafe { bitgemm::run::<Ymm, 3, 2>(task) }
+}
+
+#[target_feature(enable = "avx2,fma,popcnt")]
+unsafe fn quantize(x: *const f32, cols: usize, steps: &Steps, planes: usize, out: *mut u32) {
+    // SAFETY: as above.
+    unsafe { pack::quantize::<Bytes>(x, cols, steps, planes, out) }
+}
+
+#[target_feature(enable = "avx2,fma,popcnt")]
+unsafe fn pack(codes: *const u8, cols: usize, planes: usize, out: *mut u32) {
+    // SAFETY: as above.
+    unsafe { pack::pack::<Bytes>(codes, cols, planes, out) }
+}
+
+#[target_feature(enable = "avx2,fma,popcnt")]
+unsafe fn requantize(
+    sums: *const i32,
+    cols: usize,
+    thresholds: *const i32,
+    levels: usize,
+    sign: *const i32,
+    planes: usize,
+    out: *mut u32,
+) {
+    // SAFETY: as above.
+    unsafe { pack::requantize::<Bytes>(sums, cols, thresholds, levels, sign, planes, out) }
+}
+
+#[target_feature(enable = "avx2,fma,popcnt")]
+unsafe fn row_sums(words: &[u32], planes: usize, sums: &mut [i32]) {
+    super::row_sums_with(words, sums, |row| pack::row_sum(row, planes));
+}
+
+#[derive(Clone, Copy)]
+struct Ymm(__m256i);
+
+// SAFETY of every block below: the intrinsics need the features that the callers carry, as `Lanes` and
+// `Codes` demand; memory is what the trait's method says that the caller vouches for.
+impl Lanes for Ymm {
+    const LANES: usize = 8;
+    const FLUSH: usize = 31;
+
+    #[inline(always)]
+    unsafe fn zero() -> Self {
+        // SAFETY: see above the impl.
+        unsafe { Ymm(_mm256_setzero_si256()) }
+    }
+    #[inline(always)]
+    unsafe fn splat(x: u32) -> Self {
+        // SAFETY: see above the impl.
+        unsafe { Ymm(_mm256_set1_epi32(x as i32)) }
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const u32) -> Self {
+        // SAFETY: see above the impl.
+        unsafe { Ymm(_mm256_loadu_si256(p.cast())) }
+    }
+    #[inline(always)]
+    unsafe fn xor(self, other: Self) -> Self {
+        // SAFETY: see above the impl.
+        unsafe { Ymm(_mm256_xor_si256(self.0, other.0)) }
+    }
+    #[inline(always)]
+    unsafe fn and(self, other: Self) -> Self {
+        // SAFETY: see above the impl.
+        unsafe { Ymm(_mm256_and_si256(self.0, other.0)) }
+    }
+    #[inline(always)]
+    unsafe fn count(self, bits: Self) -> Self {
+        // SAFETY: see above the impl.
+        unsafe {
+            #[rustfmt::skip]
+            let ones = _mm256_setr_epi8(
+                0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4,
+                0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4,
+            );
+            let nibble = _mm256_set1_epi8(15);
+            let low = _mm256_and_si256(bits.0, nibble);
+            let high = _mm256_and_si256(_mm256_srli_epi16::<4>(bits.0), nibble);
+            let sum = _mm256_add_epi8(self.0, _mm256_shuffle_epi8(ones, low));
+            Ymm(_mm256_add_epi8(sum, _mm256_shuffle_epi8(ones, high)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn widen(self) -> Self {
+        // SAFETY: see above the impl.
+        unsafe {
+            // Bytes up to 248 times 1, in pairs: up to 496, far from the saturation of vpmaddubsw.
+            let pairs = _mm256_maddubs_epi16(self.0, _mm256_set1_epi8(1));
+            Ymm(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        // SAFETY: see above the impl.
+        unsafe { Ymm(_mm256_add_epi32(self.0, other.0)) }
+    }
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        // SAFETY: see above the impl.
+        unsafe { Ymm(_mm256_sub_epi32(self.0, other.0)) }
+    }
+    #[inline(always)]
+    unsafe fn scale_bias(self, scale: *const f32, bias: *const f32) -> Self {
+        // SAFETY: see above the impl.
+        unsafe {
+            let product = _mm256_mul_ps(_mm256_cvtepi32_ps(self.0), _mm256_loadu_ps(scale));
+            Ymm(_mm256_castps_si256(_mm256_add_ps(
+                product,
+                _mm256_loadu_ps(bias),
+            )))
+        }
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut u32, valid: usize) {
+        // SAFETY: see above the impl.
+        unsafe {
+            if valid >= 8 {
+                _mm256_storeu_si256(p.cast(), self.0);
+            } else {
+                let lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+                let mask = _mm256_cmpgt_epi32(_mm256_set1_epi32(valid as i32), lane);
+                _mm256_maskstore_epi32(p.cast(), mask, self.0);
+            }
+        }
+    }
+}
+
+/// 32 codes of 8 bits.
+#[derive(Clone, Copy)]
+struct Bytes(__m256i);
+
+impl Codes for Bytes {
+    #[inline(always)]
+    unsafe fn quantize<const RULE: u8>(x: *const f32, q: &Steps) -> Self {
+        // SAFETY: see above the first impl.
+        unsafe {
+            let c0 = codes8::<RULE>(_mm256_loadu_ps(x), q);
+            let c1 = codes8::<RULE>(_mm256_loadu_ps(x.add(8)), q);
+            let c2 = codes8::<RULE>(_mm256_loadu_ps(x.add(16)), q);
+            let c3 = codes8::<RULE>(_mm256_loadu_ps(x.add(24)), q);
+            // The packs work in halves of 128 bits: put groups of four codes back in order.
+            let packed =
+                _mm256_packus_epi16(_mm256_packus_epi32(c0, c1), _mm256_packus_epi32(c2, c3));
+            let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+            Bytes(_mm256_permutevar8x32_epi32(packed, order))
+        }
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const u8) -> Self {
+        // SAFETY: see above the first impl.
+        unsafe { Bytes(_mm256_loadu_si256(p.cast())) }
+    }
+    #[inline(always)]
+    unsafe fn plane(self, plane: usize) -> u32 {
+        // SAFETY: see above the first impl.
+        unsafe {
+            // Bit `plane` becomes the top bit of its byte; what crosses from the next byte lies below it.
+            let up = _mm_cvtsi32_si128(7 - plane as i32);
+            _mm256_movemask_epi8(_mm256_sll_epi16(self.0, up)) as u32
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn codes8<const RULE: u8>(x: __m256, q: &Steps) -> __m256i {
+    // SAFETY: value intrinsics; the callers carry the features.
+    unsafe {
+        if RULE == SIGN {
+            let plus = _mm256_cmp_ps::<_CMP_GE_OQ>(x, _mm256_setzero_ps());
+            return _mm256_srli_epi32::<31>(_mm256_castps_si256(plus));
+        }
+        // vmaxps gives its second operand for NaN.
+        let y = _mm256_max_ps(
+            _mm256_mul_ps(x, _mm256_set1_ps(q.inverse)),
+            _mm256_setzero_ps(),
+        );
+        let y = _mm256_min_ps(y, _mm256_set1_ps(q.last));
+        let c = _mm256_round_ps::<{ _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC }>(y);
+        let t = _mm256_mul_ps(
+            _mm256_add_ps(c, _mm256_set1_ps(q.offset)),
+            _mm256_set1_ps(q.alpha),
+        );
+        let passes = if RULE == FROM {
+            _mm256_cmp_ps::<_CMP_GE_OQ>(x, t)
+        } else {
+            _mm256_cmp_ps::<_CMP_GT_OQ>(x, t)
+        };
+        // True is -1.
+        _mm256_sub_epi32(_mm256_cvttps_epi32(c), _mm256_castps_si256(passes))
+    }
+}

@@ -1,0 +1,205 @@
+//! AVX-512 with VPOPCNTDQ (Ice Lake, Zen 4 and later).
+//!
+//! | step | instructions | MAC | Zen 5: ports, bound |
+//! |---|---|---|---|
+//! | bit GEMM | vpxord or vpandd, vpopcntd, vpaddd | 512 a triple | 4 a cycle, 683 MAC |
+//! | its operands | vpbroadcastd from memory, 1 a row; a weight load, 2 a step | | 2 loads a cycle |
+//! | quantize | vmulps, vmaxps, vminps, vrndscaleps, vaddps, vmulps, vcmpps, vcvttps2dq | 16 floats | |
+//! | planes | vptestmw, 32 columns and one plane each | | |
+//!
+//! Tile 6 x 32: 12 counters, 2 weights, 6 rows. Carry-save adders (vpternlog) need as many
+//! instructions as they save here; K along the lanes loses a quarter to the sums across lanes.
+
+use std::arch::x86_64::*;
+
+use super::Kernels;
+use super::bitgemm::{self, Lanes, Task};
+use super::pack::{self, Codes, FROM, SIGN, Steps};
+use crate::isa::Isa;
+
+pub(super) static KERNELS: Kernels = Kernels {
+    isa: Isa::Avx512,
+    bitgemm_name: "vpopcntd, 16 lanes",
+    mr: 6,
+    nr: 32,
+    bitgemm,
+    quantize,
+    pack,
+    requantize,
+    row_sums,
+};
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq")]
+unsafe fn bitgemm(task: &Task) {
+    // SAFETY: this function carries the features of Zmm; the rest is the contract of the table entry.
+    unsafe { bitgemm::run::<Zmm, 6, 2>(task) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq")]
+unsafe fn quantize(x: *const f32, cols: usize, steps: &Steps, planes: usize, out: *mut u32) {
+    // SAFETY: as above.
+    unsafe { pack::quantize::<Halves>(x, cols, steps, planes, out) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq")]
+unsafe fn pack(codes: *const u8, cols: usize, planes: usize, out: *mut u32) {
+    // SAFETY: as above.
+    unsafe { pack::pack::<Halves>(codes, cols, planes, out) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq")]
+unsafe fn requantize(
+    sums: *const i32,
+    cols: usize,
+    thresholds: *const i32,
+    levels: usize,
+    sign: *const i32,
+    planes: usize,
+    out: *mut u32,
+) {
+    // SAFETY: as above.
+    unsafe { pack::requantize::<Halves>(sums, cols, thresholds, levels, sign, planes, out) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq")]
+unsafe fn row_sums(words: &[u32], planes: usize, sums: &mut [i32]) {
+    super::row_sums_with(words, sums, |row| pack::row_sum(row, planes));
+}
+
+#[derive(Clone, Copy)]
+struct Zmm(__m512i);
+
+// SAFETY of every block below: the intrinsics need the features that the callers carry, as `Lanes` and
+// `Codes` demand; memory is what the trait's method says that the caller vouches for.
+impl Lanes for Zmm {
+    const LANES: usize = 16;
+    const FLUSH: usize = usize::MAX;
+
+    #[inline(always)]
+    unsafe fn zero() -> Self {
+        // SAFETY: see above the impl.
+        unsafe { Zmm(_mm512_setzero_si512()) }
+    }
+    #[inline(always)]
+    unsafe fn splat(x: u32) -> Self {
+        // SAFETY: see above the impl.
+        unsafe { Zmm(_mm512_set1_epi32(x as i32)) }
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const u32) -> Self {
+        // SAFETY: see above the impl.
+        unsafe { Zmm(_mm512_loadu_si512(p.cast())) }
+    }
+    #[inline(always)]
+    unsafe fn xor(self, other: Self) -> Self {
+        // SAFETY: see above the impl.
+        unsafe { Zmm(_mm512_xor_si512(self.0, other.0)) }
+    }
+    #[inline(always)]
+    unsafe fn and(self, other: Self) -> Self {
+        // SAFETY: see above the impl.
+        unsafe { Zmm(_mm512_and_si512(self.0, other.0)) }
+    }
+    #[inline(always)]
+    unsafe fn count(self, bits: Self) -> Self {
+        // SAFETY: see above the impl.
+        unsafe { Zmm(_mm512_add_epi32(self.0, _mm512_popcnt_epi32(bits.0))) }
+    }
+    #[inline(always)]
+    unsafe fn widen(self) -> Self {
+        self
+    }
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        // SAFETY: see above the impl.
+        unsafe { Zmm(_mm512_add_epi32(self.0, other.0)) }
+    }
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        // SAFETY: see above the impl.
+        unsafe { Zmm(_mm512_sub_epi32(self.0, other.0)) }
+    }
+    #[inline(always)]
+    unsafe fn scale_bias(self, scale: *const f32, bias: *const f32) -> Self {
+        // SAFETY: see above the impl.
+        unsafe {
+            let product = _mm512_mul_ps(_mm512_cvtepi32_ps(self.0), _mm512_loadu_ps(scale));
+            Zmm(_mm512_castps_si512(_mm512_add_ps(
+                product,
+                _mm512_loadu_ps(bias),
+            )))
+        }
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut u32, valid: usize) {
+        // SAFETY: see above the impl.
+        unsafe {
+            if valid >= 16 {
+                _mm512_storeu_si512(p.cast(), self.0);
+            } else {
+                _mm512_mask_storeu_epi32(p.cast(), (1 << valid) - 1, self.0);
+            }
+        }
+    }
+}
+
+/// 32 codes of 16 bits.
+#[derive(Clone, Copy)]
+struct Halves(__m512i);
+
+impl Codes for Halves {
+    #[inline(always)]
+    unsafe fn quantize<const RULE: u8>(x: *const f32, q: &Steps) -> Self {
+        // SAFETY: see above the first impl.
+        unsafe {
+            let low = codes16::<RULE>(_mm512_loadu_ps(x), q);
+            let high = codes16::<RULE>(_mm512_loadu_ps(x.add(16)), q);
+            // The pack works in quarters of 128 bits: put them back in order.
+            let order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
+            Halves(_mm512_permutexvar_epi64(
+                order,
+                _mm512_packus_epi32(low, high),
+            ))
+        }
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const u8) -> Self {
+        // SAFETY: see above the first impl.
+        unsafe { Halves(_mm512_cvtepu8_epi16(_mm256_loadu_si256(p.cast()))) }
+    }
+    #[inline(always)]
+    unsafe fn plane(self, plane: usize) -> u32 {
+        // SAFETY: see above the first impl.
+        unsafe { _mm512_test_epi16_mask(self.0, _mm512_set1_epi16(1 << plane)) }
+    }
+}
+
+#[inline(always)]
+unsafe fn codes16<const RULE: u8>(x: __m512, q: &Steps) -> __m512i {
+    // SAFETY: value intrinsics; the callers carry the features.
+    unsafe {
+        let one = _mm512_set1_epi32(1);
+        if RULE == SIGN {
+            let plus = _mm512_cmp_ps_mask::<_CMP_GE_OQ>(x, _mm512_setzero_ps());
+            return _mm512_maskz_mov_epi32(plus, one);
+        }
+        // vmaxps gives its second operand for NaN.
+        let y = _mm512_max_ps(
+            _mm512_mul_ps(x, _mm512_set1_ps(q.inverse)),
+            _mm512_setzero_ps(),
+        );
+        let y = _mm512_min_ps(y, _mm512_set1_ps(q.last));
+        let c = _mm512_roundscale_ps::<{ _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC }>(y);
+        let t = _mm512_mul_ps(
+            _mm512_add_ps(c, _mm512_set1_ps(q.offset)),
+            _mm512_set1_ps(q.alpha),
+        );
+        let passes = if RULE == FROM {
+            _mm512_cmp_ps_mask::<_CMP_GE_OQ>(x, t)
+        } else {
+            _mm512_cmp_ps_mask::<_CMP_GT_OQ>(x, t)
+        };
+        let c = _mm512_cvttps_epi32(c);
+        _mm512_mask_add_epi32(c, passes, c, one)
+    }
+}

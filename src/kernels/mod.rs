@@ -1,0 +1,250 @@
+//! The micro-kernels, by operation, and the one table in which operations and ISAs cross.
+//!
+//! `bitgemm` and `pack` hold the algorithms, each once and generic over a small vector trait. A file per
+//! ISA gives that trait its instructions and fills one row of [`Kernels`]. Whoever wants a kernel takes
+//! a row ([`Kernels::of`]); tests, benches, `qcore info` and the C functions walk all of them
+//! ([`Kernels::available`]). A new ISA is a file and a row here.
+//!
+//! Kernels allocate nothing, start no thread and ask nothing of the CPU. The methods of `Kernels` are
+//! their safe doors: they check lengths, so that no caller needs `unsafe`.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod bitgemm;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod pack;
+mod panels;
+mod portable;
+mod view;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use pack::Steps;
+pub(crate) use panels::Panels;
+pub(crate) use view::MatMut;
+
+use crate::bits::{Encoding, PackedRef};
+use crate::error::Result;
+use crate::isa::Isa;
+use crate::shape::words;
+
+/// The kernels of one ISA: a row of the table.
+pub struct Kernels {
+    isa: Isa,
+    bitgemm_name: &'static str,
+    mr: usize,
+    nr: usize,
+    bitgemm: unsafe fn(&bitgemm::Task),
+    quantize: unsafe fn(*const f32, usize, &Steps, usize, *mut u32),
+    pack: unsafe fn(*const u8, usize, usize, *mut u32),
+    requantize: unsafe fn(*const i32, usize, *const i32, usize, *const i32, usize, *mut u32),
+    row_sums: unsafe fn(&[u32], usize, &mut [i32]),
+}
+
+/// The rows that this build holds. Private, so that `Kernels::of` is the only way to one.
+static TABLE: &[&Kernels] = &[
+    &portable::KERNELS,
+    #[cfg(target_arch = "aarch64")]
+    &neon::KERNELS,
+    #[cfg(target_arch = "x86_64")]
+    &avx2::KERNELS,
+    #[cfg(target_arch = "x86_64")]
+    &avx512::KERNELS,
+];
+
+/// How the sums of a product leave it.
+pub(crate) enum Out<'a> {
+    /// As they are.
+    I32(MatMut<'a, i32>),
+    /// `scale * sum + bias`, the product rounded before the sum. Both are padded to whole panels.
+    F32 {
+        out: MatMut<'a, f32>,
+        scale: &'a [f32],
+        bias: &'a [f32],
+    },
+}
+
+impl Kernels {
+    /// The kernels of `isa`; errors if this build or this machine lacks it.
+    pub fn of(isa: Isa) -> Result<&'static Kernels> {
+        let isa = isa.require()?;
+        let row = TABLE.iter().find(|k| k.isa == isa);
+        Ok(row.expect("an ISA that is available was compiled, so it has a row"))
+    }
+
+    /// The kernels that this machine runs, worst first.
+    pub fn available() -> impl Iterator<Item = &'static Kernels> {
+        TABLE.iter().copied().filter(|k| k.isa.is_available())
+    }
+
+    /// The ISA.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// What the bit GEMM does, in words, for `describe()`.
+    pub fn bitgemm_name(&self) -> &'static str {
+        self.bitgemm_name
+    }
+
+    /// Rows of activations in a tile.
+    pub fn mr(&self) -> usize {
+        self.mr
+    }
+
+    /// Output channels in a panel.
+    pub fn nr(&self) -> usize {
+        self.nr
+    }
+
+    /// Bipolar weights of panel `panel` times `activations`, into `out` (`[rows, channels of the panel]`).
+    ///
+    /// `row_sums` holds the sum of codes of each row if activations are unsigned, and is empty if they
+    /// are bipolar. Panics on lengths that do not fit together; the plan has checked them.
+    pub(crate) fn bitgemm(
+        &self,
+        panels: &Panels,
+        panel: usize,
+        activations: PackedRef<'_>,
+        row_sums: &[i32],
+        out: Out<'_>,
+    ) {
+        let (rows, cols) = (activations.rows(), activations.cols());
+        let bipolar = activations.encoding() == Encoding::Bipolar;
+        let weights = panels.panel(panel);
+        assert_eq!(
+            weights.len(),
+            words(cols) * self.nr,
+            "weights and activations of one K"
+        );
+        assert_eq!(
+            row_sums.len(),
+            if bipolar { 0 } else { rows },
+            "a sum for each unsigned row"
+        );
+        let (out_rows, lanes, sink) = match out {
+            Out::I32(mut out) => {
+                let sink = bitgemm::Sink::I32 {
+                    out: out.as_mut_ptr(),
+                    stride: out.stride(),
+                };
+                (out.rows(), out.cols(), sink)
+            }
+            Out::F32 {
+                mut out,
+                scale,
+                bias,
+            } => {
+                assert!(
+                    scale.len() == self.nr && bias.len() == self.nr,
+                    "a scale and bias for each lane"
+                );
+                let sink = bitgemm::Sink::F32 {
+                    out: out.as_mut_ptr(),
+                    stride: out.stride(),
+                    scale: scale.as_ptr(),
+                    bias: bias.as_ptr(),
+                };
+                (out.rows(), out.cols(), sink)
+            }
+        };
+        assert!(
+            out_rows == rows && lanes <= self.nr,
+            "an output row for each activation row"
+        );
+        if rows == 0 || lanes == 0 {
+            return;
+        }
+        let task = bitgemm::Task {
+            weights: weights.as_ptr(),
+            activations: activations.words().as_ptr(),
+            planes: activations.encoding().planes(),
+            words: words(cols),
+            rows,
+            row_sums: if bipolar {
+                std::ptr::null()
+            } else {
+                row_sums.as_ptr()
+            },
+            k: cols as i32,
+            lanes,
+            sink,
+        };
+        // SAFETY: `of` and `available`, the only ways to a row, have checked the features. The lengths
+        // are checked above, those of `activations` by PackedRef, and `out` is an exclusive view of
+        // rows x lanes elements.
+        unsafe { (self.bitgemm)(&task) }
+    }
+
+    /// Quantizes a row of floats into its planes. Panics unless `out` is planes x ceil(K / 32) long.
+    pub(crate) fn quantize(&self, x: &[f32], steps: &Steps, planes: usize, out: &mut [u32]) {
+        assert_eq!(out.len(), planes * words(x.len()));
+        // SAFETY: features as above; `x` and `out` have the lengths that are passed or follow.
+        unsafe { (self.quantize)(x.as_ptr(), x.len(), steps, planes, out.as_mut_ptr()) }
+    }
+
+    /// Packs a row of codes into its planes. Panics unless `out` is planes x ceil(K / 32) long.
+    pub(crate) fn pack(&self, codes: &[u8], planes: usize, out: &mut [u32]) {
+        assert_eq!(out.len(), planes * words(codes.len()));
+        // SAFETY: features as above; `codes` and `out` have the lengths that are passed or follow.
+        unsafe { (self.pack)(codes.as_ptr(), codes.len(), planes, out.as_mut_ptr()) }
+    }
+
+    /// Turns a row of sums into codes by integer thresholds, `[levels, 32 ceil(N / 32)]`, and packs them:
+    /// the code is the number of levels with `sign * sum > threshold`. Panics on lengths that do not fit.
+    pub(crate) fn requantize(
+        &self,
+        sums: &[i32],
+        thresholds: &[i32],
+        sign: &[i32],
+        planes: usize,
+        out: &mut [u32],
+    ) {
+        let padded = words(sums.len()) * 32;
+        assert_eq!(sign.len(), padded);
+        assert_eq!(out.len(), planes * words(sums.len()));
+        let levels = if padded == 0 {
+            0
+        } else {
+            thresholds.len() / padded
+        };
+        assert_eq!(thresholds.len(), levels * padded);
+        assert!(levels <= 255, "a code is a byte");
+        // SAFETY: features as above; the lengths are checked above.
+        unsafe {
+            (self.requantize)(
+                sums.as_ptr(),
+                sums.len(),
+                thresholds.as_ptr(),
+                levels,
+                sign.as_ptr(),
+                planes,
+                out.as_mut_ptr(),
+            )
+        }
+    }
+
+    /// The sum of codes of each row of unsigned planes. Panics unless there is a sum for each row.
+    pub(crate) fn row_sums(&self, codes: PackedRef<'_>, sums: &mut [i32]) {
+        assert_eq!(sums.len(), codes.rows());
+        // SAFETY: features as above; safe slices carry their lengths.
+        unsafe { (self.row_sums)(codes.words(), codes.encoding().planes(), sums) }
+    }
+}
+
+/// Applies `row_sum` to each of `sums.len()` equal rows of `words`.
+#[inline(always)]
+fn row_sums_with(words: &[u32], sums: &mut [i32], row_sum: impl Fn(&[u32]) -> i32) {
+    if words.is_empty() {
+        sums.fill(0);
+        return;
+    }
+    let rows = words.chunks_exact(words.len() / sums.len());
+    for (sum, row) in sums.iter_mut().zip(rows) {
+        *sum = row_sum(row);
+    }
+}

@@ -1,0 +1,220 @@
+//! NEON (every AArch64).
+//!
+//! | step | instructions | MAC | bound |
+//! |---|---|---|---|
+//! | bit GEMM | eor or and, cnt, add | 128 a triple | 2 pipes: 85 MAC a cycle; 4 pipes: 171 |
+//! | its operands | ld1r, 1 a row; ldr q, 4 a step | | |
+//! | its flush, every 31 steps | uaddlp, uadalp | | |
+//! | quantize | fmul, fmaxnm, fminnm, frintz, fadd, fmul, fcmgt, fcvtzs, sub | 4 floats | |
+//! | planes | cmtst, and, 3 addp, 32 columns and one plane | | |
+//!
+//! Tile 4 x 16: 16 byte counters, 4 weights and a row in 32 registers. uadalp in every step would save
+//! the flush and runs on half of the pipes of the larger cores. EOR3 and carry-save adders lose to cnt.
+
+use std::arch::aarch64::*;
+
+use super::Kernels;
+use super::bitgemm::{self, Lanes, Task};
+use super::pack::{self, Codes, FROM, SIGN, Steps};
+use crate::isa::Isa;
+
+pub(super) static KERNELS: Kernels = Kernels {
+    isa: Isa::Neon,
+    bitgemm_name: "cnt, 4 lanes",
+    mr: 4,
+    nr: 16,
+    bitgemm,
+    quantize,
+    pack,
+    requantize,
+    row_sums,
+};
+
+#[target_feature(enable = "neon")]
+unsafe fn bitgemm(task: &Task) {
+    // SAFETY: this function carries the features of Quad; the rest is the contract of the table entry.
+    unsafe { bitgemm::run::<Quad, 4, 4>(task) }
+}
+
+#[target_feature(enable = "neon")]
+unsafe fn quantize(x: *const f32, cols: usize, steps: &Steps, planes: usize, out: *mut u32) {
+    // SAFETY: as above.
+    unsafe { pack::quantize::<Bytes>(x, cols, steps, planes, out) }
+}
+
+#[target_feature(enable = "neon")]
+unsafe fn pack(codes: *const u8, cols: usize, planes: usize, out: *mut u32) {
+    // SAFETY: as above.
+    unsafe { pack::pack::<Bytes>(codes, cols, planes, out) }
+}
+
+#[target_feature(enable = "neon")]
+unsafe fn requantize(
+    sums: *const i32,
+    cols: usize,
+    thresholds: *const i32,
+    levels: usize,
+    sign: *const i32,
+    planes: usize,
+    out: *mut u32,
+) {
+    // SAFETY: as above.
+    unsafe { pack::requantize::<Bytes>(sums, cols, thresholds, levels, sign, planes, out) }
+}
+
+#[target_feature(enable = "neon")]
+unsafe fn row_sums(words: &[u32], planes: usize, sums: &mut [i32]) {
+    super::row_sums_with(words, sums, |row| pack::row_sum(row, planes));
+}
+
+#[derive(Clone, Copy)]
+struct Quad(uint32x4_t);
+
+// SAFETY of every block below: the intrinsics need NEON, which the callers carry, as `Lanes` and `Codes`
+// demand; memory is what the trait's method says that the caller vouches for.
+impl Lanes for Quad {
+    const LANES: usize = 4;
+    const FLUSH: usize = 31;
+
+    #[inline(always)]
+    unsafe fn zero() -> Self {
+        // SAFETY: see above the impl.
+        unsafe { Quad(vdupq_n_u32(0)) }
+    }
+    #[inline(always)]
+    unsafe fn splat(x: u32) -> Self {
+        // SAFETY: see above the impl.
+        unsafe { Quad(vdupq_n_u32(x)) }
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const u32) -> Self {
+        // SAFETY: see above the impl.
+        unsafe { Quad(vld1q_u32(p)) }
+    }
+    #[inline(always)]
+    unsafe fn xor(self, other: Self) -> Self {
+        // SAFETY: see above the impl.
+        unsafe { Quad(veorq_u32(self.0, other.0)) }
+    }
+    #[inline(always)]
+    unsafe fn and(self, other: Self) -> Self {
+        // SAFETY: see above the impl.
+        unsafe { Quad(vandq_u32(self.0, other.0)) }
+    }
+    #[inline(always)]
+    unsafe fn count(self, bits: Self) -> Self {
+        // SAFETY: see above the impl.
+        unsafe {
+            let ones = vcntq_u8(vreinterpretq_u8_u32(bits.0));
+            Quad(vreinterpretq_u32_u8(vaddq_u8(
+                vreinterpretq_u8_u32(self.0),
+                ones,
+            )))
+        }
+    }
+    #[inline(always)]
+    unsafe fn widen(self) -> Self {
+        // SAFETY: see above the impl.
+        unsafe { Quad(vpaddlq_u16(vpaddlq_u8(vreinterpretq_u8_u32(self.0)))) }
+    }
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        // SAFETY: see above the impl.
+        unsafe { Quad(vaddq_u32(self.0, other.0)) }
+    }
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        // SAFETY: see above the impl.
+        unsafe { Quad(vsubq_u32(self.0, other.0)) }
+    }
+    #[inline(always)]
+    unsafe fn scale_bias(self, scale: *const f32, bias: *const f32) -> Self {
+        // SAFETY: see above the impl.
+        unsafe {
+            let sums = vcvtq_f32_s32(vreinterpretq_s32_u32(self.0));
+            let product = vmulq_f32(sums, vld1q_f32(scale));
+            Quad(vreinterpretq_u32_f32(vaddq_f32(product, vld1q_f32(bias))))
+        }
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut u32, valid: usize) {
+        // SAFETY: see above the impl.
+        unsafe {
+            if valid >= 4 {
+                vst1q_u32(p, self.0);
+            } else {
+                let mut lanes = [0u32; 4];
+                vst1q_u32(lanes.as_mut_ptr(), self.0);
+                std::ptr::copy_nonoverlapping(lanes.as_ptr(), p, valid);
+            }
+        }
+    }
+}
+
+/// 32 codes of 8 bits.
+#[derive(Clone, Copy)]
+struct Bytes(uint8x16_t, uint8x16_t);
+
+impl Codes for Bytes {
+    #[inline(always)]
+    unsafe fn quantize<const RULE: u8>(x: *const f32, q: &Steps) -> Self {
+        // SAFETY: see above the first impl.
+        unsafe { Bytes(codes16::<RULE>(x, q), codes16::<RULE>(x.add(16), q)) }
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const u8) -> Self {
+        // SAFETY: see above the first impl.
+        unsafe { Bytes(vld1q_u8(p), vld1q_u8(p.add(16))) }
+    }
+    #[inline(always)]
+    unsafe fn plane(self, plane: usize) -> u32 {
+        // SAFETY: see above the first impl; `weights` holds 16 bytes.
+        unsafe {
+            let weights = [1u8, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128];
+            let weights = vld1q_u8(weights.as_ptr());
+            let bit = vdupq_n_u8(1 << plane);
+            let low = vandq_u8(vtstq_u8(self.0, bit), weights);
+            let high = vandq_u8(vtstq_u8(self.1, bit), weights);
+            // Three pairwise sums leave a byte for each eight codes, in order.
+            let sums = vpaddq_u8(low, high);
+            let sums = vpaddq_u8(sums, sums);
+            let sums = vpaddq_u8(sums, sums);
+            vgetq_lane_u32::<0>(vreinterpretq_u32_u8(sums))
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn codes16<const RULE: u8>(x: *const f32, q: &Steps) -> uint8x16_t {
+    // SAFETY: 16 floats are readable by the caller's word.
+    unsafe {
+        let c0 = codes4::<RULE>(vld1q_f32(x), q);
+        let c1 = codes4::<RULE>(vld1q_f32(x.add(4)), q);
+        let c2 = codes4::<RULE>(vld1q_f32(x.add(8)), q);
+        let c3 = codes4::<RULE>(vld1q_f32(x.add(12)), q);
+        let low = vuzp1q_u16(vreinterpretq_u16_u32(c0), vreinterpretq_u16_u32(c1));
+        let high = vuzp1q_u16(vreinterpretq_u16_u32(c2), vreinterpretq_u16_u32(c3));
+        vuzp1q_u8(vreinterpretq_u8_u16(low), vreinterpretq_u8_u16(high))
+    }
+}
+
+#[inline(always)]
+unsafe fn codes4<const RULE: u8>(x: float32x4_t, q: &Steps) -> uint32x4_t {
+    // SAFETY: value intrinsics; the callers carry the features.
+    unsafe {
+        if RULE == SIGN {
+            return vshrq_n_u32::<31>(vcgeq_f32(x, vdupq_n_f32(0.0)));
+        }
+        // fmaxnm gives the number when the other operand is NaN.
+        let y = vmaxnmq_f32(vmulq_f32(x, vdupq_n_f32(q.inverse)), vdupq_n_f32(0.0));
+        let c = vrndq_f32(vminnmq_f32(y, vdupq_n_f32(q.last)));
+        let t = vmulq_f32(vaddq_f32(c, vdupq_n_f32(q.offset)), vdupq_n_f32(q.alpha));
+        let passes = if RULE == FROM {
+            vcgeq_f32(x, t)
+        } else {
+            vcgtq_f32(x, t)
+        };
+        // True is all ones, -1.
+        vsubq_u32(vcvtq_u32_f32(c), passes)
+    }
+}

@@ -1,0 +1,212 @@
+//! Codes into bit planes, 32 columns at a time: written once, for every vector width.
+//!
+//! Three doors lead here: floats (quantized on the way), bytes that are codes already, and accumulators
+//! that integer thresholds turn into codes. All end in [`Codes::plane`], one word of one plane.
+//!
+//! The code of a float is the number of thresholds that it passes (see `quant::activation`). Finding it
+//! without a search: with y = x / alpha, nudged up by a few units in the last place and clamped to
+//! [0, q - 1], c = trunc(y) is the code or one less, whichever the rounding rule, because the nudge
+//! outweighs the rounding of 1 / alpha and of the product and is far below half a step. So the code is
+//! c + [x passes T_c], with T_c computed as the definition says. NaN becomes 0 in the clamp and passes
+//! nothing.
+
+/// 32 codes in the vectors of some ISA. Every method is `#[inline(always)]` and must only be called from
+/// code compiled with that ISA's features.
+pub(super) trait Codes: Copy {
+    /// The codes of 32 floats from `x`.
+    unsafe fn quantize<const RULE: u8>(x: *const f32, q: &Steps) -> Self;
+    /// 32 bytes from `p` as codes.
+    unsafe fn load(p: *const u8) -> Self;
+    /// Bit `plane` of each code, code 0 in bit 0.
+    unsafe fn plane(self, plane: usize) -> u32;
+}
+
+/// [`Codes::quantize`]: 1 if x >= 0, else 0.
+pub(super) const SIGN: u8 = 0;
+/// [`Codes::quantize`]: thresholds passed when x > T.
+pub(super) const ABOVE: u8 = 1;
+/// [`Codes::quantize`]: thresholds passed when x >= T.
+pub(super) const FROM: u8 = 2;
+
+/// A quantizer, ready for vectors.
+#[derive(Clone, Copy)]
+pub(crate) struct Steps {
+    rule: u8,
+    /// 1 / alpha, nudged up.
+    pub(super) inverse: f32,
+    /// q - 1.
+    pub(super) last: f32,
+    /// What is added to c before the product that gives T_c.
+    pub(super) offset: f32,
+    pub(super) alpha: f32,
+}
+
+impl Steps {
+    pub(crate) fn new(quantizer: &crate::quant::ActQuantizer) -> Self {
+        use crate::quant::{ActQuantizer, Rounding};
+        match quantizer {
+            ActQuantizer::Sign => Steps {
+                rule: SIGN,
+                inverse: 0.0,
+                last: 0.0,
+                offset: 0.0,
+                alpha: 0.0,
+            },
+            ActQuantizer::Relu(q) => Steps {
+                rule: match q.rounding() {
+                    Rounding::Ceil => ABOVE,
+                    Rounding::Nearest => FROM,
+                },
+                inverse: (1.0 / q.alpha()) * (1.0 + 8.0 * f32::EPSILON),
+                last: (q.bits().max_code() - 1) as f32,
+                offset: q.offset(),
+                alpha: q.alpha(),
+            },
+        }
+    }
+}
+
+/// Quantizes `cols` floats from `x` into `planes` planes of `words` words from `out`.
+///
+/// # Safety
+/// The caller is compiled with C's features; `x` is readable for `cols` floats and `out` writable for
+/// `planes * words` words, with `words = ceil(cols / 32)`.
+#[inline(always)]
+pub(super) unsafe fn quantize<C: Codes>(
+    x: *const f32,
+    cols: usize,
+    steps: &Steps,
+    planes: usize,
+    out: *mut u32,
+) {
+    // SAFETY: passed on from the caller.
+    unsafe {
+        match steps.rule {
+            SIGN => quantize_by::<C, SIGN>(x, cols, steps, planes, out),
+            ABOVE => quantize_by::<C, ABOVE>(x, cols, steps, planes, out),
+            _ => quantize_by::<C, FROM>(x, cols, steps, planes, out),
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn quantize_by<C: Codes, const RULE: u8>(
+    x: *const f32,
+    cols: usize,
+    steps: &Steps,
+    planes: usize,
+    out: *mut u32,
+) {
+    let words = cols.div_ceil(32);
+    // SAFETY: whole words read 32 floats below `cols`; the rest reads `cols % 32` floats into a buffer.
+    unsafe {
+        for word in 0..cols / 32 {
+            put(
+                C::quantize::<RULE>(x.add(word * 32), steps),
+                planes,
+                out.add(word),
+                words,
+            );
+        }
+        if !cols.is_multiple_of(32) {
+            // -1 has code 0 under every rule, so tail bits come out zero.
+            let mut tail = [-1f32; 32];
+            let done = cols / 32 * 32;
+            std::ptr::copy_nonoverlapping(x.add(done), tail.as_mut_ptr(), cols - done);
+            put(
+                C::quantize::<RULE>(tail.as_ptr(), steps),
+                planes,
+                out.add(done / 32),
+                words,
+            );
+        }
+    }
+}
+
+/// Packs `cols` codes from `codes`; bits above `planes` are dropped.
+///
+/// # Safety
+/// As [`quantize`], with bytes in place of floats.
+#[inline(always)]
+pub(super) unsafe fn pack<C: Codes>(codes: *const u8, cols: usize, planes: usize, out: *mut u32) {
+    let words = cols.div_ceil(32);
+    // SAFETY: as in `quantize_by`.
+    unsafe {
+        for word in 0..cols / 32 {
+            put(C::load(codes.add(word * 32)), planes, out.add(word), words);
+        }
+        if !cols.is_multiple_of(32) {
+            let mut tail = [0u8; 32];
+            let done = cols / 32 * 32;
+            std::ptr::copy_nonoverlapping(codes.add(done), tail.as_mut_ptr(), cols - done);
+            put(C::load(tail.as_ptr()), planes, out.add(done / 32), words);
+        }
+    }
+}
+
+/// One row of accumulators into codes: the number of levels whose threshold `sign * sum` exceeds.
+///
+/// `thresholds` is `[levels, 32 * words]`, `sign` (+1 or -1) and the padding follow it.
+///
+/// # Safety
+/// The caller is compiled with C's features; `sums` is readable for `cols` integers, `thresholds` and
+/// `sign` for `32 * ceil(cols / 32)` a level, `out` writable for `planes * ceil(cols / 32)` words.
+#[inline(always)]
+pub(super) unsafe fn requantize<C: Codes>(
+    sums: *const i32,
+    cols: usize,
+    thresholds: *const i32,
+    levels: usize,
+    sign: *const i32,
+    planes: usize,
+    out: *mut u32,
+) {
+    let words = cols.div_ceil(32);
+    // SAFETY: word < words, so 32 thresholds and signs exist from word * 32, and `real` sums.
+    unsafe {
+        for word in 0..words {
+            let at = word * 32;
+            let real = (cols - at).min(32);
+            let mut value = [0i32; 32];
+            std::ptr::copy_nonoverlapping(sums.add(at), value.as_mut_ptr(), real);
+            for (j, value) in value.iter_mut().enumerate() {
+                *value = value.wrapping_mul(*sign.add(at + j));
+            }
+            let mut code = [0i32; 32];
+            for level in 0..levels {
+                let t = &*thresholds.add(level * words * 32 + at).cast::<[i32; 32]>();
+                for j in 0..32 {
+                    code[j] += i32::from(value[j] > t[j]);
+                }
+            }
+            let mut bytes = [0u8; 32];
+            for j in 0..real {
+                bytes[j] = code[j] as u8;
+            }
+            put(C::load(bytes.as_ptr()), planes, out.add(word), words);
+        }
+    }
+}
+
+/// Sum of the codes of one row of unsigned planes.
+#[inline(always)]
+pub(super) fn row_sum(row: &[u32], planes: usize) -> i32 {
+    let words = row.len() / planes;
+    let mut sum = 0u32;
+    for plane in (0..planes).rev() {
+        let ones: u32 = row[plane * words..(plane + 1) * words]
+            .iter()
+            .map(|w| w.count_ones())
+            .sum();
+        sum = sum.wrapping_add(sum).wrapping_add(ones);
+    }
+    sum as i32
+}
+
+#[inline(always)]
+unsafe fn put<C: Codes>(codes: C, planes: usize, out: *mut u32, words: usize) {
+    for plane in 0..planes {
+        // SAFETY: `out` points to a word of plane 0, and the planes lie `words` apart.
+        unsafe { *out.add(plane * words) = codes.plane(plane) };
+    }
+}

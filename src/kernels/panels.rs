@@ -1,0 +1,124 @@
+//! Weights laid out for a micro-kernel: lanes are output channels.
+//!
+//! ```text
+//!   panel n / NR:   words[plane][k / 32][lane n % NR]        NR lanes of 32 bits, K along the bits
+//! ```
+//!
+//! One vector load fetches the same 32 columns of several output channels, one broadcast fetches those
+//! columns of an activation row, and every lane counts for itself: no sum across lanes, the result
+//! sits in the lane where the epilogue wants it, and K is padded to 32 only. The lanes behind N in the
+//! last panel are zero.
+
+use crate::bits::PackedRef;
+use crate::error::Result;
+use crate::shape::{elements, words};
+
+/// A cache line, so that panels are aligned for every vector width.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([u32; 16]);
+
+/// Packed weights `[N, K]` of one encoding in panels of `nr` output channels.
+#[derive(Clone)]
+pub(crate) struct Panels {
+    lines: Vec<Line>,
+    nr: usize,
+    panel_words: usize,
+    n: usize,
+}
+
+impl Panels {
+    /// Lays out `weights` in panels of `nr` lanes, a multiple of 4.
+    pub(crate) fn new(weights: PackedRef<'_>, nr: usize) -> Result<Self> {
+        let (n, planes, w) = (
+            weights.rows(),
+            weights.encoding().planes(),
+            words(weights.cols()),
+        );
+        let panel_words = elements("weights", &[planes, w, nr])?;
+        let total = elements("weights", &[n.div_ceil(nr), panel_words])?;
+        let mut panels = Panels {
+            lines: vec![Line([0; 16]); total.div_ceil(16)],
+            nr,
+            panel_words,
+            n,
+        };
+        let (to, from) = (panels.words_mut(), weights.words());
+        for (row, from) in from.chunks_exact((planes * w).max(1)).enumerate() {
+            let base = (row / nr) * panel_words + row % nr;
+            for (i, &word) in from.iter().enumerate() {
+                to[base + i * nr] = word;
+            }
+        }
+        Ok(panels)
+    }
+
+    /// Number of panels, N / NR rounded up.
+    pub(crate) fn len(&self) -> usize {
+        self.n.div_ceil(self.nr)
+    }
+
+    /// The words of panel `index`, `[plane, W, NR]`.
+    pub(crate) fn panel(&self, index: usize) -> &[u32] {
+        &self.words()[index * self.panel_words..(index + 1) * self.panel_words]
+    }
+
+    /// Bytes that the panels take.
+    pub(crate) fn bytes(&self) -> usize {
+        std::mem::size_of_val(&self.lines[..])
+    }
+
+    fn words(&self) -> &[u32] {
+        // SAFETY: a Line is 16 u32 without padding (repr(C), align 64 = its size), so the lines are
+        // 16 * len consecutive, initialised u32.
+        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.lines.len() * 16) }
+    }
+
+    fn words_mut(&mut self) -> &mut [u32] {
+        // SAFETY: as in `words`, and the borrow of `self` is exclusive.
+        unsafe {
+            std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.lines.len() * 16)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bits::{Encoding, PackedMatrix};
+
+    #[test]
+    fn every_word_is_in_its_lane_and_the_rest_is_zero() {
+        let e = Encoding::Ternary;
+        let (n, k, nr) = (21, 70, 16);
+        let values: Vec<i32> = (0..n * k).map(|i| (i * i + i / 7) as i32 % 3 - 1).collect();
+        let packed = PackedMatrix::pack(e, n, k, &values).unwrap();
+        let panels = Panels::new(packed.view(), nr).unwrap();
+        assert_eq!(panels.len(), 2);
+        for p in 0..panels.len() {
+            let panel = panels.panel(p);
+            assert_eq!(panel.as_ptr() as usize % 64, 0);
+            for (i, &word) in panel.iter().enumerate() {
+                let (step, row) = (i / nr, p * nr + i % nr);
+                let expected = if row < n {
+                    packed.words()[row * 6 + step]
+                } else {
+                    0
+                };
+                assert_eq!(word, expected, "panel {p} word {i}");
+            }
+        }
+        assert_eq!(
+            Panels::new(PackedMatrix::zeros(e, 0, 9).unwrap().view(), 16)
+                .unwrap()
+                .len(),
+            0
+        );
+        assert_eq!(
+            Panels::new(PackedMatrix::zeros(e, 9, 0).unwrap().view(), 16)
+                .unwrap()
+                .panel(0),
+            []
+        );
+    }
+}

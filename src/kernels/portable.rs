@@ -1,0 +1,149 @@
+//! The portable kernels: plain Rust, eight lanes in an array. What every other ISA must equal.
+
+use super::Kernels;
+use super::bitgemm::{self, Lanes, Task};
+use super::pack::{self, Codes, FROM, SIGN, Steps};
+use crate::isa::Isa;
+
+pub(super) static KERNELS: Kernels = Kernels {
+    isa: Isa::Portable,
+    bitgemm_name: "popcount of words",
+    mr: 4,
+    nr: 8,
+    bitgemm,
+    quantize,
+    pack,
+    requantize,
+    row_sums,
+};
+
+unsafe fn bitgemm(task: &Task) {
+    // SAFETY: the contract of the table entry; there are no features to ask for.
+    unsafe { bitgemm::run::<Words, 4, 1>(task) }
+}
+
+unsafe fn quantize(x: *const f32, cols: usize, steps: &Steps, planes: usize, out: *mut u32) {
+    // SAFETY: as above.
+    unsafe { pack::quantize::<Bytes>(x, cols, steps, planes, out) }
+}
+
+unsafe fn pack(codes: *const u8, cols: usize, planes: usize, out: *mut u32) {
+    // SAFETY: as above.
+    unsafe { pack::pack::<Bytes>(codes, cols, planes, out) }
+}
+
+unsafe fn requantize(
+    sums: *const i32,
+    cols: usize,
+    thresholds: *const i32,
+    levels: usize,
+    sign: *const i32,
+    planes: usize,
+    out: *mut u32,
+) {
+    // SAFETY: as above.
+    unsafe { pack::requantize::<Bytes>(sums, cols, thresholds, levels, sign, planes, out) }
+}
+
+unsafe fn row_sums(words: &[u32], planes: usize, sums: &mut [i32]) {
+    super::row_sums_with(words, sums, |row| pack::row_sum(row, planes));
+}
+
+#[derive(Clone, Copy)]
+struct Words([u32; 8]);
+
+impl Words {
+    #[inline(always)]
+    fn zip(self, other: Self, f: impl Fn(u32, u32) -> u32) -> Self {
+        Words(std::array::from_fn(|i| f(self.0[i], other.0[i])))
+    }
+}
+
+impl Lanes for Words {
+    const LANES: usize = 8;
+    const FLUSH: usize = usize::MAX;
+
+    #[inline(always)]
+    unsafe fn zero() -> Self {
+        Words([0; 8])
+    }
+    #[inline(always)]
+    unsafe fn splat(x: u32) -> Self {
+        Words([x; 8])
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const u32) -> Self {
+        // SAFETY: the caller vouches for LANES words.
+        Words(unsafe { p.cast::<[u32; 8]>().read_unaligned() })
+    }
+    #[inline(always)]
+    unsafe fn xor(self, other: Self) -> Self {
+        self.zip(other, |a, b| a ^ b)
+    }
+    #[inline(always)]
+    unsafe fn and(self, other: Self) -> Self {
+        self.zip(other, |a, b| a & b)
+    }
+    #[inline(always)]
+    unsafe fn count(self, bits: Self) -> Self {
+        self.zip(bits, |a, b| a.wrapping_add(b.count_ones()))
+    }
+    #[inline(always)]
+    unsafe fn widen(self) -> Self {
+        self
+    }
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        self.zip(other, u32::wrapping_add)
+    }
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        self.zip(other, u32::wrapping_sub)
+    }
+    #[inline(always)]
+    unsafe fn scale_bias(self, scale: *const f32, bias: *const f32) -> Self {
+        Words(std::array::from_fn(|i| {
+            // SAFETY: the caller vouches for LANES scales and biases.
+            let (scale, bias) = unsafe { (*scale.add(i), *bias.add(i)) };
+            (self.0[i] as i32 as f32 * scale + bias).to_bits()
+        }))
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut u32, valid: usize) {
+        // SAFETY: the caller vouches for `valid` words, and no more than LANES are written.
+        unsafe { std::ptr::copy_nonoverlapping(self.0.as_ptr(), p, valid.min(8)) }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Bytes([u8; 32]);
+
+impl Codes for Bytes {
+    #[inline(always)]
+    unsafe fn quantize<const RULE: u8>(x: *const f32, q: &Steps) -> Self {
+        Bytes(std::array::from_fn(|i| {
+            // SAFETY: the caller vouches for 32 floats.
+            let x = unsafe { *x.add(i) };
+            if RULE == SIGN {
+                return u8::from(x >= 0.0);
+            }
+            // `max` gives the other operand for NaN.
+            let c = (x * q.inverse).max(0.0).min(q.last) as u8 as f32;
+            let t = (c + q.offset) * q.alpha;
+            let passes = if RULE == FROM { x >= t } else { x > t };
+            c as u8 + u8::from(passes)
+        }))
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const u8) -> Self {
+        // SAFETY: the caller vouches for 32 bytes.
+        Bytes(unsafe { p.cast::<[u8; 32]>().read() })
+    }
+    #[inline(always)]
+    unsafe fn plane(self, plane: usize) -> u32 {
+        let bits = self.0.iter().enumerate();
+        bits.fold(0, |word, (i, &code)| {
+            word | u32::from(code >> plane & 1) << i
+        })
+    }
+}

@@ -1,0 +1,361 @@
+//! Every kernel of every ISA against the naive oracle, at every boundary length.
+//!
+//! The oracle is below, and it is the definition: integers from the packed form, one multiplication after
+//! the other. An ISA that this machine lacks is named as skipped.
+
+use super::*;
+use crate::bits::PackedMatrix;
+use crate::quant::{ActQuantizer, QuantRelu, Rounding};
+
+/// The product of integers `[n, k]` and `[m, k]` as `[m, n]`, in i64 so that it cannot overflow.
+fn oracle(w: &[i32], a: &[i32], n: usize, m: usize, k: usize) -> Vec<i64> {
+    let dot = |i: usize, j: usize| {
+        (0..k)
+            .map(|c| i64::from(w[j * k + c]) * i64::from(a[i * k + c]))
+            .sum()
+    };
+    (0..m * n).map(|at| dot(at / n, at % n)).collect()
+}
+
+/// Pseudo-random integers of an encoding.
+fn random(e: Encoding, count: usize, seed: u64) -> Vec<i32> {
+    let values: Vec<i32> = (0..=255).filter_map(|c| e.decode(c)).collect();
+    (0..count as u64)
+        .map(|i| {
+            let x = (i ^ seed << 32)
+                .wrapping_add(0x9E37_79B9_7F4A_7C15)
+                .wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            values
+                [((x ^ x >> 31).wrapping_mul(0x94D0_49BB_1331_11EB) >> 33) as usize % values.len()]
+        })
+        .collect()
+}
+
+/// Runs `check` on every ISA that is here, and names those that are not.
+fn each_isa(check: impl Fn(&Kernels)) {
+    for isa in Isa::ALL {
+        match Kernels::of(isa) {
+            Ok(kernels) => check(kernels),
+            Err(_) => println!("skipped: {isa} is not on this machine"),
+        }
+    }
+}
+
+/// 0 and 1, each side of a word, of a vector, of a flush of byte counters (31 words), and a few more.
+const LENGTHS: [usize; 22] = [
+    0, 1, 2, 31, 32, 33, 63, 64, 65, 95, 127, 128, 129, 255, 256, 257, 991, 992, 993, 1023, 1985,
+    2049,
+];
+
+fn activations() -> Vec<Encoding> {
+    let mut all = vec![Encoding::Bipolar];
+    all.extend((1..=8).map(|b| Encoding::unsigned(b).unwrap()));
+    all
+}
+
+/// Runs a whole product, panel by panel, into a matrix wider than it needs so that a stray write shows.
+fn product(kernels: &Kernels, w: &PackedMatrix, a: &PackedMatrix) -> Vec<i32> {
+    let (n, m) = (w.rows(), a.rows());
+    let panels = Panels::new(w.view(), kernels.nr()).unwrap();
+    let mut sums = vec![
+        0;
+        if a.encoding() == Encoding::Bipolar {
+            0
+        } else {
+            m
+        }
+    ];
+    if !sums.is_empty() {
+        kernels.row_sums(a.view(), &mut sums);
+    }
+    const GUARD: i32 = 0x5A5A_5A5A;
+    let wide = n + 3;
+    let mut out = vec![GUARD; m * wide];
+    for panel in 0..panels.len() {
+        let all = MatMut::new("out", &mut out, m, wide).unwrap();
+        let (_, rest) = all.split_cols(panel * kernels.nr());
+        let (mine, _) = rest.split_cols(kernels.nr().min(n - panel * kernels.nr()));
+        kernels.bitgemm(&panels, panel, a.view(), &sums, Out::I32(mine));
+    }
+    assert!(
+        out.chunks(wide)
+            .all(|row| row[n..].iter().all(|&g| g == GUARD)),
+        "a write behind the row"
+    );
+    out.chunks(wide).flat_map(|row| row[..n].to_vec()).collect()
+}
+
+#[test]
+fn bit_gemm_equals_the_oracle_at_all_lengths() {
+    each_isa(|kernels| {
+        let (mr, nr) = (kernels.mr(), kernels.nr());
+        for (case, &k) in LENGTHS.iter().enumerate() {
+            for e in activations() {
+                for (m, n) in [
+                    (1, nr),
+                    (mr - 1, 1),
+                    (mr, nr - 1),
+                    (mr + 1, nr + 1),
+                    (2 * mr + 1, 5),
+                ] {
+                    let w = random(Encoding::Bipolar, n * k, case as u64);
+                    let a = random(e, m * k, case as u64 + 99);
+                    let packed_w = PackedMatrix::pack(Encoding::Bipolar, n, k, &w).unwrap();
+                    let packed_a = PackedMatrix::pack(e, m, k, &a).unwrap();
+                    let got = product(kernels, &packed_w, &packed_a);
+                    let got: Vec<i64> = got.into_iter().map(i64::from).collect();
+                    assert_eq!(
+                        got,
+                        oracle(&w, &a, n, m, k),
+                        "{} {e} {m}x{n}x{k}",
+                        kernels.isa()
+                    );
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn every_number_of_rows_and_lanes_is_served() {
+    each_isa(|kernels| {
+        let k = 77;
+        for m in 0..=2 * kernels.mr() {
+            for n in 0..=2 * kernels.nr() + 1 {
+                let e = if (m + n) % 2 == 0 {
+                    Encoding::Bipolar
+                } else {
+                    Encoding::unsigned(3).unwrap()
+                };
+                let (w, a) = (random(Encoding::Bipolar, n * k, 5), random(e, m * k, 6));
+                let packed_w = PackedMatrix::pack(Encoding::Bipolar, n, k, &w).unwrap();
+                let packed_a = PackedMatrix::pack(e, m, k, &a).unwrap();
+                let got: Vec<i64> = product(kernels, &packed_w, &packed_a)
+                    .into_iter()
+                    .map(i64::from)
+                    .collect();
+                assert_eq!(got, oracle(&w, &a, n, m, k), "{} {m}x{n}", kernels.isa());
+            }
+        }
+    });
+}
+
+/// Byte counters at their worst: every bit set, K on each side of a flush; a counter that is widened a
+/// step late wraps here.
+#[test]
+fn accumulators_survive_their_worst_case() {
+    each_isa(|kernels| {
+        let (m, n) = (kernels.mr() + 1, kernels.nr() + 1);
+        for k in [
+            31 * 32 - 1,
+            31 * 32,
+            31 * 32 + 1,
+            32 * 32,
+            33 * 32,
+            62 * 32,
+            62 * 32 + 1,
+            8192,
+            65_536,
+        ] {
+            for e in activations() {
+                for (w, a) in [(1, e.max()), (-1, e.max()), (1, e.min()), (-1, e.min())] {
+                    let packed_w =
+                        PackedMatrix::pack(Encoding::Bipolar, n, k, &vec![w; n * k]).unwrap();
+                    let packed_a = PackedMatrix::pack(e, m, k, &vec![a; m * k]).unwrap();
+                    let expected = w * a * k as i32;
+                    let got = product(kernels, &packed_w, &packed_a);
+                    assert!(
+                        got.iter().all(|&v| v == expected),
+                        "{} {e} {w}*{a} k={k}",
+                        kernels.isa()
+                    );
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn scale_and_bias_are_the_same_floats_everywhere() {
+    let (m, n, k) = (13, 67, 300);
+    let e = Encoding::unsigned(4).unwrap();
+    let w = PackedMatrix::pack(
+        Encoding::Bipolar,
+        n,
+        k,
+        &random(Encoding::Bipolar, n * k, 1),
+    )
+    .unwrap();
+    let a = PackedMatrix::pack(e, m, k, &random(e, m * k, 2)).unwrap();
+    let scale: Vec<f32> = (0..n).map(|j| 0.001 + j as f32 / 7.0).collect();
+    let bias: Vec<f32> = (0..n).map(|j| (j as f32 - 30.0) / 3.0).collect();
+    let sums = oracle(&w.unpack(), &a.unpack(), n, m, k);
+    let expected: Vec<f32> = (0..m * n)
+        .map(|i| sums[i] as f32 * scale[i % n] + bias[i % n])
+        .collect();
+    each_isa(|kernels| {
+        let nr = kernels.nr();
+        let panels = Panels::new(w.view(), nr).unwrap();
+        let mut row_sums = vec![0; m];
+        kernels.row_sums(a.view(), &mut row_sums);
+        let mut out = vec![f32::NAN; m * n];
+        for panel in 0..panels.len() {
+            let lanes = nr.min(n - panel * nr);
+            let pad = |v: &[f32]| {
+                let mut v = v[panel * nr..][..lanes].to_vec();
+                v.resize(nr, 0.0);
+                v
+            };
+            let all = MatMut::new("out", &mut out, m, n).unwrap();
+            let (mine, _) = all.split_cols(panel * nr).1.split_cols(lanes);
+            let (scale, bias) = (&pad(&scale)[..], &pad(&bias)[..]);
+            let out = Out::F32 {
+                out: mine,
+                scale,
+                bias,
+            };
+            kernels.bitgemm(&panels, panel, a.view(), &row_sums, out);
+        }
+        let same = out
+            .iter()
+            .zip(&expected)
+            .all(|(a, b)| a.to_bits() == b.to_bits());
+        assert!(same, "{}", kernels.isa());
+    });
+}
+
+/// Floats at, just below and just above every threshold, the specials, and a spread of others.
+fn hard_floats(q: &QuantRelu) -> Vec<f32> {
+    let mut x = vec![
+        0.0,
+        -0.0,
+        1e-45,
+        -1e-45,
+        f32::MIN_POSITIVE,
+        f32::MAX,
+        f32::MIN,
+        f32::INFINITY,
+        f32::NEG_INFINITY,
+        f32::NAN,
+        -f32::NAN,
+    ];
+    for c in 0..q.bits().max_code() {
+        let t = q.threshold(c);
+        x.extend([
+            t,
+            t.next_up(),
+            t.next_down(),
+            -t,
+            t.next_up().next_up(),
+            t.next_down().next_down(),
+        ]);
+        x.extend([q.value(c as u8 + 1), q.alpha() * (c as f32 + 0.73)]);
+    }
+    x
+}
+
+#[test]
+fn quantizing_follows_the_definition_to_the_bit() {
+    let alphas = [
+        1.0,
+        0.1,
+        1.0 / 3.0,
+        0.651_1,
+        1.222_1,
+        1e-30,
+        1e30,
+        3.9e-7,
+        0.007_812_5,
+    ];
+    each_isa(|kernels| {
+        for bits in 1..=8 {
+            for rounding in [Rounding::Ceil, Rounding::Nearest] {
+                for alpha in alphas {
+                    let q = QuantRelu::new(bits, alpha, rounding).unwrap();
+                    let floats = hard_floats(&q);
+                    check_quantize(kernels, &ActQuantizer::Relu(q), &floats);
+                }
+            }
+        }
+        let q = QuantRelu::new(2, 1.0, Rounding::Ceil).unwrap();
+        check_quantize(kernels, &ActQuantizer::Sign, &hard_floats(&q));
+        for k in LENGTHS {
+            let floats: Vec<f32> = (0..k)
+                .map(|i| ((i * 37) % 101) as f32 / 9.0 - 3.0)
+                .collect();
+            check_quantize(kernels, &ActQuantizer::Sign, &floats);
+            check_quantize(kernels, &ActQuantizer::Relu(q), &floats);
+        }
+    });
+}
+
+fn check_quantize(kernels: &Kernels, quantizer: &ActQuantizer, x: &[f32]) {
+    let e = quantizer.encoding();
+    let mut got = PackedMatrix::zeros(e, 1, x.len()).unwrap();
+    kernels.quantize(x, &Steps::new(quantizer), e.planes(), got.words_mut());
+    let codes: Vec<i32> = x
+        .iter()
+        .map(|&x| e.decode(quantizer.code(x)).unwrap())
+        .collect();
+    let expected = PackedMatrix::pack(e, 1, x.len(), &codes).unwrap();
+    if got != expected {
+        let wrong = got.unpack().iter().zip(&codes).position(|(a, b)| a != b);
+        panic!(
+            "{} {quantizer:?}: {:?}",
+            kernels.isa(),
+            wrong.map(|i| (x[i], codes[i], got.unpack()[i]))
+        );
+    }
+}
+
+#[test]
+fn bytes_pack_into_planes() {
+    each_isa(|kernels| {
+        for k in LENGTHS {
+            for bits in 1..=8 {
+                let e = Encoding::unsigned(bits).unwrap();
+                let values = random(e, k, bits as u64);
+                let codes: Vec<u8> = values.iter().map(|&v| v as u8).collect();
+                let mut got = PackedMatrix::zeros(e, 1, k).unwrap();
+                kernels.pack(&codes, bits, got.words_mut());
+                assert_eq!(got.unpack(), values, "{} u{bits} k={k}", kernels.isa());
+                let mut sum = [0];
+                kernels.row_sums(got.view(), &mut sum);
+                assert_eq!(sum[0], values.iter().sum::<i32>());
+            }
+        }
+    });
+}
+
+#[test]
+fn thresholds_count_levels() {
+    each_isa(|kernels| {
+        for n in [0usize, 1, 31, 32, 33, 65, 256] {
+            for bits in [1, 2, 4, 8] {
+                let (levels, padded) = ((1usize << bits) - 1, n.div_ceil(32) * 32);
+                let sums: Vec<i32> = (0..n).map(|j| (j as i32 * 7919) % 601 - 300).collect();
+                let sign: Vec<i32> = (0..padded)
+                    .map(|j| if j % 3 == 0 { -1 } else { 1 })
+                    .collect();
+                let extremes = [i32::MIN, i32::MAX];
+                let thresholds: Vec<i32> = (0..levels * padded)
+                    .map(|i| match (i / padded, i % padded) {
+                        (_, j) if j % 7 == 6 => extremes[j % 2],
+                        (level, j) => level as i32 * 600 / levels as i32 - 300 + j as i32 % 5,
+                    })
+                    .collect();
+                let expected: Vec<i32> = (0..n)
+                    .map(|j| {
+                        (0..levels)
+                            .filter(|l| sums[j] * sign[j] > thresholds[l * padded + j])
+                            .count() as i32
+                    })
+                    .collect();
+                let e = Encoding::unsigned(bits).unwrap();
+                let mut got = PackedMatrix::zeros(e, 1, n).unwrap();
+                kernels.requantize(&sums, &thresholds, &sign, bits, got.words_mut());
+                assert_eq!(got.unpack(), expected, "{} u{bits} n={n}", kernels.isa());
+            }
+        }
+    });
+}
