@@ -4,6 +4,7 @@ pub mod bits;
 pub mod error;
 pub mod isa;
 pub mod kernels;
+pub mod ops;
 pub mod quant;
 pub(crate) mod shape;
 

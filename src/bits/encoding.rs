@@ -99,6 +99,11 @@ impl Encoding {
         if low > high { low } else { high }
     }
 
+    /// Levels above the lowest, for the encodings whose codes rise with the integer: q in the papers.
+    pub(crate) const fn levels(self) -> usize {
+        (1 << self.planes()) - 1
+    }
+
     /// The code (bit i is the bit in plane i) of an integer, or `None` if the encoding lacks it.
     pub const fn encode(self, value: i32) -> Option<u8> {
         if value < self.min() || value > self.max() {

@@ -1,0 +1,14 @@
+//! Whole operations: shapes checked, weights prepacked, work cut into tiles and given to threads.
+//!
+//! A plan ([`Gemm`], [`Thresholds`]) is built once and is immutable: share it between threads. Running it
+//! allocates nothing.
+
+mod gemm;
+mod par;
+mod quantize;
+mod requantize;
+
+pub use gemm::{Epilogue, Gemm};
+pub use par::{Par, Pool};
+pub use quantize::{pack_codes, quantize};
+pub use requantize::Thresholds;

@@ -1,0 +1,192 @@
+//! Floats and bytes into packed codes.
+
+use crate::bits::{Encoding, PackedMatrix};
+use crate::error::{Error, Result};
+use crate::kernels::{Kernels, Steps};
+use crate::quant::{ActQuantizer, Float};
+use crate::shape::{check_len, elements};
+
+/// Floats that are converted at a time when the input is f16 or bf16; a multiple of 32.
+const CHUNK: usize = 256;
+
+/// Quantizes `x`, `[rows, cols]` row-major, into `out`, which takes rows and cols from its shape.
+///
+/// The codes are those of [`ActQuantizer::code`] for the values as f32, on every ISA. Errors if `out` is
+/// not of the quantizer's encoding or the length of `x` is not rows x cols; then `out` is untouched.
+pub fn quantize<T: Float>(
+    kernels: &Kernels,
+    x: &[T],
+    quantizer: &ActQuantizer,
+    out: &mut PackedMatrix,
+) -> Result<()> {
+    let (rows, cols, planes) = check_out(out, quantizer.encoding())?;
+    check_len(
+        "x",
+        x.len(),
+        elements("rows x cols", &[rows, cols])?,
+        "rows x cols",
+    )?;
+    if cols == 0 {
+        return Ok(());
+    }
+    let steps = Steps::new(quantizer);
+    let row_words = planes * cols.div_ceil(32);
+    let out = out.words_mut().chunks_exact_mut(row_words);
+    for (x, out) in x.chunks_exact(cols).zip(out) {
+        match T::as_f32s(x) {
+            Some(x) => kernels.quantize(x, &steps, planes, out),
+            None => quantize_converted(kernels, x, &steps, planes, out),
+        }
+    }
+    Ok(())
+}
+
+/// A row of 16-bit floats: converted a chunk at a time on the stack, packed, and moved to its place.
+fn quantize_converted<T: Float>(
+    kernels: &Kernels,
+    x: &[T],
+    steps: &Steps,
+    planes: usize,
+    out: &mut [u32],
+) {
+    let words = x.len().div_ceil(32);
+    let mut floats = [0f32; CHUNK];
+    let mut packed = [0u32; 8 * CHUNK / 32];
+    for (i, chunk) in x.chunks(CHUNK).enumerate() {
+        for (float, half) in floats.iter_mut().zip(chunk) {
+            *float = half.to_f32();
+        }
+        let chunk_words = chunk.len().div_ceil(32);
+        let packed = &mut packed[..planes * chunk_words];
+        kernels.quantize(&floats[..chunk.len()], steps, planes, packed);
+        for plane in 0..planes {
+            let from = &packed[plane * chunk_words..(plane + 1) * chunk_words];
+            let at = plane * words + i * (CHUNK / 32);
+            out[at..at + chunk_words].copy_from_slice(from);
+        }
+    }
+}
+
+/// Packs bytes that are codes of an unsigned encoding already, `[rows, cols]` row-major: pixels, say.
+///
+/// Errors if `out` is not unsigned, a length is wrong, or a code needs more bits than `out` has; then
+/// `out` is untouched.
+pub fn pack_codes(kernels: &Kernels, codes: &[u8], out: &mut PackedMatrix) -> Result<()> {
+    let Encoding::Unsigned(bits) = out.encoding() else {
+        return Err(Error::argument(
+            "out",
+            out.encoding(),
+            "an unsigned encoding",
+        ));
+    };
+    let (rows, cols, planes) = check_out(out, out.encoding())?;
+    check_len(
+        "codes",
+        codes.len(),
+        elements("rows x cols", &[rows, cols])?,
+        "rows x cols",
+    )?;
+    let limit = bits.max_code() as u8;
+    if let Some(i) = codes.iter().position(|&c| c > limit) {
+        return Err(Error::argument(
+            "codes",
+            format_args!("{} at {i}", codes[i]),
+            format_args!("at most {limit}"),
+        ));
+    }
+    if cols == 0 {
+        return Ok(());
+    }
+    let row_words = planes * cols.div_ceil(32);
+    for (codes, out) in codes
+        .chunks_exact(cols)
+        .zip(out.words_mut().chunks_exact_mut(row_words))
+    {
+        kernels.pack(codes, planes, out);
+    }
+    Ok(())
+}
+
+fn check_out(out: &PackedMatrix, encoding: Encoding) -> Result<(usize, usize, usize)> {
+    if out.encoding() != encoding {
+        return Err(Error::argument(
+            "out",
+            out.encoding(),
+            format_args!("{encoding}, the quantizer's encoding"),
+        ));
+    }
+    Ok((out.rows(), out.cols(), encoding.planes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::quant::{QuantRelu, Rounding};
+    use half::{bf16, f16};
+
+    fn check<T: Float + std::fmt::Debug>(x: &[T], rows: usize, quantizer: &ActQuantizer) {
+        let (e, cols) = (quantizer.encoding(), x.len() / rows);
+        let codes: Vec<i32> = x
+            .iter()
+            .map(|x| e.decode(quantizer.code(x.to_f32())).unwrap())
+            .collect();
+        for kernels in Kernels::available() {
+            let mut out = PackedMatrix::zeros(e, rows, cols).unwrap();
+            quantize(kernels, x, quantizer, &mut out).unwrap();
+            assert_eq!(out.unpack(), codes, "{} {cols}", kernels.isa());
+        }
+    }
+
+    #[test]
+    fn all_float_types_follow_the_definition() {
+        for cols in [1, 31, 255, 256, 257, 300, 513] {
+            let x: Vec<f32> = (0..2 * cols)
+                .map(|i| (i * 71 % 1013) as f32 / 300.0 - 0.8)
+                .collect();
+            let halves: Vec<f16> = x.iter().map(|&x| f16::from_f32(x)).collect();
+            let brains: Vec<bf16> = x.iter().map(|&x| bf16::from_f32(x)).collect();
+            for bits in [1, 2, 4, 8] {
+                let relu = ActQuantizer::Relu(QuantRelu::new(bits, 0.17, Rounding::Ceil).unwrap());
+                for quantizer in [ActQuantizer::Sign, relu] {
+                    check(&x, 2, &quantizer);
+                    check(&halves, 2, &quantizer);
+                    check(&brains, 2, &quantizer);
+                }
+            }
+        }
+        let odd = [
+            f16::NAN,
+            f16::NEG_ZERO,
+            f16::INFINITY,
+            f16::NEG_INFINITY,
+            f16::MIN_POSITIVE_SUBNORMAL,
+        ];
+        check(&odd, 1, &ActQuantizer::Sign);
+        check(
+            &odd,
+            1,
+            &ActQuantizer::Relu(QuantRelu::new(4, 0.3, Rounding::Nearest).unwrap()),
+        );
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let kernels = Kernels::available().last().unwrap();
+        let mut out = PackedMatrix::zeros(Encoding::unsigned(2).unwrap(), 2, 3).unwrap();
+        let said = quantize(kernels, &[1.0f32; 6], &ActQuantizer::Sign, &mut out).unwrap_err();
+        assert_eq!(
+            said.to_string(),
+            "out is u2; expected bipolar, the quantizer's encoding"
+        );
+        let said = pack_codes(kernels, &[0, 1, 2, 3, 4, 0], &mut out).unwrap_err();
+        assert_eq!(said.to_string(), "codes is 4 at 4; expected at most 3");
+        let said = pack_codes(kernels, &[0; 5], &mut out).unwrap_err();
+        assert_eq!(
+            said.to_string(),
+            "codes is 5 elements long; expected 6 (rows x cols)"
+        );
+        assert!(out.words().iter().all(|&w| w == 0));
+        pack_codes(kernels, &[0, 1, 2, 3, 3, 0], &mut out).unwrap();
+        assert_eq!(out.unpack(), [0, 1, 2, 3, 3, 0]);
+    }
+}
