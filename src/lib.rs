@@ -2,6 +2,8 @@
 
 pub mod bits;
 pub mod error;
+#[cfg(feature = "train")]
+pub mod nn;
 pub mod quant;
 pub(crate) mod shape;
 
