@@ -6,6 +6,8 @@ pub mod error;
 pub mod nn;
 pub mod quant;
 pub(crate) mod shape;
+#[cfg(feature = "train")]
+pub mod train;
 
 /// Numerics.
 pub mod numerics {}
