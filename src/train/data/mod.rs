@@ -3,8 +3,11 @@
 //! Pixels are bytes, `[len, height, width, channels]` (NHWC). What they mean as floats is the
 //! network's first layer's affair.
 
+mod digits;
 #[cfg(feature = "datasets")]
 pub mod idx;
+
+pub use digits::digits;
 
 use crate::error::{Error, Result};
 use crate::nn::rng::Rng;
