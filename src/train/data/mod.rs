@@ -251,9 +251,11 @@ mod tests {
         let order: Vec<u32> = (0..10).collect();
         let mut out = vec![7; 10 * 40];
         let mut seen = std::collections::BTreeSet::new();
+        let (mut alike, mut chained) = (0, 0);
         for epoch in 0..100 {
             let rng = Rng::new(1).at(epoch, 0);
             images.augmented_into(&order, rng, 2, &mut out).unwrap();
+            let mut before = None;
             for (n, shifted) in out.chunks_exact(40).enumerate() {
                 // Every shift leaves the middle in the picture; its first byte tells the shift.
                 let shift = (-2..=2).flat_map(|dy| (-2..=2).map(move |dx| (dy, dx)));
@@ -268,9 +270,16 @@ mod tests {
                 let matches: Vec<_> = matches.collect();
                 assert_eq!(matches.len(), 1, "{n} {shifted:?}");
                 seen.insert(matches[0]);
+                let (dy, dx) = matches[0];
+                alike += usize::from(before == Some((dy, dx)));
+                chained += usize::from(before.is_some_and(|(_, dx)| dx == dy));
+                before = Some((dy, dx));
             }
         }
         assert_eq!(seen.len(), 25);
+        // Of 900 pairs of neighbors, 36 move alike and 180 share a draw if all draws are independent.
+        assert!((12..70).contains(&alike), "{alike}");
+        assert!((130..240).contains(&chained), "{chained}");
     }
 
     #[test]
