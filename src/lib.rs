@@ -2,11 +2,17 @@
 
 pub mod bits;
 pub mod error;
+pub mod ffi;
 pub mod isa;
 pub mod kernels;
+pub mod model;
+#[cfg(feature = "train")]
+pub mod nn;
 pub mod ops;
 pub mod quant;
 pub(crate) mod shape;
+#[cfg(feature = "train")]
+pub mod train;
 
 /// Numerics.
 pub mod numerics {}
