@@ -11,5 +11,6 @@ mod net;
 #[cfg(test)]
 mod sample;
 
+pub use container::write_whole;
 pub use describe::LayerInfo;
 pub use net::{Input, Layer, Model, Then, Workspace};
