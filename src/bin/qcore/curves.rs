@@ -34,12 +34,22 @@ pub fn write(path: &Path, title: &str, points: &[Point]) -> Result<()> {
 fn draw(svg: &mut String, title: &str, points: &[Point]) -> Drawn {
     let root = SVGBackend::with_string(svg, (800, 640)).into_drawing_area();
     root.fill(&WHITE)?;
-    let (above, below) = root.titled(title, ("sans-serif", 20))?.split_vertically(300);
+    let (above, below) = root
+        .titled(title, ("sans-serif", 20))?
+        .split_vertically(300);
     let losses = [("training", TRAIN, points.iter().map(|p| p.loss).collect())];
     panel(&above, "loss", points, &losses)?;
     let accuracies = [
-        ("training", TRAIN, points.iter().map(|p| p.train_accuracy).collect()),
-        ("test", TEST, points.iter().map(|p| p.test_accuracy).collect()),
+        (
+            "training",
+            TRAIN,
+            points.iter().map(|p| p.train_accuracy).collect(),
+        ),
+        (
+            "test",
+            TEST,
+            points.iter().map(|p| p.test_accuracy).collect(),
+        ),
     ];
     panel(&below, "accuracy, %", points, &accuracies)?;
     root.present()?;
@@ -52,12 +62,23 @@ fn panel(
     points: &[Point],
     curves: &[(&str, RGBColor, Vec<f64>)],
 ) -> Drawn {
-    let values = || curves.iter().flat_map(|c| &c.2).copied().filter(|v| v.is_finite());
+    let values = || {
+        curves
+            .iter()
+            .flat_map(|c| &c.2)
+            .copied()
+            .filter(|v| v.is_finite())
+    };
     // The first epochs of a phase would squeeze the rest into a line: leave out the lowest tenth of
     // accuracies and the highest tenth of losses from the range, though not from the curve.
     let mut sorted: Vec<f64> = values().collect();
     sorted.sort_by(f64::total_cmp);
-    let at = |part: f64| sorted.get(((sorted.len().max(1) - 1) as f64 * part) as usize).copied().unwrap_or(0.0);
+    let at = |part: f64| {
+        sorted
+            .get(((sorted.len().max(1) - 1) as f64 * part) as usize)
+            .copied()
+            .unwrap_or(0.0)
+    };
     let (low, high) = match label {
         "loss" => (0.0, at(0.95) * 1.15 + 1e-6),
         _ => (at(0.05) - 0.5, (at(1.0) + 0.3).min(100.5)),
@@ -72,7 +93,11 @@ fn panel(
     if float > 0 {
         let corners = [(0.5, low), (float as f64 + 0.5, high)];
         chart.draw_series([Rectangle::new(corners, SHADE.filled())])?;
-        let text = Text::new("float", (0.5 + last * 0.01, low + (high - low) * 0.08), ("sans-serif", 13));
+        let text = Text::new(
+            "float",
+            (0.5 + last * 0.01, low + (high - low) * 0.08),
+            ("sans-serif", 13),
+        );
         chart.draw_series([text])?;
     }
     chart
@@ -84,7 +109,10 @@ fn panel(
         .light_line_style(WHITE.mix(0.0))
         .draw()?;
     for (name, colour, values) in curves {
-        let line = values.iter().enumerate().map(|(i, &v)| (i as f64 + 1.0, v.clamp(low, high)));
+        let line = values
+            .iter()
+            .enumerate()
+            .map(|(i, &v)| (i as f64 + 1.0, v.clamp(low, high)));
         let style = colour.stroke_width(2);
         chart
             .draw_series(LineSeries::new(line, style))?

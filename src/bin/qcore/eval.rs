@@ -35,19 +35,38 @@ pub fn run(args: &Args) -> Result<()> {
     let pool = Pool::new(args.threads)?;
     let images = &data.test;
     let input = model.input();
-    if [images.height(), images.width(), images.channels()] != [input.height, input.width, input.channels] {
-        let value = format!("of {} x {} x {} pixels", images.height(), images.width(), images.channels());
-        let expected = format!("{} x {} x {}, as the model takes", input.height, input.width, input.channels);
+    if [images.height(), images.width(), images.channels()]
+        != [input.height, input.width, input.channels]
+    {
+        let value = format!(
+            "of {} x {} x {} pixels",
+            images.height(),
+            images.width(),
+            images.channels()
+        );
+        let expected = format!(
+            "{} x {} x {}, as the model takes",
+            input.height, input.width, input.channels
+        );
         return Err(Error::argument("data", value, expected));
     }
     if images.classes() > model.outputs() {
         let value = format!("of {} classes", images.classes());
-        return Err(Error::argument("data", value, format!("at most {}, the model's outputs", model.outputs())));
+        return Err(Error::argument(
+            "data",
+            value,
+            format!("at most {}, the model's outputs", model.outputs()),
+        ));
     }
     let mut logits = vec![0.0; images.len() * model.outputs()];
     let mut workspace = model.workspace(AT_A_TIME)?;
     let begin = Instant::now();
-    model.run(images.pixels(), &mut logits, &mut workspace, Par::Pool(&pool))?;
+    model.run(
+        images.pixels(),
+        &mut logits,
+        &mut workspace,
+        Par::Pool(&pool),
+    )?;
     let seconds = begin.elapsed().as_secs_f64();
     let right = correct(&logits, images.labels());
     let accuracy = 100.0 * right as f64 / images.len() as f64;
@@ -88,8 +107,14 @@ pub fn load_data(folder: Option<&std::path::Path>, seed: u64) -> Result<Dataset>
 pub fn correct(logits: &[f32], labels: &[u8]) -> usize {
     let classes = logits.len() / labels.len().max(1);
     let hit = |(row, &label): &(&[f32], &u8)| {
-        let best = (0..classes).rev().max_by(|&a, &b| row[a].total_cmp(&row[b]));
+        let best = (0..classes)
+            .rev()
+            .max_by(|&a, &b| row[a].total_cmp(&row[b]));
         best == Some(usize::from(label))
     };
-    logits.chunks(classes.max(1)).zip(labels).filter(hit).count()
+    logits
+        .chunks(classes.max(1))
+        .zip(labels)
+        .filter(hit)
+        .count()
 }

@@ -44,7 +44,11 @@ pub fn run(args: &Args) -> Result<()> {
         return Ok(());
     }
     println!("qcore {}", env!("CARGO_PKG_VERSION"));
-    println!("CPU: {} ({}), {threads} threads", cpu_name(), std::env::consts::ARCH);
+    println!(
+        "CPU: {} ({}), {threads} threads",
+        cpu_name(),
+        std::env::consts::ARCH
+    );
     let mut table = Table::new(&["ISA", "compiled", "available", "chosen", "bit GEMM"]);
     for isa in Isa::ALL {
         let yes = |b: bool| if b { "yes" } else { "-" }.to_string();

@@ -25,7 +25,16 @@ pub fn run(args: &Args) -> Result<()> {
         input.bits,
         model.outputs()
     );
-    let heading = ["layer", "op", "N x K", "weights x activations", "gives", "packed", "as f32", "kernel"];
+    let heading = [
+        "layer",
+        "op",
+        "N x K",
+        "weights x activations",
+        "gives",
+        "packed",
+        "as f32",
+        "kernel",
+    ];
     let mut table = Table::new(&heading);
     for (i, row) in model.describe().into_iter().enumerate() {
         table.row(vec![
@@ -42,6 +51,10 @@ pub fn run(args: &Args) -> Result<()> {
     print!("{table}");
     let (packed, float) = model.bytes();
     let ratio = float as f64 / packed as f64;
-    println!("in all {} packed, {} as f32: {ratio:.1} times smaller", bytes(packed), bytes(float));
+    println!(
+        "in all {} packed, {} as f32: {ratio:.1} times smaller",
+        bytes(packed),
+        bytes(float)
+    );
     Ok(())
 }

@@ -10,7 +10,9 @@ pub struct Table {
 impl Table {
     pub fn new(heading: &[&str]) -> Self {
         let heading = heading.iter().map(|h| h.to_string()).collect();
-        Table { rows: vec![heading] }
+        Table {
+            rows: vec![heading],
+        }
     }
 
     pub fn row(&mut self, cells: Vec<String>) {
@@ -21,11 +23,22 @@ impl Table {
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let columns = self.rows[0].len();
-        let width = |c: usize| self.rows.iter().map(|r| r[c].chars().count()).max().unwrap_or(0);
+        let width = |c: usize| {
+            self.rows
+                .iter()
+                .map(|r| r[c].chars().count())
+                .max()
+                .unwrap_or(0)
+        };
         let widths: Vec<usize> = (0..columns).map(width).collect();
         // Numbers stand to the right: a column whose cells all begin with a digit.
-        let starts_with_digit = |cell: &String| cell.is_empty() || cell.starts_with(|c: char| c.is_ascii_digit());
-        let right = |c: usize| self.rows[1..].iter().all(|r| starts_with_digit(&r[c]) && !r[c].contains(" x "));
+        let starts_with_digit =
+            |cell: &String| cell.is_empty() || cell.starts_with(|c: char| c.is_ascii_digit());
+        let right = |c: usize| {
+            self.rows[1..]
+                .iter()
+                .all(|r| starts_with_digit(&r[c]) && !r[c].contains(" x "))
+        };
         for (i, row) in self.rows.iter().enumerate() {
             let mut line = String::from(" ");
             for (c, cell) in row.iter().enumerate() {
