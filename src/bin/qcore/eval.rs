@@ -106,15 +106,14 @@ pub fn load_data(folder: Option<&std::path::Path>, seed: u64) -> Result<Dataset>
 /// How many rows of logits are largest at their label; of equal ones the first counts.
 pub fn correct(logits: &[f32], labels: &[u8]) -> usize {
     let classes = logits.len() / labels.len().max(1);
-    let hit = |(row, &label): &(&[f32], &u8)| {
+    let hit = |row: &[f32], label: u8| {
         let best = (0..classes)
             .rev()
             .max_by(|&a, &b| row[a].total_cmp(&row[b]));
         best == Some(usize::from(label))
     };
-    logits
-        .chunks(classes.max(1))
-        .zip(labels)
-        .filter(hit)
+    let rows = logits.chunks(classes.max(1));
+    rows.zip(labels)
+        .filter(|(row, label)| hit(row, **label))
         .count()
 }
