@@ -75,6 +75,26 @@ impl Encoding {
         }
     }
 
+    /// What is added to the planes: an integer is `offset + sum over planes of weight x bit`.
+    pub const fn offset(self) -> i32 {
+        match self {
+            Encoding::Bipolar => -1,
+            _ => 0,
+        }
+    }
+
+    /// The weight of plane `plane`: plus or minus a power of two.
+    pub const fn plane_weight(self, plane: usize) -> i32 {
+        match self {
+            Encoding::Bipolar => 2,
+            // The sign counts twice where it is +1, and every nonzero counts -1.
+            Encoding::Ternary => 2 - 3 * plane as i32,
+            Encoding::Unsigned(_) => 1 << plane,
+            Encoding::Signed(b) if plane + 1 == b.get() => -(1 << plane),
+            Encoding::Signed(_) => 1 << plane,
+        }
+    }
+
     /// The smallest integer.
     pub const fn min(self) -> i32 {
         match self {
@@ -197,6 +217,9 @@ mod tests {
             for v in -300..300 {
                 if let Some(code) = e.encode(v) {
                     assert_eq!(e.decode(code), Some(v), "{e} {v}");
+                    let bits =
+                        (0..e.planes()).map(|p| e.plane_weight(p) * i32::from(code >> p & 1));
+                    assert_eq!(e.offset() + bits.sum::<i32>(), v, "{e} {v}");
                     assert!(v >= e.min() && v <= e.max() && v.unsigned_abs() <= e.magnitude());
                     seen += 1;
                 }

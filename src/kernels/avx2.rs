@@ -15,6 +15,7 @@ use std::arch::x86_64::*;
 use super::Kernels;
 use super::bitgemm::{self, Lanes, Task};
 use super::pack::{self, Codes, FROM, SIGN, Steps};
+use crate::bits::Encoding;
 use crate::isa::Isa;
 
 pub(super) static KERNELS: Kernels = Kernels {
@@ -30,7 +31,7 @@ pub(super) static KERNELS: Kernels = Kernels {
 };
 
 #[target_feature(enable = "avx2,fma,popcnt")]
-unsafe fn bitgemm(task: &Task) {
+unsafe fn bitgemm(task: &Task<'_>) {
     // SAFETY: this function carries the features of Ymm; the rest is the contract of the table entry.
     unsafe { bitgemm::run::<Ymm, 3, 2>(task) }
 }
@@ -62,8 +63,8 @@ unsafe fn requantize(
 }
 
 #[target_feature(enable = "avx2,fma,popcnt")]
-unsafe fn row_sums(words: &[u32], planes: usize, sums: &mut [i32]) {
-    super::row_sums_with(words, sums, |row| pack::row_sum(row, planes));
+unsafe fn row_sums(words: &[u32], encoding: Encoding, sums: &mut [i32]) {
+    super::row_sums_with(words, sums, |row| pack::row_sum(row, encoding));
 }
 
 #[derive(Clone, Copy)]
@@ -99,6 +100,16 @@ impl Lanes for Ymm {
     unsafe fn and(self, other: Self) -> Self {
         // SAFETY: see above the impl.
         unsafe { Ymm(_mm256_and_si256(self.0, other.0)) }
+    }
+    #[inline(always)]
+    unsafe fn xor_and(self, other: Self, mask: Self) -> Self {
+        // SAFETY: see above the impl.
+        unsafe { self.xor(other).and(mask) }
+    }
+    #[inline(always)]
+    unsafe fn shl(self, bits: u32) -> Self {
+        // SAFETY: see above the impl.
+        unsafe { Ymm(_mm256_sll_epi32(self.0, _mm_cvtsi32_si128(bits as i32))) }
     }
     #[inline(always)]
     unsafe fn count(self, bits: Self) -> Self {

@@ -1,26 +1,31 @@
-//! The bit-serial GEMM micro-kernel: written once, for every vector width.
+//! The bit-serial GEMM micro-kernel: every pair of encodings, written once, for every vector width.
 //!
-//! 1. A weight is bipolar: bit 1 is +1, bit 0 is -1. With S the number of positions where something
-//!    holds, K the number of columns and pc() a popcount:
+//! 1. An integer is an offset plus weighted bits (see [`Encoding`](crate::bits::Encoding)), w = o_w + sum_i c_i W_i
+//!    and a = o_a + sum_j d_j A_j. With pc() a popcount over the K columns:
 //!
 //!    ```text
-//!    bipolar activations:   sum w a = K - 2 S,          S = pc(w xor a)
-//!    unsigned, b planes:    sum w a = 2 S - sum a,      S = sum_p 2^p pc(w and a_p)
+//!    sum w a = sum_ij c_i d_j pc(W_i and A_j)  +  o_w sum a  +  o_a sum w  -  K o_w o_a
 //!    ```
 //!
-//! 2. S of the planes is gathered by Horner's rule, highest plane first: S <- 2 S + pc(..). One
-//!    accumulator serves all planes, so the register tile is the same for 1 bit and for 8.
+//!    The first term is a [`Pass`] over K for each pair of planes. The second is one number for each row of
+//!    activations, the rest one for each channel, known when weights are packed.
+//! 2. Two pairs have a shorter way, one pass instead of one and two, and no sums of rows:
+//!
+//!    ```text
+//!    bipolar x bipolar:   K - 2 pc(w xor a)
+//!    ternary x bipolar:   pc(z) - 2 pc((s xor a) and z)          s: sign plane, z: nonzero plane
+//!    ```
 //! 3. Lanes are output channels (see `panels`). A step takes 32 columns: `NV` vectors of weights, one
-//!    broadcast word for each of `MR` rows, and MR x NV times { xor or and, popcount, add }.
+//!    broadcast word for each of `MR` rows, and MR x NV times { combine, popcount, add }.
 //! 4. Where the CPU has no popcount of 32-bit lanes, it counts into bytes, and after `FLUSH` steps the
 //!    bytes are widened into the lanes. A byte gains at most 8 a step, hence FLUSH = 31 (248 < 256).
 //!
-//! The bits behind K are zero in weights and activations: xor and and give zero there. All lane
-//! arithmetic is modulo 2^32, so only the result must fit in i32, not 2 S: |sum w a| <= K (2^b - 1),
-//! which the plan checks.
+//! The bits behind K are zero in weights and activations, and every combination of zeros is zero. All lane
+//! arithmetic is modulo 2^32, so only the result must fit in i32: |sum w a| <= K max|w| max|a|, which the plan
+//! checks.
 //!
-//! Not done here: blocking of K. A panel of 32 channels is K * 4 bytes, in L1 up to K = 8192 or so, and
-//! behind that it streams from L2 at the rate that the tile asks for.
+//! Not done here: blocking of K. A plane of a panel of 32 channels is K * 4 bytes, in L1 up to K = 8192 or so,
+//! and behind that it streams from L2 at the rate that the tile asks for.
 
 /// A vector of 32-bit lanes of some ISA. Every method is `#[inline(always)]` and must only be called from
 /// code compiled with that ISA's features.
@@ -40,6 +45,8 @@ pub(super) trait Lanes: Copy {
     unsafe fn xor(self, other: Self) -> Self;
     /// Lanewise and.
     unsafe fn and(self, other: Self) -> Self;
+    /// (self xor other) and mask, lanewise.
+    unsafe fn xor_and(self, other: Self, mask: Self) -> Self;
     /// Counter plus the set bits of `bits`.
     unsafe fn count(self, bits: Self) -> Self;
     /// This vector, made no earlier than the code says: an order for the compiler, not an instruction.
@@ -52,6 +59,8 @@ pub(super) trait Lanes: Copy {
     }
     /// A counter as sums in 32-bit lanes.
     unsafe fn widen(self) -> Self;
+    /// Lanewise shift to the left, bits < 32.
+    unsafe fn shl(self, bits: u32) -> Self;
     /// Lanewise sum modulo 2^32.
     unsafe fn add(self, other: Self) -> Self;
     /// Lanewise difference modulo 2^32.
@@ -60,6 +69,28 @@ pub(super) trait Lanes: Copy {
     unsafe fn scale_bias(self, scale: *const f32, bias: *const f32) -> Self;
     /// Writes the first `valid` lanes, 1 <= `valid`; all of them if `valid >= LANES`.
     unsafe fn store(self, p: *mut u32, valid: usize);
+}
+
+/// How a pass combines a word of weights with a word of activations.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Combine {
+    /// weight plane and activation plane
+    And,
+    /// weight plane xor activation plane
+    Xor,
+    /// (sign plane xor activation plane) and nonzero plane; the weights are ternary
+    XorNonzero,
+}
+
+/// One walk along K, counting one combination of planes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Pass {
+    pub(crate) weight_plane: usize,
+    pub(crate) activation_plane: usize,
+    /// The count is worth 2^shift ..
+    pub(crate) shift: u32,
+    /// .. or minus that.
+    pub(crate) negative: bool,
 }
 
 /// What to do with the integers of a tile. Rows are `stride` elements apart.
@@ -78,18 +109,22 @@ pub(crate) enum Sink {
 
 /// One panel of weights times `rows` rows of activations.
 #[derive(Clone, Copy)]
-pub(crate) struct Task {
-    /// A panel `[1, words, NR]`.
+pub(crate) struct Task<'a> {
+    /// A panel `[planes, words, NR]`.
     pub(crate) weights: *const u32,
     /// Rows `[planes, words]`, back to back.
     pub(crate) activations: *const u32,
-    pub(crate) planes: usize,
+    /// Words in a row of activations: planes x words.
+    pub(crate) row_words: usize,
+    /// Words in a plane.
     pub(crate) words: usize,
     pub(crate) rows: usize,
-    /// Sum of each row's codes for unsigned activations; null says that activations are bipolar.
+    pub(crate) combine: Combine,
+    pub(crate) passes: &'a [Pass],
+    /// What each lane starts from, `NR` numbers.
+    pub(crate) start: *const i32,
+    /// What is subtracted from each row; null for nothing.
     pub(crate) row_sums: *const i32,
-    /// K, for bipolar activations.
-    pub(crate) k: i32,
     /// Output channels of this panel, 1 to NR.
     pub(crate) lanes: usize,
     pub(crate) sink: Sink,
@@ -99,88 +134,98 @@ pub(crate) struct Task {
 ///
 /// # Safety
 /// The caller is compiled with V's features, and the pointers of `task` are valid for the sizes that its
-/// fields state: reads of weights, activations, `rows` row sums and NR scales and biases, writes of
-/// `lanes` elements in each of `rows` rows of the sink.
+/// fields state: reads of weights, activations, NR starts, `rows` row sums if not null, NR scales and biases,
+/// writes of `lanes` elements in each of `rows` rows of the sink.
 #[inline(always)]
-pub(super) unsafe fn run<V: Lanes, const MR: usize, const NV: usize>(task: &Task) {
+pub(super) unsafe fn run<V: Lanes, const MR: usize, const NV: usize>(task: &Task<'_>) {
     // SAFETY: passed on from the caller.
     unsafe {
-        if task.row_sums.is_null() {
-            rows::<V, MR, NV, true>(task);
-        } else {
-            rows::<V, MR, NV, false>(task);
+        match task.combine {
+            Combine::And => rows::<V, MR, NV, AND>(task),
+            Combine::Xor => rows::<V, MR, NV, XOR>(task),
+            Combine::XorNonzero => rows::<V, MR, NV, XOR_NONZERO>(task),
         }
     }
 }
 
+const AND: u8 = 0;
+const XOR: u8 = 1;
+const XOR_NONZERO: u8 = 2;
+
 #[inline(always)]
-unsafe fn rows<V: Lanes, const MR: usize, const NV: usize, const XOR: bool>(task: &Task) {
+unsafe fn rows<V: Lanes, const MR: usize, const NV: usize, const HOW: u8>(task: &Task<'_>) {
     // SAFETY: every tile starts at a row below `rows` and covers no row behind it.
     unsafe {
         let mut row = 0;
         while task.rows - row >= MR {
-            tile::<V, MR, NV, XOR>(task, row);
+            tile::<V, MR, NV, HOW>(task, row);
             row += MR;
         }
         match task.rows - row {
-            1 => tile::<V, 1, NV, XOR>(task, row),
-            2 => tile::<V, 2, NV, XOR>(task, row),
-            3 => tile::<V, 3, NV, XOR>(task, row),
-            4 => tile::<V, 4, NV, XOR>(task, row),
-            5 => tile::<V, 5, NV, XOR>(task, row),
+            1 => tile::<V, 1, NV, HOW>(task, row),
+            2 => tile::<V, 2, NV, HOW>(task, row),
+            3 => tile::<V, 3, NV, HOW>(task, row),
+            4 => tile::<V, 4, NV, HOW>(task, row),
+            5 => tile::<V, 5, NV, HOW>(task, row),
             _ => {}
         }
     }
 }
 
 #[inline(always)]
-unsafe fn tile<V: Lanes, const MR: usize, const NV: usize, const XOR: bool>(
-    task: &Task,
+unsafe fn tile<V: Lanes, const MR: usize, const NV: usize, const HOW: u8>(
+    task: &Task<'_>,
     row: usize,
 ) {
     // SAFETY: rows row .. row + MR exist; `count` and `finish` stay inside what the task states.
     unsafe {
-        let stride = task.planes * task.words;
-        let first = task.activations.add(row * stride);
+        let first = task.activations.add(row * task.row_words);
         let mut sums = [[V::zero(); NV]; MR];
-        for plane in (0..task.planes).rev() {
-            for sum in sums.as_flattened_mut() {
-                *sum = sum.add(*sum);
-            }
-            count::<V, MR, NV, XOR>(task, first.add(plane * task.words), stride, &mut sums);
+        for pass in task.passes {
+            count::<V, MR, NV, HOW>(task, pass, first, &mut sums);
         }
-        finish::<V, MR, NV, XOR>(task, row, sums);
+        finish::<V, MR, NV>(task, row, sums);
     }
 }
 
-/// Adds one plane's popcounts to `sums`.
+/// Adds what one pass counts to `sums`.
 #[inline(always)]
-unsafe fn count<V: Lanes, const MR: usize, const NV: usize, const XOR: bool>(
-    task: &Task,
-    plane: *const u32,
-    stride: usize,
+unsafe fn count<V: Lanes, const MR: usize, const NV: usize, const HOW: u8>(
+    task: &Task<'_>,
+    pass: &Pass,
+    first: *const u32,
     sums: &mut [[V; NV]; MR],
 ) {
-    // SAFETY: k < words, so weights are read inside the panel and activations inside the plane.
+    // SAFETY: k < words, so weights are read inside the planes of the panel (with XOR_NONZERO the plane
+    // behind the sign exists: weights are ternary) and activations inside their plane.
     unsafe {
-        let whole = V::FLUSH == usize::MAX;
+        let plane = NV * V::LANES * task.words;
+        let weights = task.weights.add(pass.weight_plane * plane);
+        let activations = first.add(pass.activation_plane * task.words);
         let mut k = 0;
         while k < task.words {
-            let end = if whole {
+            let end = if V::FLUSH == usize::MAX {
                 task.words
             } else {
                 task.words.min(k + V::FLUSH)
             };
-            let mut counters = if whole { *sums } else { [[V::zero(); NV]; MR] };
+            let mut counters = [[V::zero(); NV]; MR];
             while k < end {
-                let mut w = [V::zero(); NV];
-                for (v, w) in w.iter_mut().enumerate() {
-                    *w = V::load(task.weights.add((k * NV + v) * V::LANES));
+                let (mut w, mut z) = ([V::zero(); NV], [V::zero(); NV]);
+                for v in 0..NV {
+                    w[v] = V::load(weights.add((k * NV + v) * V::LANES));
+                    if HOW == XOR_NONZERO {
+                        z[v] = V::load(weights.add(plane + (k * NV + v) * V::LANES));
+                    }
                 }
                 for (i, counters) in counters.iter_mut().enumerate() {
-                    let a = V::splat(*plane.add(i * stride + k)).in_order();
-                    for (counter, w) in counters.iter_mut().zip(w) {
-                        *counter = counter.count(if XOR { w.xor(a) } else { w.and(a) });
+                    let a = V::splat(*activations.add(i * task.row_words + k)).in_order();
+                    for v in 0..NV {
+                        counters[v] = counters[v].count(match HOW {
+                            AND => w[v].and(a),
+                            XOR => w[v].xor(a),
+                            _ => w[v].xor_and(a, z[v]),
+                        });
                     }
                     for counter in counters {
                         *counter = counter.in_order();
@@ -188,16 +233,17 @@ unsafe fn count<V: Lanes, const MR: usize, const NV: usize, const XOR: bool>(
                 }
                 k += 1;
             }
-            if whole {
-                *sums = counters;
-            } else {
-                for (sum, counter) in sums
-                    .as_flattened_mut()
-                    .iter_mut()
-                    .zip(counters.as_flattened())
-                {
-                    *sum = sum.add(counter.widen());
-                }
+            for (sum, counter) in sums
+                .as_flattened_mut()
+                .iter_mut()
+                .zip(counters.as_flattened())
+            {
+                let worth = counter.widen().shl(pass.shift);
+                *sum = if pass.negative {
+                    sum.sub(worth)
+                } else {
+                    sum.add(worth)
+                };
             }
         }
     }
@@ -205,8 +251,8 @@ unsafe fn count<V: Lanes, const MR: usize, const NV: usize, const XOR: bool>(
 
 /// Corrects the sums of a tile and gives them to the sink, lane by lane.
 #[inline(always)]
-unsafe fn finish<V: Lanes, const MR: usize, const NV: usize, const XOR: bool>(
-    task: &Task,
+unsafe fn finish<V: Lanes, const MR: usize, const NV: usize>(
+    task: &Task<'_>,
     row: usize,
     sums: [[V; NV]; MR],
 ) {
@@ -214,17 +260,16 @@ unsafe fn finish<V: Lanes, const MR: usize, const NV: usize, const XOR: bool>(
     // written.
     unsafe {
         for (i, sums) in sums.iter().enumerate() {
+            let row_sum = match task.row_sums.is_null() {
+                true => V::zero(),
+                false => V::splat(*task.row_sums.add(row + i) as u32),
+            };
             for (v, sum) in sums.iter().enumerate() {
                 let lane = v * V::LANES;
                 if lane >= task.lanes {
                     break;
                 }
-                let twice = sum.add(*sum);
-                let result = if XOR {
-                    V::splat(task.k as u32).sub(twice)
-                } else {
-                    twice.sub(V::splat(*task.row_sums.add(row + i) as u32))
-                };
+                let result = sum.add(V::load(task.start.add(lane).cast())).sub(row_sum);
                 let valid = task.lanes - lane;
                 match task.sink {
                     Sink::I32 { out, stride } => {

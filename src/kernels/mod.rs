@@ -8,6 +8,7 @@
 //! Kernels allocate nothing, start no thread and ask nothing of the CPU. The methods of `Kernels` are
 //! their safe doors: they check lengths, so that no caller needs `unsafe`.
 
+mod algebra;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -23,8 +24,9 @@ mod view;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use algebra::BitWeights;
 pub(crate) use pack::Steps;
-pub(crate) use panels::Panels;
+use panels::Panels;
 pub(crate) use view::MatMut;
 
 use crate::bits::{Encoding, PackedRef};
@@ -38,11 +40,11 @@ pub struct Kernels {
     bitgemm_name: &'static str,
     mr: usize,
     nr: usize,
-    bitgemm: unsafe fn(&bitgemm::Task),
+    bitgemm: unsafe fn(&bitgemm::Task<'_>),
     quantize: unsafe fn(*const f32, usize, &Steps, usize, *mut u32),
     pack: unsafe fn(*const u8, usize, usize, *mut u32),
     requantize: unsafe fn(*const i32, usize, *const i32, usize, *const i32, usize, *mut u32),
-    row_sums: unsafe fn(&[u32], usize, &mut [i32]),
+    row_sums: unsafe fn(&[u32], Encoding, &mut [i32]),
 }
 
 /// The rows that this build holds. Private, so that `Kernels::of` is the only way to one.
@@ -101,31 +103,30 @@ impl Kernels {
         self.nr
     }
 
-    /// Bipolar weights of panel `panel` times `activations`, into `out` (`[rows, channels of the panel]`).
+    /// Panel `panel` of `weights` times `activations`, into `out` (`[rows, channels of the panel]`).
     ///
-    /// `row_sums` holds the sum of codes of each row if activations are unsigned, and is empty if they
-    /// are bipolar. Panics on lengths that do not fit together; the plan has checked them.
+    /// `row_sums` holds [`Kernels::row_sums`] of the activations if the weights need them, and is empty if
+    /// not. Panics on encodings or lengths that do not fit together; the plan has checked them.
     pub(crate) fn bitgemm(
         &self,
-        panels: &Panels,
+        weights: &BitWeights,
         panel: usize,
         activations: PackedRef<'_>,
         row_sums: &[i32],
         out: Out<'_>,
     ) {
-        let (rows, cols) = (activations.rows(), activations.cols());
-        let bipolar = activations.encoding() == Encoding::Bipolar;
-        let weights = panels.panel(panel);
-        assert_eq!(
-            weights.len(),
-            words(cols) * self.nr,
-            "weights and activations of one K"
+        let rows = activations.rows();
+        let algebra = &weights.algebra;
+        assert!(
+            weights.fits(activations),
+            "weights and activations of one plan"
         );
         assert_eq!(
             row_sums.len(),
-            if bipolar { 0 } else { rows },
-            "a sum for each unsigned row"
+            if algebra.row_sums { rows } else { 0 },
+            "a sum for each row"
         );
+        let start = &algebra.start[panel * self.nr..(panel + 1) * self.nr];
         let (out_rows, lanes, sink) = match out {
             Out::I32(mut out) => {
                 let sink = bitgemm::Sink::I32 {
@@ -160,23 +161,25 @@ impl Kernels {
             return;
         }
         let task = bitgemm::Task {
-            weights: weights.as_ptr(),
+            weights: weights.panels.panel(panel).as_ptr(),
             activations: activations.words().as_ptr(),
-            planes: activations.encoding().planes(),
-            words: words(cols),
+            row_words: activations.row_words(),
+            words: words(activations.cols()),
             rows,
-            row_sums: if bipolar {
-                std::ptr::null()
-            } else {
+            combine: algebra.combine,
+            passes: &algebra.passes,
+            start: start.as_ptr(),
+            row_sums: if algebra.row_sums {
                 row_sums.as_ptr()
+            } else {
+                std::ptr::null()
             },
-            k: cols as i32,
             lanes,
             sink,
         };
         // SAFETY: `of` and `available`, the only ways to a row, have checked the features. The lengths
-        // are checked above, those of `activations` by PackedRef, and `out` is an exclusive view of
-        // rows x lanes elements.
+        // are checked above, those of `activations` by PackedRef; the passes name planes that both have,
+        // because they were made for these encodings; and `out` is an exclusive view of rows x lanes.
         unsafe { (self.bitgemm)(&task) }
     }
 
@@ -224,11 +227,11 @@ impl Kernels {
         }
     }
 
-    /// The sum of codes of each row of unsigned planes. Panics unless there is a sum for each row.
+    /// The sum of the integers of each row, without the encoding's offset. Panics unless there is a sum for each row.
     pub(crate) fn row_sums(&self, codes: PackedRef<'_>, sums: &mut [i32]) {
         assert_eq!(sums.len(), codes.rows());
         // SAFETY: features as above; safe slices carry their lengths.
-        unsafe { (self.row_sums)(codes.words(), codes.encoding().planes(), sums) }
+        unsafe { (self.row_sums)(codes.words(), codes.encoding(), sums) }
     }
 }
 

@@ -16,6 +16,7 @@ use std::arch::aarch64::*;
 use super::Kernels;
 use super::bitgemm::{self, Lanes, Task};
 use super::pack::{self, Codes, FROM, SIGN, Steps};
+use crate::bits::Encoding;
 use crate::isa::Isa;
 
 pub(super) static KERNELS: Kernels = Kernels {
@@ -31,7 +32,7 @@ pub(super) static KERNELS: Kernels = Kernels {
 };
 
 #[target_feature(enable = "neon")]
-unsafe fn bitgemm(task: &Task) {
+unsafe fn bitgemm(task: &Task<'_>) {
     // SAFETY: this function carries the features of Quad; the rest is the contract of the table entry.
     unsafe { bitgemm::run::<Quad, 4, 4>(task) }
 }
@@ -63,8 +64,8 @@ unsafe fn requantize(
 }
 
 #[target_feature(enable = "neon")]
-unsafe fn row_sums(words: &[u32], planes: usize, sums: &mut [i32]) {
-    super::row_sums_with(words, sums, |row| pack::row_sum(row, planes));
+unsafe fn row_sums(words: &[u32], encoding: Encoding, sums: &mut [i32]) {
+    super::row_sums_with(words, sums, |row| pack::row_sum(row, encoding));
 }
 
 #[derive(Clone, Copy)]
@@ -100,6 +101,16 @@ impl Lanes for Quad {
     unsafe fn and(self, other: Self) -> Self {
         // SAFETY: see above the impl.
         unsafe { Quad(vandq_u32(self.0, other.0)) }
+    }
+    #[inline(always)]
+    unsafe fn xor_and(self, other: Self, mask: Self) -> Self {
+        // SAFETY: see above the impl.
+        unsafe { self.xor(other).and(mask) }
+    }
+    #[inline(always)]
+    unsafe fn shl(self, bits: u32) -> Self {
+        // SAFETY: see above the impl.
+        unsafe { Quad(vshlq_u32(self.0, vdupq_n_s32(bits as i32))) }
     }
     #[inline(always)]
     unsafe fn count(self, bits: Self) -> Self {

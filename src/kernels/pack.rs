@@ -10,6 +10,8 @@
 //! c + [x passes T_c], with T_c computed as the definition says. NaN becomes 0 in the clamp and passes
 //! nothing.
 
+use crate::bits::Encoding;
+
 /// 32 codes in the vectors of some ISA. Every method is `#[inline(always)]` and must only be called from
 /// code compiled with that ISA's features.
 pub(super) trait Codes: Copy {
@@ -188,19 +190,17 @@ pub(super) unsafe fn requantize<C: Codes>(
     }
 }
 
-/// Sum of the codes of one row of unsigned planes.
+/// Sum of the integers of one row of planes, without the encoding's offset.
 #[inline(always)]
-pub(super) fn row_sum(row: &[u32], planes: usize) -> i32 {
-    let words = row.len() / planes;
-    let mut sum = 0u32;
-    for plane in (0..planes).rev() {
-        let ones: u32 = row[plane * words..(plane + 1) * words]
-            .iter()
-            .map(|w| w.count_ones())
-            .sum();
-        sum = sum.wrapping_add(sum).wrapping_add(ones);
+pub(super) fn row_sum(row: &[u32], encoding: Encoding) -> i32 {
+    let words = row.len() / encoding.planes();
+    let mut sum = 0i32;
+    for plane in 0..encoding.planes() {
+        let plane_words = &row[plane * words..(plane + 1) * words];
+        let ones: u32 = plane_words.iter().map(|w| w.count_ones()).sum();
+        sum = sum.wrapping_add((ones as i32).wrapping_mul(encoding.plane_weight(plane)));
     }
-    sum as i32
+    sum
 }
 
 #[inline(always)]

@@ -3,6 +3,7 @@
 use super::Kernels;
 use super::bitgemm::{self, Lanes, Task};
 use super::pack::{self, Codes, FROM, SIGN, Steps};
+use crate::bits::Encoding;
 use crate::isa::Isa;
 
 pub(super) static KERNELS: Kernels = Kernels {
@@ -17,7 +18,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     row_sums,
 };
 
-unsafe fn bitgemm(task: &Task) {
+unsafe fn bitgemm(task: &Task<'_>) {
     // SAFETY: the contract of the table entry; there are no features to ask for.
     unsafe { bitgemm::run::<Words, 4, 1>(task) }
 }
@@ -45,8 +46,8 @@ unsafe fn requantize(
     unsafe { pack::requantize::<Bytes>(sums, cols, thresholds, levels, sign, planes, out) }
 }
 
-unsafe fn row_sums(words: &[u32], planes: usize, sums: &mut [i32]) {
-    super::row_sums_with(words, sums, |row| pack::row_sum(row, planes));
+unsafe fn row_sums(words: &[u32], encoding: Encoding, sums: &mut [i32]) {
+    super::row_sums_with(words, sums, |row| pack::row_sum(row, encoding));
 }
 
 #[derive(Clone, Copy)]
@@ -83,6 +84,16 @@ impl Lanes for Words {
     #[inline(always)]
     unsafe fn and(self, other: Self) -> Self {
         self.zip(other, |a, b| a & b)
+    }
+    #[inline(always)]
+    unsafe fn xor_and(self, other: Self, mask: Self) -> Self {
+        Words(std::array::from_fn(|i| {
+            (self.0[i] ^ other.0[i]) & mask.0[i]
+        }))
+    }
+    #[inline(always)]
+    unsafe fn shl(self, bits: u32) -> Self {
+        Words(self.0.map(|x| x << bits))
     }
     #[inline(always)]
     unsafe fn count(self, bits: Self) -> Self {

@@ -50,39 +50,52 @@ const LENGTHS: [usize; 22] = [
 fn activations() -> Vec<Encoding> {
     let mut all = vec![Encoding::Bipolar];
     all.extend((1..=8).map(|b| Encoding::unsigned(b).unwrap()));
+    all.extend((1..=8).map(|b| Encoding::signed(b).unwrap()));
+    all
+}
+
+fn weights() -> Vec<Encoding> {
+    let mut all = activations();
+    all.push(Encoding::Ternary);
     all
 }
 
 /// Runs a whole product, panel by panel, into a matrix wider than it needs so that a stray write shows.
 fn product(kernels: &Kernels, w: &PackedMatrix, a: &PackedMatrix) -> Vec<i32> {
     let (n, m) = (w.rows(), a.rows());
-    let panels = Panels::new(w.view(), kernels.nr()).unwrap();
-    let mut sums = vec![
-        0;
-        if a.encoding() == Encoding::Bipolar {
-            0
-        } else {
-            m
-        }
-    ];
+    let weights = BitWeights::new(w.view(), a.encoding(), kernels.nr()).unwrap();
+    let mut sums = vec![0; if weights.needs_row_sums() { m } else { 0 }];
     if !sums.is_empty() {
         kernels.row_sums(a.view(), &mut sums);
     }
     const GUARD: i32 = 0x5A5A_5A5A;
     let wide = n + 3;
     let mut out = vec![GUARD; m * wide];
-    for panel in 0..panels.len() {
+    for panel in 0..weights.len() {
         let all = MatMut::new("out", &mut out, m, wide).unwrap();
         let (_, rest) = all.split_cols(panel * kernels.nr());
         let (mine, _) = rest.split_cols(kernels.nr().min(n - panel * kernels.nr()));
-        kernels.bitgemm(&panels, panel, a.view(), &sums, Out::I32(mine));
+        kernels.bitgemm(&weights, panel, a.view(), &sums, Out::I32(mine));
     }
-    assert!(
-        out.chunks(wide)
-            .all(|row| row[n..].iter().all(|&g| g == GUARD)),
-        "a write behind the row"
-    );
+    let clean = out
+        .chunks(wide)
+        .all(|row| row[n..].iter().all(|&g| g == GUARD));
+    assert!(clean, "a write behind the row");
     out.chunks(wide).flat_map(|row| row[..n].to_vec()).collect()
+}
+
+fn check_product(kernels: &Kernels, we: Encoding, e: Encoding, [m, n, k]: [usize; 3], seed: u64) {
+    let (w, a) = (random(we, n * k, seed), random(e, m * k, seed + 99));
+    let packed_w = PackedMatrix::pack(we, n, k, &w).unwrap();
+    let packed_a = PackedMatrix::pack(e, m, k, &a).unwrap();
+    let got = product(kernels, &packed_w, &packed_a);
+    let got: Vec<i64> = got.into_iter().map(i64::from).collect();
+    let name = kernels.isa();
+    assert_eq!(
+        got,
+        oracle(&w, &a, n, m, k),
+        "{name} {we} x {e} {m}x{n}x{k}"
+    );
 }
 
 #[test]
@@ -90,26 +103,25 @@ fn bit_gemm_equals_the_oracle_at_all_lengths() {
     each_isa(|kernels| {
         let (mr, nr) = (kernels.mr(), kernels.nr());
         for (case, &k) in LENGTHS.iter().enumerate() {
+            for we in [Encoding::Bipolar, Encoding::Ternary] {
+                for e in activations() {
+                    for (m, n) in [(1, nr), (mr - 1, 1), (mr + 1, nr + 1)] {
+                        check_product(kernels, we, e, [m, n, k], case as u64);
+                    }
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn every_pair_of_encodings_is_served() {
+    each_isa(|kernels| {
+        let (mr, nr) = (kernels.mr(), kernels.nr());
+        for we in weights() {
             for e in activations() {
-                for (m, n) in [
-                    (1, nr),
-                    (mr - 1, 1),
-                    (mr, nr - 1),
-                    (mr + 1, nr + 1),
-                    (2 * mr + 1, 5),
-                ] {
-                    let w = random(Encoding::Bipolar, n * k, case as u64);
-                    let a = random(e, m * k, case as u64 + 99);
-                    let packed_w = PackedMatrix::pack(Encoding::Bipolar, n, k, &w).unwrap();
-                    let packed_a = PackedMatrix::pack(e, m, k, &a).unwrap();
-                    let got = product(kernels, &packed_w, &packed_a);
-                    let got: Vec<i64> = got.into_iter().map(i64::from).collect();
-                    assert_eq!(
-                        got,
-                        oracle(&w, &a, n, m, k),
-                        "{} {e} {m}x{n}x{k}",
-                        kernels.isa()
-                    );
+                for k in [0, 1, 31, 33, 64, 993] {
+                    check_product(kernels, we, e, [mr + 1, nr + 3, k], k as u64);
                 }
             }
         }
@@ -118,23 +130,17 @@ fn bit_gemm_equals_the_oracle_at_all_lengths() {
 
 #[test]
 fn every_number_of_rows_and_lanes_is_served() {
+    let (u3, ternary) = (Encoding::unsigned(3).unwrap(), Encoding::Ternary);
+    let pairs = [
+        (Encoding::Bipolar, u3),
+        (ternary, Encoding::Bipolar),
+        (Encoding::Bipolar, Encoding::Bipolar),
+    ];
     each_isa(|kernels| {
-        let k = 77;
         for m in 0..=2 * kernels.mr() {
             for n in 0..=2 * kernels.nr() + 1 {
-                let e = if (m + n) % 2 == 0 {
-                    Encoding::Bipolar
-                } else {
-                    Encoding::unsigned(3).unwrap()
-                };
-                let (w, a) = (random(Encoding::Bipolar, n * k, 5), random(e, m * k, 6));
-                let packed_w = PackedMatrix::pack(Encoding::Bipolar, n, k, &w).unwrap();
-                let packed_a = PackedMatrix::pack(e, m, k, &a).unwrap();
-                let got: Vec<i64> = product(kernels, &packed_w, &packed_a)
-                    .into_iter()
-                    .map(i64::from)
-                    .collect();
-                assert_eq!(got, oracle(&w, &a, n, m, k), "{} {m}x{n}", kernels.isa());
+                let (we, e) = pairs[(m + n) % 3];
+                check_product(kernels, we, e, [m, n, 77], 5);
             }
         }
     });
@@ -144,30 +150,48 @@ fn every_number_of_rows_and_lanes_is_served() {
 /// step late wraps here.
 #[test]
 fn accumulators_survive_their_worst_case() {
+    let s8 = Encoding::signed(8).unwrap();
+    let u8s = Encoding::unsigned(8).unwrap();
+    let lengths = [
+        31 * 32 - 1,
+        31 * 32,
+        31 * 32 + 1,
+        32 * 32,
+        33 * 32,
+        62 * 32,
+        62 * 32 + 1,
+        8192,
+        65_536,
+    ];
     each_isa(|kernels| {
         let (m, n) = (kernels.mr() + 1, kernels.nr() + 1);
-        for k in [
-            31 * 32 - 1,
-            31 * 32,
-            31 * 32 + 1,
-            32 * 32,
-            33 * 32,
-            62 * 32,
-            62 * 32 + 1,
-            8192,
-            65_536,
-        ] {
-            for e in activations() {
-                for (w, a) in [(1, e.max()), (-1, e.max()), (1, e.min()), (-1, e.min())] {
-                    let packed_w =
-                        PackedMatrix::pack(Encoding::Bipolar, n, k, &vec![w; n * k]).unwrap();
+        for k in lengths {
+            let bipolar = activations().into_iter().map(|e| (Encoding::Bipolar, e));
+            let others = [
+                (s8, s8),
+                (s8, u8s),
+                (u8s, s8),
+                (Encoding::Ternary, s8),
+                (Encoding::Ternary, Encoding::Bipolar),
+            ];
+            for (we, e) in bipolar.chain(others) {
+                if k > 8192 && we.planes() * e.planes() > 8 {
+                    continue;
+                }
+                for (w, a) in [
+                    (we.max(), e.max()),
+                    (we.min(), e.max()),
+                    (we.max(), e.min()),
+                    (we.min(), e.min()),
+                ] {
+                    let packed_w = PackedMatrix::pack(we, n, k, &vec![w; n * k]).unwrap();
                     let packed_a = PackedMatrix::pack(e, m, k, &vec![a; m * k]).unwrap();
                     let expected = w * a * k as i32;
                     let got = product(kernels, &packed_w, &packed_a);
+                    let name = kernels.isa();
                     assert!(
                         got.iter().all(|&v| v == expected),
-                        "{} {e} {w}*{a} k={k}",
-                        kernels.isa()
+                        "{name} {we} x {e} {w}*{a} k={k}"
                     );
                 }
             }
@@ -195,11 +219,11 @@ fn scale_and_bias_are_the_same_floats_everywhere() {
         .collect();
     each_isa(|kernels| {
         let nr = kernels.nr();
-        let panels = Panels::new(w.view(), nr).unwrap();
+        let weights = BitWeights::new(w.view(), e, nr).unwrap();
         let mut row_sums = vec![0; m];
         kernels.row_sums(a.view(), &mut row_sums);
         let mut out = vec![f32::NAN; m * n];
-        for panel in 0..panels.len() {
+        for panel in 0..weights.len() {
             let lanes = nr.min(n - panel * nr);
             let pad = |v: &[f32]| {
                 let mut v = v[panel * nr..][..lanes].to_vec();
@@ -214,7 +238,7 @@ fn scale_and_bias_are_the_same_floats_everywhere() {
                 scale,
                 bias,
             };
-            kernels.bitgemm(&panels, panel, a.view(), &row_sums, out);
+            kernels.bitgemm(&weights, panel, a.view(), &row_sums, out);
         }
         let same = out
             .iter()

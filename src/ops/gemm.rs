@@ -7,7 +7,7 @@ use super::Par;
 use crate::bits::{Encoding, PackedRef};
 use crate::error::{Error, Result};
 use crate::isa::Isa;
-use crate::kernels::{Kernels, MatMut, Out, Panels};
+use crate::kernels::{BitWeights, Kernels, MatMut, Out};
 use crate::shape::{check_len, words};
 
 /// Words of activations that a block of rows may take: half of a 1 MiB second-level cache, so that the
@@ -35,13 +35,13 @@ pub enum Epilogue {
 
 /// A plan for `activations [M, K] x weights [N, K] -> [M, N]`: weights prepacked, kernel chosen.
 ///
-/// Weights are bipolar; activations are bipolar or unsigned of 1 to 8 bits. Sums are exact i32:
-/// |sum| <= K x (largest activation), and a plan for which that bound exceeds 2^31 - 1 is refused. So K may
-/// be up to [`Gemm::max_k`]: 2,147,483,647 for 1 bit, 143,165,576 for 4 bits, 8,421,504 for 8 bits.
-/// The result is the same on every ISA and for every number of threads.
+/// Weights are of any encoding; activations are bipolar, unsigned or signed of 1 to 8 bits. Sums are
+/// exact i32: |sum| <= K max|w| max|a|, and a plan for which that bound exceeds 2^31 - 1 is refused. So K may be
+/// up to [`Gemm::max_k`]. The result is the same on every ISA and for every number of threads.
 pub struct Gemm {
     kernels: &'static Kernels,
-    panels: Panels,
+    weights: BitWeights,
+    weight: Encoding,
     activation: Encoding,
     n: usize,
     k: usize,
@@ -67,18 +67,11 @@ impl Gemm {
         epilogue: Epilogue,
     ) -> Result<Self> {
         let kernels = Kernels::of(isa)?;
-        if weights.encoding() != Encoding::Bipolar {
-            return Err(Error::argument(
-                "weights",
-                weights.encoding(),
-                "bipolar codes",
-            ));
-        }
         let (n, k) = (weights.rows(), weights.cols());
-        let max_k = Self::max_k(activation)?;
+        let max_k = Self::max_k(weights.encoding(), activation)?;
         if k > max_k {
-            let expected =
-                format!("at most {max_k} for {activation} activations, or i32 sums overflow");
+            let pair = format!("{} x {activation}", weights.encoding());
+            let expected = format!("at most {max_k} for {pair}, or i32 sums overflow");
             return Err(Error::argument("K", k, expected));
         }
         let scale_bias = match epilogue {
@@ -95,7 +88,8 @@ impl Gemm {
         };
         Ok(Gemm {
             kernels,
-            panels: Panels::new(weights, kernels.nr())?,
+            weights: BitWeights::new(weights, activation, kernels.nr())?,
+            weight: weights.encoding(),
             activation,
             n,
             k,
@@ -103,29 +97,25 @@ impl Gemm {
         })
     }
 
-    /// The largest K for which bipolar weights times `activation` cannot overflow an i32 sum:
-    /// floor((2^31 - 1) / largest activation).
+    /// The largest K for which a sum cannot overflow i32: floor((2^31 - 1) / (max|w| max|a|)).
     ///
-    /// Errors if the encoding is not served as activations.
-    pub fn max_k(activation: Encoding) -> Result<usize> {
-        match activation {
-            Encoding::Bipolar | Encoding::Unsigned(_) => {
-                Ok(i32::MAX as usize / activation.magnitude() as usize)
-            }
-            _ => Err(Error::argument(
-                "activation",
-                activation,
-                "bipolar or u1..u8",
-            )),
+    /// Bipolar or ternary weights: 2,147,483,647 for bipolar activations, 143,165,576 for u4, 8,421,504 for
+    /// u8. s8 x s8: 131,071. Errors if the encoding is not served as activations.
+    pub fn max_k(weight: Encoding, activation: Encoding) -> Result<usize> {
+        if activation == Encoding::Ternary {
+            let expected = "bipolar, u1..u8 or s1..s8";
+            return Err(Error::argument("activation", activation, expected));
         }
+        let largest = weight.magnitude() as usize * activation.magnitude() as usize;
+        Ok(i32::MAX as usize / largest)
     }
 
     /// Elements of i32 scratch that a run over `rows` rows needs.
     pub fn scratch_len(&self, rows: usize) -> usize {
-        if self.activation == Encoding::Bipolar {
-            0
-        } else {
+        if self.weights.needs_row_sums() {
             rows
+        } else {
+            0
         }
     }
 
@@ -146,7 +136,7 @@ impl Gemm {
         let out = MatMut::new("out", out, activations.rows(), self.n)?;
         let part = |panel: usize, rows: PackedRef<'_>, sums: &[i32], out: MatMut<'_, i32>| {
             self.kernels
-                .bitgemm(&self.panels, panel, rows, sums, Out::I32(out))
+                .bitgemm(&self.weights, panel, rows, sums, Out::I32(out))
         };
         self.run(activations, out, scratch, par, &part);
         Ok(())
@@ -180,7 +170,7 @@ impl Gemm {
                 scale: &scale[lanes.clone()],
                 bias: &bias[lanes],
             };
-            self.kernels.bitgemm(&self.panels, panel, rows, sums, out)
+            self.kernels.bitgemm(&self.weights, panel, rows, sums, out)
         };
         self.run(activations, out, scratch, par, &part);
         Ok(())
@@ -235,10 +225,10 @@ impl Gemm {
         if !sums.is_empty() {
             self.kernels.row_sums(activations, sums);
         }
-        let planes = self.activation.planes() as u64;
-        let bits = activations.rows() as u64 * self.n as u64 * self.k as u64 * planes;
+        let passes = self.weights.passes() as u64;
+        let bits = activations.rows() as u64 * self.n as u64 * self.k as u64 * passes;
         let pieces = (4 * par.threads() as u64).min(bits / SPLIT_BITS).max(1) as usize;
-        let panels = 0..self.panels.len();
+        let panels = 0..self.weights.len();
         if pieces == 1 || par.threads() == 1 {
             self.blocks(activations, sums, panels, out, part);
         } else {
@@ -352,6 +342,11 @@ impl Gemm {
         self.k
     }
 
+    /// The encoding of the weights.
+    pub fn weight(&self) -> Encoding {
+        self.weight
+    }
+
     /// The encoding of the activations.
     pub fn activation(&self) -> Encoding {
         self.activation
@@ -364,22 +359,21 @@ impl Gemm {
 
     /// Bytes of weights in the canonical packed form, without the padding of panels.
     pub fn weight_bytes(&self) -> usize {
-        self.n * words(self.k) * 4
+        self.n * self.weight.planes() * words(self.k) * 4
     }
 
     /// Bytes of weights as prepacked for the kernel.
     pub fn prepacked_bytes(&self) -> usize {
-        self.panels.bytes()
+        self.weights.bytes()
     }
 
     /// Which kernel runs, for people: ISA, method, tile and planes.
     pub fn describe(&self) -> String {
-        let (planes, kernels) = (self.activation.planes(), self.kernels);
+        let kernels = self.kernels;
         let (isa, name) = (kernels.isa(), kernels.bitgemm_name());
-        let pass = if planes == 1 {
-            "1 pass".to_string()
-        } else {
-            format!("{planes} bit-serial passes")
+        let pass = match self.weights.passes() {
+            1 => "1 pass".to_string(),
+            passes => format!("{passes} bit-serial passes"),
         };
         format!(
             "{isa}: {name}, tile {}x{}, {pass}",
@@ -393,9 +387,10 @@ impl fmt::Debug for Gemm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "Gemm(N {}, K {}, {} activations, {})",
+            "Gemm(N {}, K {}, {} x {}, {})",
             self.n,
             self.k,
+            self.weight,
             self.activation,
             self.describe()
         )
