@@ -1,0 +1,3 @@
+//! Layers with gradients: forward and backward side by side, and the random numbers they draw.
+
+pub mod rng;

@@ -1,0 +1,3 @@
+//! Training: the data it sees.
+
+pub mod data;
