@@ -8,4 +8,4 @@ mod encoding;
 mod packed;
 
 pub use encoding::{Bits, Encoding};
-pub use packed::{PackedMatrix, PackedRef};
+pub use packed::{PackedMatrix, PackedMut, PackedRef};

@@ -32,6 +32,58 @@ pub struct PackedRef<'a> {
     words: &'a [u32],
 }
 
+/// Where packers write: codes in the canonical packed form, borrowed exclusively.
+///
+/// Whatever the words held is overwritten, so any words will do.
+#[derive(Debug)]
+pub struct PackedMut<'a> {
+    encoding: Encoding,
+    rows: usize,
+    cols: usize,
+    words: &'a mut [u32],
+}
+
+impl<'a> PackedMut<'a> {
+    /// Words to write to; errors if the length is not rows x planes x ceil(cols / 32).
+    pub fn new(encoding: Encoding, rows: usize, cols: usize, data: &'a mut [u32]) -> Result<Self> {
+        let len = elements("rows x cols", &[rows, encoding.planes(), words(cols)])?;
+        check_len("words", data.len(), len, "rows x planes x ceil(cols / 32)")?;
+        Ok(PackedMut {
+            encoding,
+            rows,
+            cols,
+            words: data,
+        })
+    }
+
+    /// How codes stand for integers.
+    pub fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Number of columns, K.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// The words for the packers of this crate, which keep tail bits zero.
+    pub(crate) fn words(self) -> &'a mut [u32] {
+        self.words
+    }
+}
+
+impl<'a> From<&'a mut PackedMatrix> for PackedMut<'a> {
+    fn from(matrix: &'a mut PackedMatrix) -> Self {
+        let rows = matrix.rows;
+        matrix.rows_mut(0..rows)
+    }
+}
+
 impl PackedMatrix {
     /// A matrix of `rows` x `cols` whose codes are all zero (bipolar: all -1).
     pub fn zeros(encoding: Encoding, rows: usize, cols: usize) -> Result<Self> {
@@ -97,6 +149,17 @@ impl PackedMatrix {
             rows: self.rows,
             cols: self.cols,
             words: &self.words,
+        }
+    }
+
+    /// The rows `range` to write to. Panics if they are not all there, as slices do.
+    pub fn rows_mut(&mut self, range: std::ops::Range<usize>) -> PackedMut<'_> {
+        let stride = self.encoding.planes() * words(self.cols);
+        PackedMut {
+            encoding: self.encoding,
+            rows: range.len(),
+            cols: self.cols,
+            words: &mut self.words[range.start * stride..range.end * stride],
         }
     }
 

@@ -1,6 +1,6 @@
 //! Floats and bytes into packed codes.
 
-use crate::bits::{Encoding, PackedMatrix};
+use crate::bits::{Encoding, PackedMut};
 use crate::error::{Error, Result};
 use crate::kernels::{Kernels, Steps};
 use crate::quant::{ActQuantizer, Float};
@@ -13,13 +13,14 @@ const CHUNK: usize = 256;
 ///
 /// The codes are those of [`ActQuantizer::code`] for the values as f32, on every ISA. Errors if `out` is
 /// not of the quantizer's encoding or the length of `x` is not rows x cols; then `out` is untouched.
-pub fn quantize<T: Float>(
+pub fn quantize<'a, T: Float>(
     kernels: &Kernels,
     x: &[T],
     quantizer: &ActQuantizer,
-    out: &mut PackedMatrix,
+    out: impl Into<PackedMut<'a>>,
 ) -> Result<()> {
-    let (rows, cols, planes) = check_out(out, quantizer.encoding())?;
+    let out = out.into();
+    let (rows, cols, planes) = check_out(&out, quantizer.encoding())?;
     check_len(
         "x",
         x.len(),
@@ -31,7 +32,7 @@ pub fn quantize<T: Float>(
     }
     let steps = Steps::new(quantizer);
     let row_words = planes * cols.div_ceil(32);
-    let out = out.words_mut().chunks_exact_mut(row_words);
+    let out = out.words().chunks_exact_mut(row_words);
     for (x, out) in x.chunks_exact(cols).zip(out) {
         match T::as_f32s(x) {
             Some(x) => kernels.quantize(x, &steps, planes, out),
@@ -71,7 +72,12 @@ fn quantize_converted<T: Float>(
 ///
 /// Errors if `out` is not unsigned, a length is wrong, or a code needs more bits than `out` has; then
 /// `out` is untouched.
-pub fn pack_codes(kernels: &Kernels, codes: &[u8], out: &mut PackedMatrix) -> Result<()> {
+pub fn pack_codes<'a>(
+    kernels: &Kernels,
+    codes: &[u8],
+    out: impl Into<PackedMut<'a>>,
+) -> Result<()> {
+    let out = out.into();
     let Encoding::Unsigned(bits) = out.encoding() else {
         return Err(Error::argument(
             "out",
@@ -79,7 +85,7 @@ pub fn pack_codes(kernels: &Kernels, codes: &[u8], out: &mut PackedMatrix) -> Re
             "an unsigned encoding",
         ));
     };
-    let (rows, cols, planes) = check_out(out, out.encoding())?;
+    let (rows, cols, planes) = check_out(&out, out.encoding())?;
     check_len(
         "codes",
         codes.len(),
@@ -100,14 +106,14 @@ pub fn pack_codes(kernels: &Kernels, codes: &[u8], out: &mut PackedMatrix) -> Re
     let row_words = planes * cols.div_ceil(32);
     for (codes, out) in codes
         .chunks_exact(cols)
-        .zip(out.words_mut().chunks_exact_mut(row_words))
+        .zip(out.words().chunks_exact_mut(row_words))
     {
         kernels.pack(codes, planes, out);
     }
     Ok(())
 }
 
-fn check_out(out: &PackedMatrix, encoding: Encoding) -> Result<(usize, usize, usize)> {
+fn check_out(out: &PackedMut<'_>, encoding: Encoding) -> Result<(usize, usize, usize)> {
     if out.encoding() != encoding {
         return Err(Error::argument(
             "out",
@@ -121,6 +127,7 @@ fn check_out(out: &PackedMatrix, encoding: Encoding) -> Result<(usize, usize, us
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bits::PackedMatrix;
     use crate::quant::{QuantRelu, Rounding};
     use half::{bf16, f16};
 

@@ -6,7 +6,7 @@
 //! sum by bisection *on the float computation itself*. There is no second formula that could disagree
 //! with it: the thresholds give the level that the floats give, for every sum that can occur.
 
-use crate::bits::{Encoding, PackedMatrix};
+use crate::bits::{Encoding, PackedMut};
 use crate::error::{Error, Result};
 use crate::kernels::Kernels;
 use crate::quant::ActQuantizer;
@@ -116,7 +116,13 @@ impl Thresholds {
     /// Codes of `sums` `[rows, N]` into `out`, a matrix of this encoding with N columns.
     ///
     /// Errors if the shapes differ; then `out` is untouched.
-    pub fn run(&self, kernels: &Kernels, sums: &[i32], out: &mut PackedMatrix) -> Result<()> {
+    pub fn run<'a>(
+        &self,
+        kernels: &Kernels,
+        sums: &[i32],
+        out: impl Into<PackedMut<'a>>,
+    ) -> Result<()> {
+        let out = out.into();
         if out.encoding() != self.encoding || out.cols() != self.n {
             let got = format!("{} with {} columns", out.encoding(), out.cols());
             return Err(Error::argument(
@@ -138,7 +144,7 @@ impl Thresholds {
         let row_words = planes * self.n.div_ceil(32);
         for (sums, out) in sums
             .chunks_exact(self.n)
-            .zip(out.words_mut().chunks_exact_mut(row_words))
+            .zip(out.words().chunks_exact_mut(row_words))
         {
             kernels.requantize(sums, &self.thresholds, &self.sign, planes, out);
         }
@@ -195,6 +201,7 @@ fn last_below(level: u8, bound: i32, code: impl Fn(i32) -> u8) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bits::PackedMatrix;
     use crate::quant::{QuantRelu, Rounding};
 
     #[test]

@@ -1,1 +1,48 @@
-fn main() {}
+//! The command-line tool `qcore`: arguments in, words and files out. The work is in the library.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod curves;
+mod eval;
+mod info;
+mod inspect;
+mod table;
+mod train;
+
+/// Low-bit neural networks on ordinary CPUs: train them, look at them, run them.
+#[derive(Parser)]
+#[command(name = "qcore", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Tell the version, the CPU, and which ISAs are compiled, available and chosen
+    Info(info::Args),
+    /// Train a quantized net, on the built-in digits unless --data names a folder of IDX files
+    Train(train::Args),
+    /// Run a packed model over the test images and tell its accuracy
+    Eval(eval::Args),
+    /// Show what a packed model consists of, layer by layer
+    Inspect(inspect::Args),
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Info(args) => info::run(&args),
+        Command::Train(args) => train::run(&args),
+        Command::Eval(args) => eval::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
