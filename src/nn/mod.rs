@@ -11,8 +11,12 @@
 pub mod activation;
 pub mod batch_norm;
 mod evaluate;
+mod freeze;
 pub mod linear;
 pub mod loss;
 pub mod net;
 pub mod rng;
 pub mod sgemm;
+
+pub use freeze::freeze;
+pub use net::Net;
