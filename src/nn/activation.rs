@@ -374,7 +374,9 @@ mod tests {
             };
             assert!(x.iter().zip(&d).all(|(x, d)| *d == expected(*x)));
             if function != Function::Sign {
-                let all = x.iter().map(|x| CoarseAlpha::AlphaThree.dalpha(*x, &relu()));
+                let all = x
+                    .iter()
+                    .map(|x| CoarseAlpha::AlphaThree.dalpha(*x, &relu()));
                 let expected = ALPHA_RATE * 0.25 * all.sum::<f32>();
                 assert!((act.d_alpha[0] - expected).abs() < 1e-6);
                 act.backward(&x, &mut vec![1e3; x.len()]).unwrap();

@@ -44,7 +44,12 @@ impl Net {
     pub fn evaluate(&self, isa: Isa, images: &[u8], par: Par<'_>) -> Result<Vec<f32>> {
         let k = self.design().input_len();
         let m = images.len() / k;
-        check_len("images", images.len(), m * k, "M x height x width x channels")?;
+        check_len(
+            "images",
+            images.len(),
+            m * k,
+            "M x height x width x channels",
+        )?;
         let kernels = Kernels::of(isa)?;
         let mut logits = Vec::with_capacity(m * self.design().classes);
         if self.is_packed() {
@@ -111,12 +116,7 @@ impl Net {
         plans.collect()
     }
 
-    fn evaluate_floats(
-        &self,
-        kernels: &Kernels,
-        images: &[u8],
-        par: Par<'_>,
-    ) -> Result<Vec<f32>> {
+    fn evaluate_floats(&self, kernels: &Kernels, images: &[u8], par: Par<'_>) -> Result<Vec<f32>> {
         let m = images.len() / self.design().input_len();
         let mut values: Vec<f32> = images.iter().map(|p| f32::from(*p) * PIXEL_STEP).collect();
         let mut codes = PackedMatrix::zeros(Encoding::Bipolar, 0, 0)?;

@@ -110,7 +110,9 @@ impl Linear {
         }
         let (signs, delta) = binary_mean(&self.latent, self.n, self.k)?;
         let old = self.signs.words().iter().zip(signs.words());
-        self.flips += old.map(|(a, b)| (a ^ b).count_ones() as usize).sum::<usize>();
+        self.flips += old
+            .map(|(a, b)| (a ^ b).count_ones() as usize)
+            .sum::<usize>();
         (self.signs, self.delta) = (signs, delta);
         self.values.resize(self.latent.len(), 0.0);
         for (w, latent) in self.values.iter_mut().zip(&self.latent) {

@@ -11,9 +11,7 @@ use crate::bits::{Bits, Encoding, PackedMatrix};
 use crate::error::{Error, Result};
 use crate::isa::Isa;
 use crate::kernels::Kernels;
-use crate::nn::activation::{
-    Activation, CoarseAlpha, CoarseX, Function, alpha_init, reshape,
-};
+use crate::nn::activation::{Activation, CoarseAlpha, CoarseX, Function, alpha_init, reshape};
 use crate::nn::batch_norm::BatchNorm;
 use crate::nn::linear::{Input, Linear, Weights};
 use crate::nn::loss::{Score, cross_entropy};
@@ -68,7 +66,11 @@ impl Design {
     /// Errors, naming the field, if there cannot be such a net.
     pub fn check(&self) -> Result<()> {
         if self.bits_w != 1 && self.bits_w != 32 {
-            return Err(Error::argument("bits_w", self.bits_w, "1, or 32 for floats"));
+            return Err(Error::argument(
+                "bits_w",
+                self.bits_w,
+                "1, or 32 for floats",
+            ));
         }
         if self.bits_a != 32 && Bits::new(self.bits_a).is_err() {
             let expected = "1 to 8, or 32 for floats";
@@ -176,7 +178,12 @@ impl Net {
         design.check()?;
         let isa = Isa::chosen()?;
         let (mut k, rng) = (design.input_len(), Rng::new(seed));
-        let sizes: Vec<usize> = design.hidden.iter().copied().chain([design.classes]).collect();
+        let sizes: Vec<usize> = design
+            .hidden
+            .iter()
+            .copied()
+            .chain([design.classes])
+            .collect();
         let mut layers = Vec::new();
         for (i, n) in sizes.into_iter().enumerate() {
             let hidden = i < design.hidden.len();
@@ -248,7 +255,12 @@ impl Net {
     pub fn forward_train(&mut self, images: &[u8], par: Par<'_>) -> Result<&[f32]> {
         let k = self.design.input_len();
         let m = images.len() / k;
-        check_len("images", images.len(), m * k, "M x height x width x channels")?;
+        check_len(
+            "images",
+            images.len(),
+            m * k,
+            "M x height x width x channels",
+        )?;
         self.pixels.resize(images.len(), 0.0);
         for (value, pixel) in self.pixels.iter_mut().zip(images) {
             *value = f32::from(*pixel) * PIXEL_STEP;

@@ -170,7 +170,11 @@ mod tests {
             let mut second = Trainer::resume(&path, &data).unwrap();
             assert_eq!(state(&mut second), state(&mut first));
             let report = second.run(Par::Caller, &mut ()).unwrap().unwrap();
-            assert_eq!(state(&mut second), state(&mut whole), "stopped after {stop}");
+            assert_eq!(
+                state(&mut second),
+                state(&mut whole),
+                "stopped after {stop}"
+            );
             assert_eq!(report.test_accuracy, last.test_accuracy);
             assert_eq!(report.train_loss.to_bits(), last.train_loss.to_bits());
         }
@@ -219,6 +223,8 @@ mod tests {
             train: small.clone(),
             test: small,
         };
-        assert!(said(&small).contains("images of [28, 28, 1] in 10 classes; the data are [2, 2, 1]"));
+        assert!(
+            said(&small).contains("images of [28, 28, 1] in 10 classes; the data are [2, 2, 1]")
+        );
     }
 }

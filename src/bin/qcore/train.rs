@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use qcore::isa::Isa;
 use qcore::model::Model;
-use qcore::nn::freeze::freeze;
+use qcore::nn::freeze;
 use qcore::nn::net::{Kind, Mode, Net};
 use qcore::ops::{Par, Pool};
 use qcore::quant::Rounding;
@@ -101,7 +101,9 @@ fn one_of<T: Clone + Send + Sync + 'static, const N: usize>(
     move |name| {
         let found = names.iter().find(|(n, _)| *n == name);
         let all = || names.each_ref().map(|(n, _)| *n).join(" or ");
-        found.map(|(_, value)| value.clone()).ok_or_else(|| format!("expected {}", all()))
+        found
+            .map(|(_, value)| value.clone())
+            .ok_or_else(|| format!("expected {}", all()))
     }
 }
 
@@ -141,10 +143,16 @@ pub fn run(args: &Args) -> Result<()> {
     let checkpoint = args.out.join("checkpoint.safetensors");
     trainer.save(&checkpoint)?;
     let svg = args.out.join("curves.svg");
-    let title = format!("{} {}: {}W{}A", data.name, recipe.arch, recipe.bits_w, recipe.bits_a);
+    let title = format!(
+        "{} {}: {}W{}A",
+        data.name, recipe.arch, recipe.bits_w, recipe.bits_a
+    );
     curves::write(&svg, &title, &watch.points)?;
     if let Some(accuracy) = watch.float_accuracy {
-        println!("float net:      {:.2} % of the test images right", 100.0 * accuracy);
+        println!(
+            "float net:      {:.2} % of the test images right",
+            100.0 * accuracy
+        );
     }
     let mut files = vec![checkpoint, args.out.join("log.jsonl"), svg];
     let net = trainer.into_net();
@@ -153,7 +161,9 @@ pub fn run(args: &Args) -> Result<()> {
         finish(&net, &data, &model, &pool, &mut watch)?;
         files.insert(0, model);
     } else {
-        println!("no packed model: it takes 1-bit weights, activations of 1 to 8 bits and a quantized epoch");
+        println!(
+            "no packed model: it takes 1-bit weights, activations of 1 to 8 bits and a quantized epoch"
+        );
     }
     let files: Vec<String> = files.iter().map(|f| f.display().to_string()).collect();
     println!("wrote {}", files.join(", "));
@@ -188,7 +198,11 @@ fn recipe(args: &Args) -> Result<Recipe> {
     }
     r.rule = match (args.rule, args.rho) {
         (Some(true), Some(rho)) => {
-            return Err(Error::argument("--rho", rho, "nothing beside --rule binary-connect, whose rho is 0"));
+            return Err(Error::argument(
+                "--rho",
+                rho,
+                "nothing beside --rule binary-connect, whose rho is 0",
+            ));
         }
         (Some(true), None) => Rule::BinaryConnect,
         (_, Some(rho)) => Rule::Bcgd { rho },
@@ -204,18 +218,33 @@ fn finish(net: &Net, data: &Dataset, path: &Path, pool: &Pool, watch: &mut Watch
     let model = Model::load(path)?;
     let mut logits = vec![0.0; data.test.len() * model.outputs()];
     let mut workspace = model.workspace(256)?;
-    model.run(data.test.pixels(), &mut logits, &mut workspace, Par::Pool(pool))?;
+    model.run(
+        data.test.pixels(),
+        &mut logits,
+        &mut workspace,
+        Par::Pool(pool),
+    )?;
     let in_training = net.evaluate(Isa::chosen()?, data.test.pixels(), Par::Pool(pool))?;
-    let same = logits.iter().zip(&in_training).all(|(a, b)| a.to_bits() == b.to_bits());
+    let same = logits
+        .iter()
+        .zip(&in_training)
+        .all(|(a, b)| a.to_bits() == b.to_bits());
     if !same {
         let problem = "its logits differ from those of the net in training; please report this";
         return Err(Error::format(path.display(), problem));
     }
     let accuracy = correct(&logits, data.test.labels()) as f64 / data.test.len() as f64;
-    println!("quantized net:  {:.2} % (the packed model, its logits those of training bit for bit)", 100.0 * accuracy);
+    println!(
+        "quantized net:  {:.2} % (the packed model, its logits those of training bit for bit)",
+        100.0 * accuracy
+    );
     let (packed, float) = model.bytes();
     let ratio = float as f64 / packed as f64;
-    println!("packed size:    {}, as floats {}: {ratio:.1} times smaller", bytes(packed), bytes(float));
+    println!(
+        "packed size:    {}, as floats {}: {ratio:.1} times smaller",
+        bytes(packed),
+        bytes(float)
+    );
     watch.line(&serde_json::json!({
         "test_accuracy": accuracy,
         "float_test_accuracy": watch.float_accuracy,
@@ -274,9 +303,12 @@ impl Watch {
 
     /// A line of the log.
     fn line(&mut self, value: &impl serde::Serialize) -> Result<()> {
-        let mut text = serde_json::to_string(value).map_err(|e| Error::format("a line of the log", e))?;
+        let mut text =
+            serde_json::to_string(value).map_err(|e| Error::format("a line of the log", e))?;
         text.push('\n');
-        self.log.write_all(text.as_bytes()).map_err(|e| Error::io(&self.log_path, "write", e))
+        self.log
+            .write_all(text.as_bytes())
+            .map_err(|e| Error::io(&self.log_path, "write", e))
     }
 
     fn epoch(&mut self, trainer: &mut Trainer<'_>, report: &EpochReport) -> Result<()> {
