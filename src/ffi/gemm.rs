@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::pack::{check_words, encoding};
 use super::pointer::{Growing, Out, copy_text, handle, init, options, slice, slice_mut, string};
 use super::pool::{par, qc_pool};
-use super::status::Answer;
+use super::status::{Answer, Failure};
 use super::{Handle, enter, free};
 use crate::bits::PackedRef;
 use crate::error::Error;
@@ -59,10 +59,11 @@ impl qc_gemm_options {
             let expected = format!("at most {max_k} for {activation} activations");
             return Err(Error::argument("k", self.k, expected).into());
         }
-        check_words(weight_encoding, self.n, self.k, self.weight_words)?;
+        let (n, k, len) = (self.n, self.k, self.weight_words);
+        check_words("weight_words", len, weight_encoding, "n x k", n, k)?;
         // SAFETY: the contract is this function's.
         let (words, epilogue, isa) = unsafe {
-            let words = slice("weights", self.weights, self.weight_words)?;
+            let words = slice("weights", self.weights, len)?;
             let isa = match self.isa.is_null() {
                 true => Isa::chosen()?,
                 false => string("isa", self.isa)?
@@ -72,7 +73,8 @@ impl qc_gemm_options {
             };
             (words, self.epilogue()?, isa)
         };
-        let weights = PackedRef::new(weight_encoding, self.n, self.k, words)?;
+        let weights = PackedRef::new(weight_encoding, n, k, words);
+        let weights = weights.map_err(|e| Failure::named("weights", e))?;
         Ok(Gemm::on(isa, weights, activation, epilogue)?)
     }
 
@@ -235,13 +237,14 @@ fn rows<'a>(
     row_begin: usize,
     row_end: usize,
 ) -> Answer<(PackedRef<'a>, Range<usize>)> {
-    check_words(gemm.activation(), m, gemm.k(), words.len())?;
+    let (encoding, k) = (gemm.activation(), gemm.k());
+    check_words("n_words", words.len(), encoding, "m x k", m, k)?;
     if row_begin > row_end || row_end > m {
         let value = format!("{row_begin}..{row_end}");
         let expected = format!("a range inside 0..{m}");
         return Err(Error::argument("row_begin..row_end", value, expected).into());
     }
-    let activations = PackedRef::new(gemm.activation(), m, gemm.k(), words)?;
+    let activations = PackedRef::new(encoding, m, k, words)?;
     Ok((activations, row_begin..row_end))
 }
 

@@ -13,12 +13,12 @@ use super::{Handle, enter, free};
 use crate::model::{Model, Workspace};
 
 /// A packed net, ready to run. Immutable.
-pub struct qc_model(Handle<Model>);
+pub struct qc_model(pub(super) Handle<Model>);
 
 /// The memory of one run at a time of one model.
 pub struct qc_workspace {
     // Only ever tried, never waited for. The lock is poisoned by a panic, as every handle is.
-    workspace: Mutex<Workspace>,
+    pub(super) workspace: Mutex<Workspace>,
 }
 
 /// What a model takes and gives. Set `struct_size` before the call.
@@ -169,9 +169,10 @@ pub unsafe extern "C" fn qc_workspace_new(
     enter(|| {
         // SAFETY: the caller promises what the head of the header says about handles and pointers.
         let (model, out) = unsafe { (handle("model", model)?, Out::new("workspace", workspace)?) };
-        let workspace = model
-            .0
-            .with("model", |model| Ok(model.workspace(images)?))?;
+        let workspace = model.0.with("model", |model| {
+            let made = model.workspace(images);
+            made.map_err(|e| Failure::named("images", e))
+        })?;
         out.give(qc_workspace {
             workspace: Mutex::new(workspace),
         });

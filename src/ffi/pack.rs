@@ -5,7 +5,7 @@ use super::pointer::{Out, slice, slice_mut};
 use super::status::Answer;
 use crate::bits::{Encoding, PackedMatrix, PackedRef};
 use crate::error::Error;
-use crate::shape::{check_len, elements, words as words_of};
+use crate::shape::{elements, words as words_of};
 
 /// Encoding: -1 and +1; 1 bit plane.
 pub const QC_BIPOLAR: i32 = 1;
@@ -74,7 +74,7 @@ pub unsafe extern "C" fn qc_packed_words(
         // SAFETY: the caller promises what the head of the header says about pointers.
         let words = unsafe { Out::new("words", words)? };
         let encoding = self::encoding("encoding", encoding)?;
-        words.write(count(encoding, rows, cols)?);
+        words.write(count("rows x cols", encoding, rows, cols)?);
         Ok(())
     })
 }
@@ -99,7 +99,7 @@ pub unsafe extern "C" fn qc_pack(
             let values = slice("values", values, len)?;
             (values, slice_mut("words", words, n_words)?)
         };
-        check_words(encoding, rows, cols, n_words)?;
+        check_words("n_words", n_words, encoding, "rows x cols", rows, cols)?;
         let packed = PackedMatrix::pack(encoding, rows, cols, values)?;
         words.copy_from_slice(packed.words());
         Ok(())
@@ -128,31 +128,35 @@ pub unsafe extern "C" fn qc_unpack(
             (words, slice_mut("values", values, n_values)?)
         };
         let len = elements("rows x cols", &[rows, cols])?;
-        check_len("n_values", n_values, len, "rows x cols")?;
-        check_words(encoding, rows, cols, n_words)?;
+        if n_values != len {
+            let expected = format!("{len}, rows x cols");
+            return Err(Error::argument("n_values", n_values, expected).into());
+        }
+        check_words("n_words", n_words, encoding, "rows x cols", rows, cols)?;
         let packed = PackedRef::new(encoding, rows, cols, words)?;
         values.copy_from_slice(&packed.unpack());
         Ok(())
     })
 }
 
-fn count(encoding: Encoding, rows: usize, cols: usize) -> Answer<usize> {
+fn count(name: &'static str, encoding: Encoding, rows: usize, cols: usize) -> Answer<usize> {
     let dims = [rows, encoding.planes(), words_of(cols)];
-    Ok(elements("rows x cols", &dims)?)
+    Ok(elements(name, &dims)?)
 }
 
-/// Errors unless `n_words` is right.
+/// Errors under the name `name` unless `n_words` is right; `dims` names the rows and columns.
 pub(super) fn check_words(
+    name: &'static str,
+    n_words: usize,
     encoding: Encoding,
+    dims: &'static str,
     rows: usize,
     cols: usize,
-    n_words: usize,
 ) -> Answer<()> {
-    let len = count(encoding, rows, cols)?;
-    Ok(check_len(
-        "n_words",
-        n_words,
-        len,
-        "rows x planes x ceil(cols / 32)",
-    )?)
+    let len = count(dims, encoding, rows, cols)?;
+    if n_words != len {
+        let expected = format!("{len}, as qc_packed_words says for {encoding} [{rows}, {cols}]");
+        return Err(Error::argument(name, n_words, expected).into());
+    }
+    Ok(())
 }

@@ -154,7 +154,7 @@ unsafe fn run<T: Plain, F: Float>(
     };
     let quantizer = quantizer.quantizer()?;
     let encoding = quantizer.encoding();
-    check_words(encoding, rows, cols, n_words)?;
+    check_words("n_words", n_words, encoding, "rows x cols", rows, cols)?;
     let out = PackedMut::new(encoding, rows, cols, words)?;
     let kernels = Kernels::of(Isa::chosen()?)?;
     Ok(quantize(kernels, floats(x), &quantizer, out)?)

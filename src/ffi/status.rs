@@ -63,6 +63,16 @@ impl Failure {
         }
     }
 
+    /// An error whose argument goes by another name in C.
+    pub fn named(name: &'static str, error: Error) -> Self {
+        match error {
+            Error::Argument {
+                value, expected, ..
+            } => Error::argument(name, value, expected).into(),
+            other => other.into(),
+        }
+    }
+
     pub fn busy(name: &str) -> Self {
         Failure {
             status: QC_ERROR_BUSY,

@@ -55,3 +55,49 @@ fn tables_agree() {
         assert_eq!(pack::encoding("e", s).unwrap().to_string(), format!("s{b}"));
     }
 }
+
+#[test]
+fn a_workspace_in_use_is_refused() {
+    use crate::bits::{Encoding, PackedMatrix};
+    use crate::model::{Input, Layer, Model, Then};
+    let weights = PackedMatrix::pack(Encoding::Bipolar, 1, 2, &[1, -1]).unwrap();
+    let (scale, bias) = (vec![1.0], vec![0.5]);
+    let then = Then::Floats { scale, bias };
+    let input = Input {
+        height: 1,
+        width: 2,
+        channels: 1,
+        bits: 8,
+    };
+    let model = Model::new(input, vec![Layer::Linear { weights, then }]).unwrap();
+    let workspace = model.workspace(1).unwrap();
+    let model = qc_model(Handle::new(model));
+    let workspace = qc_workspace {
+        workspace: std::sync::Mutex::new(workspace),
+    };
+    let images = [7, 3];
+    let mut logits = [0.0];
+    let mut run = || {
+        let ptr = std::ptr::from_ref(&workspace).cast_mut();
+        // SAFETY: handles and arrays live in this test, with the lengths that are passed.
+        let status = unsafe {
+            let logits = logits.as_mut_ptr();
+            qc_model_run(&model, images.as_ptr(), 2, logits, 1, ptr, std::ptr::null())
+        };
+        (status, logits[0])
+    };
+    let guard = workspace.workspace.lock().unwrap();
+    assert_eq!(run(), (QC_ERROR_BUSY, 0.0));
+    assert_eq!(
+        last(),
+        "workspace is in use by another call; each thread needs its own"
+    );
+    drop(guard);
+    assert_eq!(run(), (QC_OK, 4.5));
+    let broken = enter(|| {
+        let _guard = workspace.workspace.lock().unwrap();
+        panic!("in a run")
+    });
+    assert_eq!(broken, QC_ERROR_PANIC);
+    assert_eq!(run(), (QC_ERROR_POISONED, 4.5));
+}
