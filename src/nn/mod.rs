@@ -1,3 +1,22 @@
 //! Layers with gradients: forward and backward side by side, and the random numbers they draw.
+//!
+//! Conventions of this room:
+//!
+//! * M images in a batch, N outputs, K inputs of a layer; all matrices row-major, shapes in comments.
+//! * The gradient of the loss by `x` is called `d_x`. The loss is a mean over the batch.
+//! * There is no tape. A coarse gradient is not a derivative, so each layer states what it passes back.
+//! * `w_f` are the latent (float) weights, `w` what the forward pass sees: their projection.
+//! * Results do not depend on the number of threads: no sum is ever cut between threads.
 
+pub mod activation;
+pub mod batch_norm;
+mod evaluate;
+mod freeze;
+pub mod linear;
+pub mod loss;
+pub mod net;
 pub mod rng;
+pub mod sgemm;
+
+pub use freeze::freeze;
+pub use net::Net;

@@ -17,7 +17,8 @@ use crate::bits::{Bits, Encoding};
 use crate::error::{Error, Result};
 
 /// Where the steps of a [`QuantRelu`] lie.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Rounding {
     /// Level k for (k-1) alpha < x <= k alpha: the paper's staircase.
     Ceil,

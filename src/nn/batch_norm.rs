@@ -1,0 +1,267 @@
+//! Batch normalisation with scale and shift, over the rows of `[M, N]`.
+//!
+//! ```text
+//!   training    y = gamma * (x - mean) / sqrt(var + eps) + beta      mean, var (biased) of the batch
+//!   inference   the same with running averages, as one factor and one summand per channel
+//! ```
+//!
+//! Sums run down the rows in order, channel beside channel, so they are the same on every machine.
+//!
+//! Source: Ioffe and Szegedy, arXiv 1502.03167; running averages and eps as torch has them.
+
+use crate::error::{Error, Result};
+use crate::shape::{check_len, elements};
+
+/// Added to the variance.
+pub const EPS: f32 = 1e-5;
+
+/// How far running averages move towards a batch.
+pub const MOMENTUM: f32 = 0.1;
+
+/// Batch normalisation of N channels.
+#[derive(Clone, Debug)]
+pub struct BatchNorm {
+    /// Scale, `[N]`.
+    pub gamma: Vec<f32>,
+    /// Shift, `[N]`.
+    pub beta: Vec<f32>,
+    /// Gradient of the loss by `gamma`, `[N]`.
+    pub d_gamma: Vec<f32>,
+    /// Gradient of the loss by `beta`, `[N]`.
+    pub d_beta: Vec<f32>,
+    /// Running mean, `[N]`.
+    pub running_mean: Vec<f32>,
+    /// Running variance (unbiased), `[N]`.
+    pub running_var: Vec<f32>,
+    /// Mean of the last training batch, `[N]`.
+    mean: Vec<f32>,
+    /// 1 / sqrt(var + eps) of the last training batch, `[N]`.
+    inv_std: Vec<f32>,
+}
+
+impl BatchNorm {
+    /// N channels with gamma 1, beta 0, running mean 0 and running variance 1.
+    pub fn new(n: usize) -> Self {
+        BatchNorm {
+            gamma: vec![1.0; n],
+            beta: vec![0.0; n],
+            d_gamma: vec![0.0; n],
+            d_beta: vec![0.0; n],
+            running_mean: vec![0.0; n],
+            running_var: vec![1.0; n],
+            mean: vec![0.0; n],
+            inv_std: vec![0.0; n],
+        }
+    }
+
+    /// `x` `[M, N]` normalised by its own statistics into `y` `[M, N]`; moves the running averages.
+    ///
+    /// Errors if M is below 2 or a length is wrong.
+    pub fn forward_train(&mut self, x: &[f32], y: &mut [f32]) -> Result<()> {
+        let (n, m) = (self.gamma.len(), self.rows(x, y)?);
+        if m < 2 {
+            return Err(Error::argument(
+                "M",
+                m,
+                "2 rows or more in a training batch",
+            ));
+        }
+        let (mean, var) = (&mut self.mean, &mut self.inv_std);
+        mean.fill(0.0);
+        var.fill(0.0);
+        for x in x.chunks_exact(n) {
+            for (mean, x) in mean.iter_mut().zip(x) {
+                *mean += x;
+            }
+        }
+        mean.iter_mut().for_each(|mean| *mean /= m as f32);
+        // Around the mean, in a second pass: the one-pass formula cancels.
+        for x in x.chunks_exact(n) {
+            for ((var, mean), x) in var.iter_mut().zip(mean.iter()).zip(x) {
+                *var += (x - mean) * (x - mean);
+            }
+        }
+        for i in 0..n {
+            let unbiased = var[i] / (m - 1) as f32;
+            self.running_mean[i] += MOMENTUM * (mean[i] - self.running_mean[i]);
+            self.running_var[i] += MOMENTUM * (unbiased - self.running_var[i]);
+            var[i] = 1.0 / (var[i] / m as f32 + EPS).sqrt();
+        }
+        let inv_std = &self.inv_std[..n];
+        for (x, y) in x.chunks_exact(n).zip(y.chunks_exact_mut(n)) {
+            for (i, (x, y)) in x.iter().zip(y).enumerate() {
+                *y = (x - self.mean[i]) * inv_std[i] * self.gamma[i] + self.beta[i];
+            }
+        }
+        Ok(())
+    }
+
+    /// The gradient by `x` `[M, N]` of the last [`BatchNorm::forward_train`], in place of the one by y.
+    ///
+    /// ```text
+    ///   d_beta  = sum d_y        d_gamma = sum d_y * x_hat        x_hat = (x - mean) * inv_std
+    ///   d_x     = gamma * inv_std * (d_y - d_beta / M - x_hat * d_gamma / M)
+    /// ```
+    ///
+    /// Errors if a length is wrong.
+    pub fn backward(&mut self, x: &[f32], d: &mut [f32]) -> Result<()> {
+        let (n, m) = (self.gamma.len(), self.rows(x, d)?);
+        self.d_beta.fill(0.0);
+        self.d_gamma.fill(0.0);
+        let (mean, inv_std) = (&self.mean[..n], &self.inv_std[..n]);
+        let (d_beta, d_gamma) = (&mut self.d_beta[..n], &mut self.d_gamma[..n]);
+        for (x, d_y) in x.chunks_exact(n).zip(d.chunks_exact(n)) {
+            for i in 0..n {
+                d_beta[i] += d_y[i];
+                d_gamma[i] += d_y[i] * ((x[i] - mean[i]) * inv_std[i]);
+            }
+        }
+        let (share, gamma) = (1.0 / m as f32, &self.gamma[..n]);
+        for (x, d) in x.chunks_exact(n).zip(d.chunks_exact_mut(n)) {
+            for i in 0..n {
+                let x_hat = (x[i] - mean[i]) * inv_std[i];
+                let centered = d[i] - share * (d_beta[i] + x_hat * d_gamma[i]);
+                d[i] = gamma[i] * inv_std[i] * centered;
+            }
+        }
+        Ok(())
+    }
+
+    /// Inference as one factor and one summand per channel, for an `x` that is `unit` times an integer.
+    ///
+    /// ```text
+    ///   g = gamma / sqrt(running_var + eps)     scale = g * unit     bias = beta - g * running_mean
+    /// ```
+    pub fn fold(&self, unit: f32) -> (Vec<f32>, Vec<f32>) {
+        let channels = 0..self.gamma.len();
+        channels
+            .map(|i| {
+                let g = self.gamma[i] / (self.running_var[i] + EPS).sqrt();
+                (g * unit, self.beta[i] - g * self.running_mean[i])
+            })
+            .unzip()
+    }
+
+    /// `x` `[M, N]` normalised by the running averages, in place.
+    ///
+    /// Errors if the length is not a multiple of N.
+    pub fn forward_eval(&self, x: &mut [f32]) -> Result<()> {
+        let n = self.gamma.len();
+        check_len("x", x.len(), x.len() / n.max(1) * n, "M x N")?;
+        let (scale, bias) = self.fold(1.0);
+        for x in x.chunks_exact_mut(n.max(1)) {
+            for (i, x) in x.iter_mut().enumerate() {
+                *x = *x * scale[i] + bias[i];
+            }
+        }
+        Ok(())
+    }
+
+    /// M, once the lengths fit.
+    fn rows(&self, x: &[f32], y: &[f32]) -> Result<usize> {
+        let n = self.gamma.len();
+        if n == 0 {
+            return Err(Error::argument("N", n, "1 channel or more"));
+        }
+        let m = x.len() / n;
+        check_len("x", x.len(), elements("x", &[m, n])?, "M x N")?;
+        check_len("y", y.len(), x.len(), "M x N")?;
+        Ok(m)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::rng::Rng;
+
+    const M: usize = 7;
+    const N: usize = 5;
+
+    fn layer() -> (BatchNorm, Vec<f32>, Vec<f32>) {
+        let mut norm = BatchNorm::new(N);
+        let (mut x, mut weight) = (vec![0.0; M * N], vec![0.0; M * N]);
+        Rng::new(1).fill_normal(&mut x, 2.0);
+        Rng::new(2).fill_normal(&mut weight, 1.0);
+        Rng::new(3).fill_normal(&mut norm.gamma, 1.0);
+        Rng::new(4).fill_normal(&mut norm.beta, 1.0);
+        (norm, x, weight)
+    }
+
+    /// A loss with a known gradient by y: sum of weight * y.
+    fn loss(norm: &BatchNorm, x: &[f32], weight: &[f32]) -> f64 {
+        let mut y = vec![0.0; x.len()];
+        norm.clone().forward_train(x, &mut y).unwrap();
+        y.iter().zip(weight).map(|(y, w)| f64::from(y * w)).sum()
+    }
+
+    fn near(quotient: f64, gradient: f32) {
+        let gap = (quotient - f64::from(gradient)).abs();
+        assert!(
+            gap < 1e-2 * quotient.abs().max(0.1),
+            "{quotient} {gradient}"
+        );
+    }
+
+    #[test]
+    fn gradients_are_difference_quotients() {
+        let (mut norm, x, weight) = layer();
+        norm.forward_train(&x, &mut vec![0.0; M * N]).unwrap();
+        let mut d = weight.clone();
+        norm.backward(&x, &mut d).unwrap();
+        let h = 1e-2f32;
+        for i in 0..M * N {
+            let at = |step: f32| {
+                let mut moved = x.clone();
+                moved[i] += step;
+                loss(&norm, &moved, &weight)
+            };
+            near((at(h) - at(-h)) / f64::from(2.0 * h), d[i]);
+        }
+        for i in 0..N {
+            let at = |gamma: f32, beta: f32| {
+                let mut moved = norm.clone();
+                moved.gamma[i] += gamma;
+                moved.beta[i] += beta;
+                loss(&moved, &x, &weight)
+            };
+            near(
+                (at(h, 0.0) - at(-h, 0.0)) / f64::from(2.0 * h),
+                norm.d_gamma[i],
+            );
+            near(
+                (at(0.0, h) - at(0.0, -h)) / f64::from(2.0 * h),
+                norm.d_beta[i],
+            );
+        }
+    }
+
+    #[test]
+    fn running_averages_reach_the_batch_and_inference_uses_them() {
+        let (mut norm, x, _) = layer();
+        let mut y = vec![0.0; M * N];
+        for _ in 0..300 {
+            norm.forward_train(&x, &mut y).unwrap();
+        }
+        let mut eval = x.clone();
+        norm.forward_eval(&mut eval).unwrap();
+        // The running variance is the unbiased one, the batch's own the biased one.
+        let ratio = ((M - 1) as f32 / M as f32).sqrt();
+        for (i, (eval, y)) in eval.iter().zip(&y).enumerate() {
+            let expected = (y - norm.beta[i % N]) * ratio + norm.beta[i % N];
+            assert!((eval - expected).abs() < 1e-3, "{eval} {expected}");
+        }
+    }
+
+    #[test]
+    fn batches_without_statistics_are_refused() {
+        let mut norm = BatchNorm::new(3);
+        let said = norm.forward_train(&[0.0; 3], &mut [0.0; 3]).unwrap_err();
+        assert_eq!(
+            said.to_string(),
+            "M is 1; expected 2 rows or more in a training batch"
+        );
+        assert!(norm.forward_train(&[0.0; 7], &mut [0.0; 7]).is_err());
+        assert!(norm.forward_eval(&mut [0.0; 7]).is_err());
+    }
+}
