@@ -210,7 +210,7 @@ static void gemms(void) {
   BAD(qc_gemm_new(&o, &none), "activation is s4");
   o = good, o.isa = "sse9";
   REFUSED(qc_gemm_new(&o, &none), QC_ERROR_ISA, "the ISA 'sse9'");
-  OK(qc_gemm_max_k(QC_U8, &max_k));
+  OK(qc_gemm_max_k(QC_BIPOLAR, QC_U8, &max_k));
   CHECK(max_k == 8421504);
   o = good, o.activation_encoding = QC_U8, o.k = max_k + 1;
   BAD(qc_gemm_new(&o, &none), "k is 8421505");
@@ -218,9 +218,9 @@ static void gemms(void) {
   BAD(qc_gemm_new(&good, &none), "weights is with bits set behind column 40");
   w.words[1] &= 0xFFu;
   CHECK(none == (qc_gemm *)out);
-  IS_NULL(qc_gemm_max_k(QC_U8, NULL), "k");
-  BAD(qc_gemm_max_k(QC_TERNARY, &n), "activation is ternary");
-  BAD(qc_gemm_max_k(99, &n), "activation_encoding is 99");
+  IS_NULL(qc_gemm_max_k(QC_BIPOLAR, QC_U8, NULL), "k");
+  BAD(qc_gemm_max_k(QC_BIPOLAR, QC_TERNARY, &n), "activation is ternary");
+  BAD(qc_gemm_max_k(QC_BIPOLAR, 99, &n), "activation_encoding is 99");
 
   OK(qc_gemm_new(&good, &gemm));
   o = good, o.scale = o.bias = NULL;

@@ -24,7 +24,7 @@ pub struct qc_gemm_options {
     pub struct_size: usize,
     /// Encoding of the weights. Default: `QC_BIPOLAR`.
     pub weight_encoding: i32,
-    /// Encoding of the activations: `QC_BIPOLAR` or `QC_U1` .. `QC_U8`. Default: `QC_BIPOLAR`.
+    /// Encoding of the activations: `QC_BIPOLAR`, `QC_U1` .. `QC_U8` or `QC_S1` .. `QC_S8`. Default: `QC_BIPOLAR`.
     pub activation_encoding: i32,
     /// Output channels, N. Default: 0.
     pub n: usize,
@@ -54,9 +54,9 @@ impl qc_gemm_options {
         let weight_encoding = encoding("weight_encoding", self.weight_encoding)?;
         let activation = encoding("activation_encoding", self.activation_encoding)?;
         // Before the weights, so that a K out of bounds is told as such.
-        let max_k = Gemm::max_k(activation)?;
+        let max_k = Gemm::max_k(weight_encoding, activation)?;
         if self.k > max_k {
-            let expected = format!("at most {max_k} for {activation} activations");
+            let expected = format!("at most {max_k} for {weight_encoding} x {activation}");
             return Err(Error::argument("k", self.k, expected).into());
         }
         let (n, k, len) = (self.n, self.k, self.weight_words);
@@ -119,15 +119,19 @@ pub unsafe extern "C" fn qc_gemm_options_init(
     enter(|| unsafe { init("options", options, struct_size, defaults) })
 }
 
-/// The largest K for which bipolar weights times activations of this encoding cannot overflow an
-/// `int32_t` sum.
+/// The largest K for which weights times activations of these encodings cannot overflow an `int32_t` sum.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn qc_gemm_max_k(activation_encoding: i32, k: *mut usize) -> i32 {
+pub unsafe extern "C" fn qc_gemm_max_k(
+    weight_encoding: i32,
+    activation_encoding: i32,
+    k: *mut usize,
+) -> i32 {
     enter(|| {
         // SAFETY: the caller promises what the head of the header says about pointers.
         let k = unsafe { Out::new("k", k)? };
+        let weight = encoding("weight_encoding", weight_encoding)?;
         let activation = encoding("activation_encoding", activation_encoding)?;
-        k.write(Gemm::max_k(activation)?);
+        k.write(Gemm::max_k(weight, activation)?);
         Ok(())
     })
 }
