@@ -12,18 +12,41 @@
 
 use std::arch::x86_64::*;
 
-use super::Kernels;
+use super::{ByteKernel, Kernels};
 use super::bitgemm::{self, Lanes, Task};
+use super::bytegemm::{self, ByteTask, Dot};
 use super::pack::{self, Codes, FROM, SIGN, Steps};
 use crate::bits::Encoding;
 use crate::isa::Isa;
 
-pub(super) static KERNELS: Kernels = Kernels {
+pub(super) static KERNELS: Kernels = AVX2;
+
+/// The same with AVX-VNNI: bytes by one instruction.
+pub(super) static VNNI_KERNELS: Kernels = Kernels {
+    isa: Isa::Avx2Vnni,
+    bytegemm: Some(ByteKernel {
+        name: "vpdpbusd",
+        mr: 2,
+        lanes: 8,
+        vectors: 4,
+        run: bytegemm_vnni,
+    }),
+    ..AVX2
+};
+
+const AVX2: Kernels = Kernels {
     isa: Isa::Avx2,
     bitgemm_name: "vpshufb popcount, 8 lanes",
     mr: 3,
     nr: 16,
     bitgemm,
+    bytegemm: Some(ByteKernel {
+        name: "vpmaddubsw or vpmaddwd",
+        mr: 2,
+        lanes: 8,
+        vectors: 4,
+        run: bytegemm,
+    }),
     quantize,
     pack,
     requantize,
@@ -34,6 +57,18 @@ pub(super) static KERNELS: Kernels = Kernels {
 unsafe fn bitgemm(task: &Task<'_>) {
     // SAFETY: this function carries the features of Ymm; the rest is the contract of the table entry.
     unsafe { bitgemm::run::<Ymm, 3, 2>(task) }
+}
+
+#[target_feature(enable = "avx2,fma,popcnt")]
+unsafe fn bytegemm(task: &ByteTask) {
+    // SAFETY: as above.
+    unsafe { bytegemm::run::<Ymm, Madd, 2, 4>(task) }
+}
+
+#[target_feature(enable = "avx2,fma,popcnt,avxvnni")]
+unsafe fn bytegemm_vnni(task: &ByteTask) {
+    // SAFETY: as above; only the row of AVX-VNNI holds this function.
+    unsafe { bytegemm::run::<Ymm, Vnni, 2, 4>(task) }
 }
 
 #[target_feature(enable = "avx2,fma,popcnt")]
@@ -137,6 +172,23 @@ impl Lanes for Ymm {
         }
     }
     #[inline(always)]
+    unsafe fn field<const BITS: usize>(self, index: usize) -> Self {
+        if BITS == 8 {
+            return self;
+        }
+        // SAFETY: see above the impl.
+        unsafe {
+            // What crosses from the next byte is masked off.
+            let down = match BITS * index {
+                0 => self.0,
+                2 => _mm256_srli_epi16::<2>(self.0),
+                4 => _mm256_srli_epi16::<4>(self.0),
+                _ => _mm256_srli_epi16::<6>(self.0),
+            };
+            Ymm(_mm256_and_si256(down, _mm256_set1_epi8((1 << BITS) - 1)))
+        }
+    }
+    #[inline(always)]
     unsafe fn add(self, other: Self) -> Self {
         // SAFETY: see above the impl.
         unsafe { Ymm(_mm256_add_epi32(self.0, other.0)) }
@@ -169,6 +221,63 @@ impl Lanes for Ymm {
                 _mm256_maskstore_epi32(p.cast(), mask, self.0);
             }
         }
+    }
+}
+
+/// vpmaddubsw for fields of 2 and 4 bits, vpmaddwd for 8 bits, which it would saturate.
+struct Madd;
+
+impl Dot<Ymm> for Madd {
+    fn flush(bits: usize) -> usize {
+        // A step adds a pair, at most 2 * 255 * (2^bits - 1), to a lane of 16 bits: 1530 or 7650 of 32767.
+        match bits {
+            2 => 21,
+            4 => 4,
+            _ => usize::MAX,
+        }
+    }
+    #[inline(always)]
+    unsafe fn dot<const BITS: usize>(counter: Ymm, u: Ymm, s: Ymm) -> Ymm {
+        // SAFETY: see above the first impl.
+        unsafe {
+            if BITS < 8 {
+                return Ymm(_mm256_add_epi16(counter.0, _mm256_maddubs_epi16(u.0, s.0)));
+            }
+            let even = _mm256_set1_epi16(255);
+            let (u_even, u_odd) = (_mm256_and_si256(u.0, even), _mm256_srli_epi16::<8>(u.0));
+            let s_even = _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(s.0));
+            let s_odd = _mm256_srai_epi16::<8>(s.0);
+            let sum = _mm256_add_epi32(counter.0, _mm256_madd_epi16(u_even, s_even));
+            Ymm(_mm256_add_epi32(sum, _mm256_madd_epi16(u_odd, s_odd)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn widen<const BITS: usize>(counter: Ymm) -> Ymm {
+        // SAFETY: see above the first impl.
+        unsafe {
+            match BITS {
+                8 => counter,
+                _ => Ymm(_mm256_madd_epi16(counter.0, _mm256_set1_epi16(1))),
+            }
+        }
+    }
+}
+
+/// vpdpbusd of AVX-VNNI.
+struct Vnni;
+
+impl Dot<Ymm> for Vnni {
+    fn flush(_: usize) -> usize {
+        usize::MAX
+    }
+    #[inline(always)]
+    unsafe fn dot<const BITS: usize>(counter: Ymm, u: Ymm, s: Ymm) -> Ymm {
+        // SAFETY: see above the first impl; the entry carries avxvnni too.
+        unsafe { Ymm(_mm256_dpbusd_avx_epi32(counter.0, u.0, s.0)) }
+    }
+    #[inline(always)]
+    unsafe fn widen<const BITS: usize>(counter: Ymm) -> Ymm {
+        counter
     }
 }
 

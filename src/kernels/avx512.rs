@@ -12,8 +12,9 @@
 
 use std::arch::x86_64::*;
 
-use super::Kernels;
+use super::{ByteKernel, Kernels};
 use super::bitgemm::{self, Lanes, Task};
+use super::bytegemm::{self, ByteTask, Dot};
 use super::pack::{self, Codes, FROM, SIGN, Steps};
 use crate::bits::Encoding;
 use crate::isa::Isa;
@@ -24,31 +25,44 @@ pub(super) static KERNELS: Kernels = Kernels {
     mr: 6,
     nr: 32,
     bitgemm,
+    bytegemm: Some(ByteKernel {
+        name: "vpdpbusd",
+        mr: 5,
+        lanes: 16,
+        vectors: 4,
+        run: bytegemm,
+    }),
     quantize,
     pack,
     requantize,
     row_sums,
 };
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni")]
 unsafe fn bitgemm(task: &Task<'_>) {
     // SAFETY: this function carries the features of Zmm; the rest is the contract of the table entry.
     unsafe { bitgemm::run::<Zmm, 6, 2>(task) }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni")]
+unsafe fn bytegemm(task: &ByteTask) {
+    // SAFETY: as above.
+    unsafe { bytegemm::run::<Zmm, Vnni, 5, 4>(task) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni")]
 unsafe fn quantize(x: *const f32, cols: usize, steps: &Steps, planes: usize, out: *mut u32) {
     // SAFETY: as above.
     unsafe { pack::quantize::<Halves>(x, cols, steps, planes, out) }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni")]
 unsafe fn pack(codes: *const u8, cols: usize, planes: usize, out: *mut u32) {
     // SAFETY: as above.
     unsafe { pack::pack::<Halves>(codes, cols, planes, out) }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni")]
 unsafe fn requantize(
     sums: *const i32,
     cols: usize,
@@ -62,7 +76,7 @@ unsafe fn requantize(
     unsafe { pack::requantize::<Halves>(sums, cols, thresholds, levels, sign, planes, out) }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni")]
 unsafe fn row_sums(words: &[u32], encoding: Encoding, sums: &mut [i32]) {
     super::row_sums_with(words, sums, |row| pack::row_sum(row, encoding));
 }
@@ -122,6 +136,23 @@ impl Lanes for Zmm {
         self
     }
     #[inline(always)]
+    unsafe fn field<const BITS: usize>(self, index: usize) -> Self {
+        if BITS == 8 {
+            return self;
+        }
+        // SAFETY: see above the impl.
+        unsafe {
+            // What crosses from the next byte is masked off.
+            let down = match BITS * index {
+                0 => self.0,
+                2 => _mm512_srli_epi16::<2>(self.0),
+                4 => _mm512_srli_epi16::<4>(self.0),
+                _ => _mm512_srli_epi16::<6>(self.0),
+            };
+            Zmm(_mm512_and_si512(down, _mm512_set1_epi8((1 << BITS) - 1)))
+        }
+    }
+    #[inline(always)]
     unsafe fn add(self, other: Self) -> Self {
         // SAFETY: see above the impl.
         unsafe { Zmm(_mm512_add_epi32(self.0, other.0)) }
@@ -152,6 +183,24 @@ impl Lanes for Zmm {
                 _mm512_mask_storeu_epi32(p.cast(), (1 << valid) - 1, self.0);
             }
         }
+    }
+}
+
+/// vpdpbusd: four products into a 32-bit lane.
+struct Vnni;
+
+impl Dot<Zmm> for Vnni {
+    fn flush(_: usize) -> usize {
+        usize::MAX
+    }
+    #[inline(always)]
+    unsafe fn dot<const BITS: usize>(counter: Zmm, u: Zmm, s: Zmm) -> Zmm {
+        // SAFETY: see above the first impl.
+        unsafe { Zmm(_mm512_dpbusd_epi32(counter.0, u.0, s.0)) }
+    }
+    #[inline(always)]
+    unsafe fn widen<const BITS: usize>(counter: Zmm) -> Zmm {
+        counter
     }
 }
 

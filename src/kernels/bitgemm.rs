@@ -61,6 +61,8 @@ pub(super) trait Lanes: Copy {
     unsafe fn widen(self) -> Self;
     /// Lanewise shift to the left, bits < 32.
     unsafe fn shl(self, bits: u32) -> Self;
+    /// In each byte, bits `BITS * index` to `BITS * (index + 1) - 1`, moved to the bottom.
+    unsafe fn field<const BITS: usize>(self, index: usize) -> Self;
     /// Lanewise sum modulo 2^32.
     unsafe fn add(self, other: Self) -> Self;
     /// Lanewise difference modulo 2^32.
@@ -105,6 +107,30 @@ pub(crate) enum Sink {
         scale: *const f32,
         bias: *const f32,
     },
+}
+
+impl Sink {
+    /// Gives the first `valid` lanes of `result`, sums of row `row` from channel `lane` on.
+    ///
+    /// # Safety
+    /// The row and these channels exist, and `LANES` scales and biases are readable from `lane`.
+    #[inline(always)]
+    pub(super) unsafe fn put<V: Lanes>(&self, result: V, row: usize, lane: usize, valid: usize) {
+        // SAFETY: passed on from the caller.
+        unsafe {
+            match *self {
+                Sink::I32 { out, stride } => result.store(out.add(row * stride + lane).cast(), valid),
+                Sink::F32 {
+                    out,
+                    stride,
+                    scale,
+                    bias,
+                } => result
+                    .scale_bias(scale.add(lane), bias.add(lane))
+                    .store(out.add(row * stride + lane).cast(), valid),
+            }
+        }
+    }
 }
 
 /// One panel of weights times `rows` rows of activations.
@@ -270,20 +296,7 @@ unsafe fn finish<V: Lanes, const MR: usize, const NV: usize>(
                     break;
                 }
                 let result = sum.add(V::load(task.start.add(lane).cast())).sub(row_sum);
-                let valid = task.lanes - lane;
-                match task.sink {
-                    Sink::I32 { out, stride } => {
-                        result.store(out.add((row + i) * stride + lane).cast(), valid)
-                    }
-                    Sink::F32 {
-                        out,
-                        stride,
-                        scale,
-                        bias,
-                    } => result
-                        .scale_bias(scale.add(lane), bias.add(lane))
-                        .store(out.add((row + i) * stride + lane).cast(), valid),
-                }
+                task.sink.put(result, row + i, lane, task.lanes - lane);
             }
         }
     }

@@ -25,6 +25,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     mr: 4,
     nr: 16,
     bitgemm,
+    bytegemm: None,
     quantize,
     pack,
     requantize,
@@ -136,6 +137,15 @@ impl Lanes for Quad {
     unsafe fn widen(self) -> Self {
         // SAFETY: see above the impl.
         unsafe { Quad(vpaddlq_u16(vpaddlq_u8(vreinterpretq_u8_u32(self.0)))) }
+    }
+    #[inline(always)]
+    unsafe fn field<const BITS: usize>(self, index: usize) -> Self {
+        // SAFETY: see above the impl.
+        unsafe {
+            let bytes = vreinterpretq_u8_u32(self.0);
+            let down = vshlq_u8(bytes, vdupq_n_s8(-((BITS * index) as i8)));
+            Quad(vreinterpretq_u32_u8(vandq_u8(down, vdupq_n_u8(((1u32 << BITS) - 1) as u8))))
+        }
     }
     #[inline(always)]
     unsafe fn add(self, other: Self) -> Self {

@@ -1,7 +1,8 @@
 //! The portable kernels: plain Rust, eight lanes in an array. What every other ISA must equal.
 
-use super::Kernels;
+use super::{ByteKernel, Kernels};
 use super::bitgemm::{self, Lanes, Task};
+use super::bytegemm::{self, ByteTask, Dot};
 use super::pack::{self, Codes, FROM, SIGN, Steps};
 use crate::bits::Encoding;
 use crate::isa::Isa;
@@ -12,6 +13,13 @@ pub(super) static KERNELS: Kernels = Kernels {
     mr: 4,
     nr: 8,
     bitgemm,
+    bytegemm: Some(ByteKernel {
+        name: "products of bytes",
+        mr: 2,
+        lanes: 8,
+        vectors: 4,
+        run: bytegemm,
+    }),
     quantize,
     pack,
     requantize,
@@ -21,6 +29,11 @@ pub(super) static KERNELS: Kernels = Kernels {
 unsafe fn bitgemm(task: &Task<'_>) {
     // SAFETY: the contract of the table entry; there are no features to ask for.
     unsafe { bitgemm::run::<Words, 4, 1>(task) }
+}
+
+unsafe fn bytegemm(task: &ByteTask) {
+    // SAFETY: as above.
+    unsafe { bytegemm::run::<Words, Scalar, 2, 4>(task) }
 }
 
 unsafe fn quantize(x: *const f32, cols: usize, steps: &Steps, planes: usize, out: *mut u32) {
@@ -104,6 +117,11 @@ impl Lanes for Words {
         self
     }
     #[inline(always)]
+    unsafe fn field<const BITS: usize>(self, index: usize) -> Self {
+        let mask = 0x0101_0101 * ((1u32 << BITS) - 1);
+        Words(self.0.map(|x| x >> (BITS * index) & mask))
+    }
+    #[inline(always)]
     unsafe fn add(self, other: Self) -> Self {
         self.zip(other, u32::wrapping_add)
     }
@@ -123,6 +141,27 @@ impl Lanes for Words {
     unsafe fn store(self, p: *mut u32, valid: usize) {
         // SAFETY: the caller vouches for `valid` words, and no more than LANES are written.
         unsafe { std::ptr::copy_nonoverlapping(self.0.as_ptr(), p, valid.min(8)) }
+    }
+}
+
+/// Products one after the other.
+struct Scalar;
+
+impl Dot<Words> for Scalar {
+    fn flush(_: usize) -> usize {
+        usize::MAX
+    }
+    #[inline(always)]
+    unsafe fn dot<const BITS: usize>(counter: Words, u: Words, s: Words) -> Words {
+        Words(std::array::from_fn(|lane| {
+            let pairs = u.0[lane].to_le_bytes().into_iter().zip(s.0[lane].to_le_bytes());
+            let products = pairs.map(|(u, s)| i32::from(u) * i32::from(s as i8));
+            counter.0[lane].wrapping_add(products.sum::<i32>() as u32)
+        }))
+    }
+    #[inline(always)]
+    unsafe fn widen<const BITS: usize>(counter: Words) -> Words {
+        counter
     }
 }
 

@@ -1,0 +1,155 @@
+//! The byte GEMM micro-kernel: four columns a step by multiply-add of bytes, for 8-bit activations and
+//! weights of 1 to 8 bits.
+//!
+//! 1. A weight is stored as a field w' = w - base of 2, 4 or 8 bits. Lanes are output channels again: the 32
+//!    bits of a lane hold four columns, a byte each, and a byte holds 8 / bits channels, `LANES` apart. One load
+//!    thus serves 8 / bits vectors of channels, and bit fields become bytes by a shift and a mask.
+//! 2. Multiply-add instructions take one operand of unsigned and one of signed bytes:
+//!
+//!    ```text
+//!    unsigned activations:   sum w a = dot(u: a, s: w') + base sum a
+//!    signed activations:     sum w a = dot(u: w', s: a) + base sum a
+//!    ```
+//!
+//!    Fields of 2 and 4 bits are small enough to stand on either side. Of 8-bit weights, those for unsigned
+//!    activations are kept signed, those for signed activations unsigned.
+//! 3. Where the CPU sums products in 16 bits only, `FLUSH` steps are all that cannot overflow, and then the
+//!    counters are widened.
+
+use super::bitgemm::{Lanes, Sink};
+
+/// A way to multiply and add bytes in vectors of V. As [`Lanes`], to be called where the features are.
+pub(super) trait Dot<V: Lanes> {
+    /// Steps after which a counter must be widened, for fields of `bits` bits.
+    fn flush(bits: usize) -> usize;
+    /// Counter plus, in each lane, the four products of bytes of `u`, unsigned, and of `s`, signed; `BITS` is
+    /// the width of the weights' fields, on whichever side.
+    unsafe fn dot<const BITS: usize>(counter: V, u: V, s: V) -> V;
+    /// A counter as sums in 32-bit lanes.
+    unsafe fn widen<const BITS: usize>(counter: V) -> V;
+}
+
+/// One panel of weights times `rows` rows of bytes.
+#[derive(Clone, Copy)]
+pub(crate) struct ByteTask {
+    /// A panel `[words, vectors of a step]`, aligned to a vector.
+    pub(crate) weights: *const u32,
+    /// Bits of a field: 2, 4 or 8.
+    pub(crate) bits: usize,
+    /// Rows of bytes, `stride` apart, each readable for 4 * words bytes.
+    pub(crate) activations: *const u8,
+    pub(crate) stride: usize,
+    /// Steps: ceil(K / 4).
+    pub(crate) words: usize,
+    pub(crate) rows: usize,
+    /// Whether activations are signed bytes.
+    pub(crate) signed: bool,
+    /// What each lane starts from, `NR` numbers.
+    pub(crate) start: *const i32,
+    /// What is added to each row; null for nothing.
+    pub(crate) row_sums: *const i32,
+    /// Output channels of this panel, 1 to NR.
+    pub(crate) lanes: usize,
+    pub(crate) sink: Sink,
+}
+
+/// Runs `task` in tiles of `MR` rows by `NV` vectors.
+///
+/// # Safety
+/// The caller is compiled with V's features, and the pointers of `task` are valid for the sizes that its
+/// fields state.
+#[inline(always)]
+pub(super) unsafe fn run<V: Lanes, D: Dot<V>, const MR: usize, const NV: usize>(task: &ByteTask) {
+    // SAFETY: passed on from the caller.
+    unsafe {
+        match (task.bits, task.signed) {
+            (2, false) => rows::<V, D, MR, NV, 2, false>(task),
+            (2, true) => rows::<V, D, MR, NV, 2, true>(task),
+            (4, false) => rows::<V, D, MR, NV, 4, false>(task),
+            (4, true) => rows::<V, D, MR, NV, 4, true>(task),
+            (_, false) => rows::<V, D, MR, NV, 8, false>(task),
+            (_, true) => rows::<V, D, MR, NV, 8, true>(task),
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn rows<V: Lanes, D: Dot<V>, const MR: usize, const NV: usize, const BITS: usize, const SIGNED: bool>(task: &ByteTask) {
+    // SAFETY: every tile starts at a row below `rows` and covers no row behind it.
+    unsafe {
+        let mut row = 0;
+        while task.rows - row >= MR {
+            tile::<V, D, MR, NV, BITS, SIGNED>(task, row);
+            row += MR;
+        }
+        match task.rows - row {
+            1 => tile::<V, D, 1, NV, BITS, SIGNED>(task, row),
+            2 => tile::<V, D, 2, NV, BITS, SIGNED>(task, row),
+            3 => tile::<V, D, 3, NV, BITS, SIGNED>(task, row),
+            4 => tile::<V, D, 4, NV, BITS, SIGNED>(task, row),
+            _ => {}
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn tile<V: Lanes, D: Dot<V>, const MR: usize, const NV: usize, const BITS: usize, const SIGNED: bool>(
+    task: &ByteTask,
+    row: usize,
+) {
+    // SAFETY: k < words, so weights are read inside the panel and activations inside their rows; `finish`
+    // stays inside the sink.
+    unsafe {
+        let fields = 8 / BITS;
+        let first = task.activations.add(row * task.stride);
+        let flush = D::flush(BITS);
+        let mut sums = [[V::zero(); NV]; MR];
+        let mut k = 0;
+        while k < task.words {
+            let end = if flush == usize::MAX { task.words } else { task.words.min(k + flush) };
+            let mut counters = [[V::zero(); NV]; MR];
+            while k < end {
+                let mut a = [V::zero(); MR];
+                for (i, a) in a.iter_mut().enumerate() {
+                    let bytes = first.add(i * task.stride + 4 * k).cast::<u32>();
+                    *a = V::splat(bytes.read_unaligned());
+                }
+                for v in 0..NV {
+                    let packed = V::load(task.weights.add((k * NV / fields + v / fields) * V::LANES));
+                    let w = packed.field::<BITS>(v % fields);
+                    for i in 0..MR {
+                        let (u, s) = if SIGNED { (w, a[i]) } else { (a[i], w) };
+                        counters[i][v] = D::dot::<BITS>(counters[i][v], u, s);
+                    }
+                }
+                k += 1;
+            }
+            for (sum, counter) in sums.as_flattened_mut().iter_mut().zip(counters.as_flattened()) {
+                *sum = sum.add(D::widen::<BITS>(*counter));
+            }
+        }
+        finish::<V, MR, NV>(task, row, sums);
+    }
+}
+
+#[inline(always)]
+unsafe fn finish<V: Lanes, const MR: usize, const NV: usize>(task: &ByteTask, row: usize, sums: [[V; NV]; MR]) {
+    // SAFETY: rows row .. row + MR exist in the sink and in `row_sums`, and `Sink::put` writes no lane behind
+    // `lanes`.
+    unsafe {
+        for (i, sums) in sums.iter().enumerate() {
+            let row_sum = match task.row_sums.is_null() {
+                true => V::zero(),
+                false => V::splat(*task.row_sums.add(row + i) as u32),
+            };
+            for (v, sum) in sums.iter().enumerate() {
+                let lane = v * V::LANES;
+                if lane >= task.lanes {
+                    break;
+                }
+                let result = sum.add(V::load(task.start.add(lane).cast())).add(row_sum);
+                task.sink.put(result, row + i, lane, task.lanes - lane);
+            }
+        }
+    }
+}
