@@ -66,11 +66,9 @@ const NATIVE: [&str; 7] = [
     "-lc",
 ];
 
-/// Says what was not tested, past the capture of the test runner; on CI that is a failure.
+/// Says what was not tested, past the capture of the test runner.
 pub fn skip(what: &str) {
     let _ = writeln!(std::io::stderr(), "skipped: {what}");
-    let on_ci = std::env::var("CI").is_ok_and(|v| v == "true");
-    assert!(!on_ci, "on CI nothing is skipped: {what}");
 }
 
 /// Whether `tool` can be run.
@@ -101,6 +99,8 @@ impl Compiler {
         if has(&command[0]) {
             return Some(Compiler { command });
         }
+        let on_ci = std::env::var("CI").is_ok_and(|v| v == "true");
+        assert!(!on_ci, "{what}, and without one nothing here is tested");
         skip(what);
         None
     }
