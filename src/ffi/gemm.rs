@@ -53,12 +53,6 @@ impl qc_gemm_options {
     unsafe fn plan(&self) -> Answer<Gemm> {
         let weight_encoding = encoding("weight_encoding", self.weight_encoding)?;
         let activation = encoding("activation_encoding", self.activation_encoding)?;
-        // Before the weights, so that a K out of bounds is told as such.
-        let max_k = Gemm::max_k(activation)?;
-        if self.k > max_k {
-            let expected = format!("at most {max_k} for {activation} activations");
-            return Err(Error::argument("k", self.k, expected).into());
-        }
         let (n, k, len) = (self.n, self.k, self.weight_words);
         check_words("weight_words", len, weight_encoding, "n x k", n, k)?;
         // SAFETY: the contract is this function's.
