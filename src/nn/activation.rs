@@ -275,7 +275,9 @@ pub(crate) fn values(codes: PackedRef<'_>, step: f32, out: &mut [f32]) -> Result
             for plane in 0..planes {
                 let word = row[plane * w + i];
                 for (bit, integer) in integers.iter_mut().enumerate() {
-                    *integer |= ((word >> bit & 1) << plane) as i32;
+                    // A comparison with a constant, since SSE2 cannot shift each lane by its own count.
+                    let set = word & (1 << bit) != 0;
+                    *integer |= if set { 1 << plane } else { 0 };
                 }
             }
             if bipolar {
@@ -374,7 +376,9 @@ mod tests {
             };
             assert!(x.iter().zip(&d).all(|(x, d)| *d == expected(*x)));
             if function != Function::Sign {
-                let all = x.iter().map(|x| CoarseAlpha::AlphaThree.dalpha(*x, &relu()));
+                let all = x
+                    .iter()
+                    .map(|x| CoarseAlpha::AlphaThree.dalpha(*x, &relu()));
                 let expected = ALPHA_RATE * 0.25 * all.sum::<f32>();
                 assert!((act.d_alpha[0] - expected).abs() < 1e-6);
                 act.backward(&x, &mut vec![1e3; x.len()]).unwrap();

@@ -60,7 +60,11 @@ impl BatchNorm {
     pub fn forward_train(&mut self, x: &[f32], y: &mut [f32]) -> Result<()> {
         let (n, m) = (self.gamma.len(), self.rows(x, y)?);
         if m < 2 {
-            return Err(Error::argument("M", m, "2 rows or more in a training batch"));
+            return Err(Error::argument(
+                "M",
+                m,
+                "2 rows or more in a training batch",
+            ));
         }
         let (mean, var) = (&mut self.mean, &mut self.inv_std);
         mean.fill(0.0);

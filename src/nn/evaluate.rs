@@ -44,7 +44,12 @@ impl Net {
     pub fn evaluate(&self, isa: Isa, images: &[u8], par: Par<'_>) -> Result<Vec<f32>> {
         let k = self.design().input_len();
         let m = images.len() / k;
-        check_len("images", images.len(), m * k, "M x height x width x channels")?;
+        check_len(
+            "images",
+            images.len(),
+            m * k,
+            "M x height x width x channels",
+        )?;
         let kernels = Kernels::of(isa)?;
         let mut logits = Vec::with_capacity(m * self.design().classes);
         if self.is_packed() {
@@ -60,12 +65,6 @@ impl Net {
         Ok(logits)
     }
 
-    /// Whether weights and activations of every layer are codes.
-    pub fn is_packed(&self) -> bool {
-        let design = self.design();
-        self.mode() == Mode::Quantized && design.bits_w == 1 && design.bits_a <= 8
-    }
-
     /// What each layer of a packed net does to its integer sums.
     ///
     /// Errors if the net is not packed.
@@ -74,7 +73,10 @@ impl Net {
             let design = self.design();
             let value = match self.mode() {
                 Mode::Float => "in float mode".to_string(),
-                _ => format!("of {} and {} bits", design.bits_w, design.bits_a),
+                Mode::Quantized if design.bits_w == 1 && design.bits_a <= 8 => {
+                    "used in floats".to_string()
+                }
+                Mode::Quantized => format!("of {} and {} bits", design.bits_w, design.bits_a),
             };
             let expected = "quantized, with 1-bit weights and 1- to 8-bit activations";
             return Err(Error::argument("the net", value, expected));
@@ -111,12 +113,7 @@ impl Net {
         plans.collect()
     }
 
-    fn evaluate_floats(
-        &self,
-        kernels: &Kernels,
-        images: &[u8],
-        par: Par<'_>,
-    ) -> Result<Vec<f32>> {
+    fn evaluate_floats(&self, kernels: &Kernels, images: &[u8], par: Par<'_>) -> Result<Vec<f32>> {
         let m = images.len() / self.design().input_len();
         let mut values: Vec<f32> = images.iter().map(|p| f32::from(*p) * PIXEL_STEP).collect();
         let mut codes = PackedMatrix::zeros(Encoding::Bipolar, 0, 0)?;

@@ -71,7 +71,9 @@ mod tests {
 
     fn images() -> Vec<u8> {
         let rng = Rng::new(77);
-        (0..M * 45).map(|i| rng.below(i as u64, 256) as u8).collect()
+        (0..M * 45)
+            .map(|i| rng.below(i as u64, 256) as u8)
+            .collect()
     }
 
     /// A net with running averages of some batches, alphas off their first values, and slopes of every kind.
@@ -117,8 +119,17 @@ mod tests {
             let net = trained(design(bits_a, kind, rounding));
             let bytes = freeze(&net).unwrap().to_bytes().unwrap();
             let expected = net.evaluate(Isa::Portable, &images, Par::Caller).unwrap();
-            let spread = |c: usize| expected.iter().skip(c).step_by(7).any(|l| *l != expected[c]);
-            assert!(spread(0) && spread(2), "{bits_a} bits: logits all alike prove nothing");
+            let spread = |c: usize| {
+                expected
+                    .iter()
+                    .skip(c)
+                    .step_by(7)
+                    .any(|l| *l != expected[c])
+            };
+            assert!(
+                spread(0) && spread(2),
+                "{bits_a} bits: logits all alike prove nothing"
+            );
             for isa in Isa::available() {
                 for par in pars {
                     let name = format!("{kind:?} {bits_a} on {isa}, {} threads", par.threads());
@@ -130,7 +141,9 @@ mod tests {
                         let model = model.unwrap();
                         let mut workspace = model.workspace(32).unwrap();
                         let mut logits = vec![0.0; M * 7];
-                        model.run(&images, &mut logits, &mut workspace, par).unwrap();
+                        model
+                            .run(&images, &mut logits, &mut workspace, par)
+                            .unwrap();
                         assert_eq!(bits(&logits), bits(&expected), "model {name}");
                     }
                 }

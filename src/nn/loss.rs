@@ -140,9 +140,6 @@ mod tests {
         );
         assert!(said(&[0.0; 3], &[0, 1], 2).starts_with("logits is 3 elements long"));
         assert!(correct(&[0.0; 4], &[0, 0], 0).is_err());
-        assert_eq!(
-            correct(&[0.0, 1.0, 1.0, 0.0], &[1, 1], 2).unwrap(),
-            1
-        );
+        assert_eq!(correct(&[0.0, 1.0, 1.0, 0.0], &[1, 1], 2).unwrap(), 1);
     }
 }

@@ -11,9 +11,7 @@ use crate::bits::{Bits, Encoding, PackedMatrix};
 use crate::error::{Error, Result};
 use crate::isa::Isa;
 use crate::kernels::Kernels;
-use crate::nn::activation::{
-    Activation, CoarseAlpha, CoarseX, Function, alpha_init, reshape,
-};
+use crate::nn::activation::{Activation, CoarseAlpha, CoarseX, Function, alpha_init, reshape};
 use crate::nn::batch_norm::BatchNorm;
 use crate::nn::linear::{Input, Linear, Weights};
 use crate::nn::loss::{Score, cross_entropy};
@@ -68,7 +66,11 @@ impl Design {
     /// Errors, naming the field, if there cannot be such a net.
     pub fn check(&self) -> Result<()> {
         if self.bits_w != 1 && self.bits_w != 32 {
-            return Err(Error::argument("bits_w", self.bits_w, "1, or 32 for floats"));
+            return Err(Error::argument(
+                "bits_w",
+                self.bits_w,
+                "1, or 32 for floats",
+            ));
         }
         if self.bits_a != 32 && Bits::new(self.bits_a).is_err() {
             let expected = "1 to 8, or 32 for floats";
@@ -158,6 +160,7 @@ pub struct Parameter<'a> {
 pub struct Net {
     design: Design,
     mode: Mode,
+    packed: bool,
     isa: Isa,
     kernels: &'static Kernels,
     layers: Vec<Layer>,
@@ -176,7 +179,12 @@ impl Net {
         design.check()?;
         let isa = Isa::chosen()?;
         let (mut k, rng) = (design.input_len(), Rng::new(seed));
-        let sizes: Vec<usize> = design.hidden.iter().copied().chain([design.classes]).collect();
+        let sizes: Vec<usize> = design
+            .hidden
+            .iter()
+            .copied()
+            .chain([design.classes])
+            .collect();
         let mut layers = Vec::new();
         for (i, n) in sizes.into_iter().enumerate() {
             let hidden = i < design.hidden.len();
@@ -195,6 +203,7 @@ impl Net {
         Ok(Net {
             design,
             mode: Mode::Float,
+            packed: true,
             isa,
             kernels: Kernels::of(isa)?,
             layers,
@@ -212,6 +221,18 @@ impl Net {
     /// What the numbers are.
     pub fn mode(&self) -> Mode {
         self.mode
+    }
+
+    /// Whether codes multiply on the packed kernels, as they do at first, or in floats: the same up to
+    /// rounding, to see what the kernels change (nothing) and what they save.
+    pub fn use_packed(&mut self, packed: bool) {
+        self.packed = packed;
+    }
+
+    /// Whether weights and activations of every layer are codes and multiply on the packed kernels.
+    pub fn is_packed(&self) -> bool {
+        let Design { bits_w, bits_a, .. } = self.design;
+        self.mode == Mode::Quantized && self.packed && bits_w == 1 && bits_a <= 8
     }
 
     /// The layers.
@@ -248,12 +269,18 @@ impl Net {
     pub fn forward_train(&mut self, images: &[u8], par: Par<'_>) -> Result<&[f32]> {
         let k = self.design.input_len();
         let m = images.len() / k;
-        check_len("images", images.len(), m * k, "M x height x width x channels")?;
+        check_len(
+            "images",
+            images.len(),
+            m * k,
+            "M x height x width x channels",
+        )?;
         self.pixels.resize(images.len(), 0.0);
         for (value, pixel) in self.pixels.iter_mut().zip(images) {
             *value = f32::from(*pixel) * PIXEL_STEP;
         }
-        if self.layers[0].linear.weights() == Weights::Binary {
+        let with_codes = self.packed && self.layers[0].linear.weights() == Weights::Binary;
+        if with_codes {
             reshape(&mut self.pixel_codes, Encoding::unsigned(8)?, m, k)?;
             pack_codes(self.kernels, images, &mut self.pixel_codes)?;
         }
@@ -262,9 +289,9 @@ impl Net {
             let input = match before.last() {
                 None => Input {
                     values: &self.pixels,
-                    codes: Some((self.pixel_codes.view(), PIXEL_STEP)),
+                    codes: Some((self.pixel_codes.view(), PIXEL_STEP)).filter(|_| with_codes),
                 },
-                Some(layer) => layer.output()?,
+                Some(layer) => layer.output(with_codes)?,
             };
             rest[0].forward(self.isa, self.kernels, input, m, par)?;
         }
@@ -319,6 +346,8 @@ impl Net {
     }
 
     /// Every parameter with its gradient, in a fixed order; call [`Net::settle`] after changing any.
+    ///
+    /// An alpha is a parameter in quantized mode only.
     pub fn parameters(&mut self) -> Vec<Parameter<'_>> {
         let mut all = Vec::with_capacity(4 * self.layers.len());
         for Layer {
@@ -341,7 +370,9 @@ impl Net {
                     gradient,
                 });
             }
-            if let Some(act) = act {
+            if let Some(act) = act
+                && matches!(act.function(), Function::QuantRelu { .. })
+            {
                 all.push(Parameter {
                     role: Role::Alpha,
                     value: &mut act.alpha,
@@ -412,14 +443,131 @@ impl Layer {
     }
 
     /// What the next layer gets.
-    fn output(&self) -> Result<Input<'_>> {
+    fn output(&self, with_codes: bool) -> Result<Input<'_>> {
         let quantizer = match &self.act {
-            Some(act) => act.quantizer()?,
-            None => None,
+            Some(act) if with_codes => act.quantizer()?,
+            _ => None,
         };
         Ok(Input {
             values: &self.out,
             codes: quantizer.map(|q| (self.codes.view(), q.step())),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const M: usize = 12;
+    const INPUT: [usize; 3] = [4, 5, 1];
+
+    fn net(bits_a: usize, kind: Kind) -> (Net, Vec<u8>, Vec<u8>) {
+        let design = Design {
+            input: INPUT,
+            hidden: vec![9, 8],
+            classes: 3,
+            bits_w: 1,
+            bits_a,
+            kind,
+            rounding: Rounding::Ceil,
+            by_x: CoarseX::default(),
+            by_alpha: CoarseAlpha::default(),
+        };
+        let rng = Rng::new(21);
+        let images = (0..M * 20).map(|i| rng.below(i as u64, 256) as u8);
+        let labels = (0..M).map(|i| (i % 3) as u8);
+        (
+            Net::new(design, 4).unwrap(),
+            images.collect(),
+            labels.collect(),
+        )
+    }
+
+    #[test]
+    fn the_gradients_of_a_float_net_are_difference_quotients() {
+        let (mut net, images, labels) = net(1, Kind::Sign);
+        net.step(&images, &labels, Par::Caller).unwrap();
+        let gradients: Vec<Vec<f32>> = net
+            .parameters()
+            .iter()
+            .map(|p| p.gradient.to_vec())
+            .collect();
+        let h = 2e-3;
+        let (mut seen, mut off) = (0, 0);
+        for (j, gradient) in gradients.iter().enumerate() {
+            for (i, g) in gradient.iter().enumerate() {
+                let mut loss = |step: f32| {
+                    let value = &mut net.parameters()[j].value[i];
+                    let before = *value;
+                    *value += step;
+                    let score = net.step(&images, &labels, Par::Caller).unwrap();
+                    net.parameters()[j].value[i] = before;
+                    f64::from(score.loss)
+                };
+                let quotient = ((loss(h) - loss(-h)) / f64::from(2.0 * h)) as f32;
+                seen += 1;
+                off += usize::from((quotient - g).abs() > 1e-2 * g.abs().max(0.05));
+            }
+        }
+        // A step across a kink of an activation is no difference quotient; few are.
+        assert!(off * 50 < seen, "{off} of {seen}");
+    }
+
+    #[test]
+    fn packed_and_float_arithmetic_agree() {
+        for (bits_a, kind) in [(1, Kind::Sign), (2, Kind::Relu), (4, Kind::Relu)] {
+            let (mut net, images, labels) = net(bits_a, kind);
+            net.set_mode(Mode::Quantized).unwrap();
+            for (i, layer) in net.layers_mut().iter_mut().enumerate() {
+                // A pre-activation at the mean would sit on a threshold, and a rounding could move it.
+                Rng::new(31 + i as u64).fill_normal(&mut layer.norm.beta, 0.5);
+            }
+            let packed = net.step(&images, &labels, Par::Caller).unwrap();
+            let gradient = net.parameters()[0].gradient.to_vec();
+            net.use_packed(false);
+            let floats = net.step(&images, &labels, Par::Caller).unwrap();
+            let (a, b) = (packed.loss, floats.loss);
+            assert!((a - b).abs() < 1e-4, "{packed:?} {floats:?}");
+            let apart = |a: &[f32], b: &[f32]| {
+                let gaps = a.iter().zip(b).map(|(a, b)| (a - b).abs());
+                gaps.fold(0f32, f32::max)
+            };
+            assert!(apart(&gradient, net.parameters()[0].gradient) < 1e-3);
+            let float_logits = net.evaluate(net.isa, &images, Par::Caller).unwrap();
+            net.use_packed(true);
+            let logits = net.evaluate(net.isa, &images, Par::Caller).unwrap();
+            assert!(apart(&logits, &float_logits) < 1e-4, "{bits_a}");
+        }
+    }
+
+    #[test]
+    fn the_mode_keeps_weights_and_changes_what_is_seen() {
+        let (mut net, images, _) = net(2, Kind::Relu);
+        let latent = net.layers()[1].linear.latent.clone();
+        assert_eq!(net.parameters()[0].role, Role::Weights(None));
+        net.set_mode(Mode::Quantized).unwrap();
+        assert_eq!(net.layers()[1].linear.latent, latent);
+        assert!(matches!(net.parameters()[0].role, Role::Weights(Some(d)) if d > 0.0));
+        net.forward_train(&images, Par::Caller).unwrap();
+        let step = net.layers()[0].act.as_ref().unwrap().alpha[0];
+        let levels = [0.0, step, 2.0 * step, 3.0 * step];
+        assert!(net.layers[0].out.iter().all(|v| levels.contains(v)));
+        let said = net.forward_train(&images[..19], Par::Caller).unwrap_err();
+        assert!(said.to_string().starts_with("images is 19 elements long"));
+    }
+
+    #[test]
+    fn designs_that_cannot_be_are_refused() {
+        let (net, ..) = net(4, Kind::Relu);
+        let said = |change: fn(&mut Design)| {
+            let mut design = net.design().clone();
+            change(&mut design);
+            Net::new(design, 1).err().unwrap().to_string()
+        };
+        assert!(said(|d| d.hidden[1] = 0).starts_with("a layer's size is 0; expected 1 to"));
+        assert!(said(|d| d.input[2] = 0).starts_with("a layer's size is 0"));
+        assert!(said(|d| d.bits_w = 4).starts_with("bits_w is 4; expected 1, or 32"));
+        assert!(said(|d| d.kind = Kind::Sign).starts_with("bits_a is 4; expected 1 (or"));
     }
 }

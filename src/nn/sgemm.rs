@@ -63,13 +63,7 @@ impl<'a> Matrix<'a> {
 ///
 /// With `alpha` 0, what was in `c` does not matter, NaN included. Errors if the shapes do not fit; then `c`
 /// is untouched.
-pub fn sgemm(
-    alpha: f32,
-    c: &mut [f32],
-    a: Matrix<'_>,
-    b: Matrix<'_>,
-    par: Par<'_>,
-) -> Result<()> {
+pub fn sgemm(alpha: f32, c: &mut [f32], a: Matrix<'_>, b: Matrix<'_>, par: Par<'_>) -> Result<()> {
     let (m, k, n) = (a.rows, a.cols, b.cols);
     if b.rows != k {
         return Err(Error::argument("rows of b", b.rows, k));

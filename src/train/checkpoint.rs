@@ -21,6 +21,7 @@ use crate::model::container::{Container, Data};
 use crate::nn::net::Mode;
 use crate::train::data::Dataset;
 use crate::train::recipe::Recipe;
+use crate::train::sgd::Velocities;
 use crate::train::trainer::Trainer;
 
 /// What the file says it is.
@@ -95,6 +96,7 @@ impl<'a> Trainer<'a> {
         }
         trainer.done = description.epoch;
         trainer.net.set_mode(description.phase)?;
+        trainer.velocities = Velocities::zeros(&trainer.net.parameters());
         for (name, values) in trainer.net.state() {
             values.copy_from_slice(&file.take_f32(&what, &name, &[values.len()])?);
         }
@@ -170,7 +172,11 @@ mod tests {
             let mut second = Trainer::resume(&path, &data).unwrap();
             assert_eq!(state(&mut second), state(&mut first));
             let report = second.run(Par::Caller, &mut ()).unwrap().unwrap();
-            assert_eq!(state(&mut second), state(&mut whole), "stopped after {stop}");
+            assert_eq!(
+                state(&mut second),
+                state(&mut whole),
+                "stopped after {stop}"
+            );
             assert_eq!(report.test_accuracy, last.test_accuracy);
             assert_eq!(report.train_loss.to_bits(), last.train_loss.to_bits());
         }
@@ -219,6 +225,8 @@ mod tests {
             train: small.clone(),
             test: small,
         };
-        assert!(said(&small).contains("images of [28, 28, 1] in 10 classes; the data are [2, 2, 1]"));
+        assert!(
+            said(&small).contains("images of [28, 28, 1] in 10 classes; the data are [2, 2, 1]")
+        );
     }
 }

@@ -88,7 +88,9 @@ impl Recipe {
         }
         let sizes: std::result::Result<Vec<usize>, _> =
             self.arch.split('-').map(str::parse).collect();
-        let sizes = sizes.ok().filter(|s| s.iter().all(|s| (1..=1 << 20).contains(s)));
+        let sizes = sizes
+            .ok()
+            .filter(|s| s.iter().all(|s| (1..=1 << 20).contains(s)));
         sizes.ok_or_else(|| {
             let value = format!("'{}'", self.arch);
             let expected = "tfc, sfc, lfc or sizes of 1 to 1048576 as in 512-256";
@@ -184,7 +186,13 @@ mod tests {
         let json = serde_json::to_string(&recipe).unwrap();
         assert_eq!(serde_json::from_str::<Recipe>(&json).unwrap(), recipe);
         let short: Recipe = serde_json::from_str(r#"{"bits_a": 2}"#).unwrap();
-        assert_eq!(short, Recipe { bits_a: 2, ..Recipe::default() });
+        assert_eq!(
+            short,
+            Recipe {
+                bits_a: 2,
+                ..Recipe::default()
+            }
+        );
         let said = serde_json::from_str::<Recipe>(r#"{"epoch": 2}"#).unwrap_err();
         assert!(said.to_string().contains("unknown field `epoch`"), "{said}");
     }
@@ -197,14 +205,26 @@ mod tests {
             recipe.design([28, 28, 1], 10).unwrap_err().to_string()
         };
         assert_eq!(said(|r| r.batch = 1), "batch is 1; expected 2 or more");
-        assert_eq!(said(|r| r.bits_w = 2), "bits_w is 2; expected 1, or 32 for floats");
-        assert_eq!(said(|r| r.bits_a = 9), "bits_a is 9; expected 1 to 8, or 32 for floats");
+        assert_eq!(
+            said(|r| r.bits_w = 2),
+            "bits_w is 2; expected 1, or 32 for floats"
+        );
+        assert_eq!(
+            said(|r| r.bits_a = 9),
+            "bits_a is 9; expected 1 to 8, or 32 for floats"
+        );
         assert_eq!(
             said(|r| r.activation = Kind::Sign),
             "bits_a is 4; expected 1 (or 32 for floats) with sign activations"
         );
-        assert_eq!(said(|r| r.lr = f32::NAN), "lr is NaN; expected a number above 0");
-        assert_eq!(said(|r| r.momentum = 1.0), "momentum is 1; expected 0 to below 1");
+        assert_eq!(
+            said(|r| r.lr = f32::NAN),
+            "lr is NaN; expected a number above 0"
+        );
+        assert_eq!(
+            said(|r| r.momentum = 1.0),
+            "momentum is 1; expected 0 to below 1"
+        );
         assert!(said(|r| r.weight_decay = -1.0).starts_with("weight_decay is -1; expected"));
         assert!(said(|r| r.rule = Rule::Bcgd { rho: 2.0 }).starts_with("rho is 2"));
         assert!(said(|r| r.epochs = 2_000_000).starts_with("epochs is 2000000"));

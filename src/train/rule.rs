@@ -117,7 +117,11 @@ mod tests {
         let project = |latent: &[f32]| {
             let (signs, delta) = binary_mean(latent, 1, N).unwrap();
             let w = signs.unpack().into_iter();
-            (w.map(|s| f64::from(delta) * f64::from(s)).collect::<Vec<f64>>(), delta)
+            (
+                w.map(|s| f64::from(delta) * f64::from(s))
+                    .collect::<Vec<f64>>(),
+                delta,
+            )
         };
         let mut latent = vec![0.0; N];
         Rng::new(13).fill_normal(&mut latent, 0.5);

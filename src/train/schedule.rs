@@ -79,7 +79,10 @@ mod tests {
             let schedule = Schedule::MultiStep { milestones, gamma };
             schedule.check().unwrap_err().to_string()
         };
-        assert_eq!(said(vec![], 0.0), "gamma is 0; expected above 0 and at most 1");
+        assert_eq!(
+            said(vec![], 0.0),
+            "gamma is 0; expected above 0 and at most 1"
+        );
         assert_eq!(
             said(vec![3, 3], 0.1),
             "milestones is [3, 3]; expected epochs that rise"

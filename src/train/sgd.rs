@@ -47,7 +47,12 @@ pub struct Velocities(Vec<Vec<f32>>);
 impl Velocities {
     /// Zeros, as long as `parameters`.
     pub fn zeros(parameters: &[Parameter<'_>]) -> Self {
-        Velocities(parameters.iter().map(|p| vec![0.0; p.value.len()]).collect())
+        Velocities(
+            parameters
+                .iter()
+                .map(|p| vec![0.0; p.value.len()])
+                .collect(),
+        )
     }
 
     /// The velocities, in the order of the parameters.
@@ -65,7 +70,12 @@ impl Velocities {
         sgd: Sgd,
         par: Par<'_>,
     ) -> Result<()> {
-        check_len("velocities", self.0.len(), parameters.len(), "a vector each")?;
+        check_len(
+            "velocities",
+            self.0.len(),
+            parameters.len(),
+            "a vector each",
+        )?;
         for (parameter, velocity) in parameters.iter_mut().zip(&mut self.0) {
             let (value, gradient) = (&mut *parameter.value, parameter.gradient);
             check_len("gradient", gradient.len(), value.len(), "as the values")?;
