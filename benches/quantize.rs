@@ -1,2 +1,83 @@
-//! Not written yet.
-fn main() {}
+//! Floats into bit planes, for every width and float type, beside a copy of the same floats.
+//!
+//! On the ISA that `QCORE_ISA` names, or else the best. Every result is checked before it is timed.
+
+mod common;
+
+use std::time::Duration;
+
+use common::Random;
+use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
+use criterion::{criterion_group, criterion_main, measurement::WallTime};
+use half::{bf16, f16};
+use qcore::bits::PackedMatrix;
+use qcore::isa::Isa;
+use qcore::kernels::Kernels;
+use qcore::ops::quantize as quantize_into;
+use qcore::quant::{ActQuantizer, Float, QuantRelu, Rounding};
+
+/// Values in rows of 4096: in L1, L2, L3 and beyond.
+const SIZES: [usize; 4] = [1 << 12, 1 << 16, 1 << 20, 1 << 24];
+const COLS: usize = 4096;
+
+fn quantize(c: &mut Criterion) {
+    let kernels = Kernels::of(Isa::chosen().expect("an ISA of this machine")).expect("its kernels");
+    println!("quantize: {}", kernels.isa());
+    for size in SIZES {
+        let mut group = c.benchmark_group(format!("quantize {size}"));
+        let floats = Random(size as u64).floats(size);
+        rows(&mut group, "f32", kernels, &floats);
+        let halves: Vec<f16> = floats.iter().map(|&x| f16::from_f32(x)).collect();
+        rows(&mut group, "f16", kernels, &halves);
+        let halves: Vec<bf16> = floats.iter().map(|&x| bf16::from_f32(x)).collect();
+        rows(&mut group, "bf16", kernels, &halves);
+        group.finish();
+    }
+}
+
+/// One float type: a copy, and each width.
+fn rows<T: Float>(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    name: &str,
+    kernels: &Kernels,
+    x: &[T],
+) {
+    group.throughput(Throughput::Bytes(size_of_val(x) as u64));
+    let mut copy = x.to_vec();
+    group.bench_function(BenchmarkId::new(name, "copy"), |b| {
+        b.iter(|| std::hint::black_box(&mut copy[..]).copy_from_slice(x))
+    });
+    let mut quantizers = vec![ActQuantizer::Sign];
+    quantizers.extend([1, 2, 4, 8].map(|bits| {
+        let alpha = 1.0 / ((1 << bits) - 1) as f32;
+        ActQuantizer::Relu(QuantRelu::new(bits, alpha, Rounding::Nearest).expect("a quantizer"))
+    }));
+    for q in quantizers {
+        let e = q.encoding();
+        let mut out = PackedMatrix::zeros(e, x.len() / COLS, COLS).expect("a matrix");
+        let mut run = || quantize_into(kernels, x, &q, &mut out).expect("lengths that fit");
+        run();
+        let row = out.rows() / 2;
+        let expected = x[row * COLS..][..COLS].iter();
+        let expected: Vec<i32> = expected
+            .map(|x| {
+                e.decode(q.code(x.to_f32()))
+                    .expect("a code of the encoding")
+            })
+            .collect();
+        let got = out.view().slice_rows(row..row + 1).unpack();
+        assert_eq!(got, expected, "{name} to {e}");
+        let mut run = || quantize_into(kernels, x, &q, &mut out).expect("lengths that fit");
+        group.bench_function(BenchmarkId::new(name, e), |b| b.iter(&mut run));
+    }
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default()
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(100))
+        .measurement_time(Duration::from_millis(300));
+    targets = quantize
+}
+criterion_main!(benches);

@@ -42,6 +42,14 @@ pub(super) trait Lanes: Copy {
     unsafe fn and(self, other: Self) -> Self;
     /// Counter plus the set bits of `bits`.
     unsafe fn count(self, bits: Self) -> Self;
+    /// This vector, made no earlier than the code says: an order for the compiler, not an instruction.
+    ///
+    /// For ISAs whose registers are just enough for a tile. Left alone, the compiler begins all rows of a
+    /// step before it ends the first, runs out of registers and spills counters.
+    #[inline(always)]
+    unsafe fn in_order(self) -> Self {
+        self
+    }
     /// A counter as sums in 32-bit lanes.
     unsafe fn widen(self) -> Self;
     /// Lanewise sum modulo 2^32.
@@ -170,9 +178,12 @@ unsafe fn count<V: Lanes, const MR: usize, const NV: usize, const XOR: bool>(
                     *w = V::load(task.weights.add((k * NV + v) * V::LANES));
                 }
                 for (i, counters) in counters.iter_mut().enumerate() {
-                    let a = V::splat(*plane.add(i * stride + k));
+                    let a = V::splat(*plane.add(i * stride + k)).in_order();
                     for (counter, w) in counters.iter_mut().zip(w) {
                         *counter = counter.count(if XOR { w.xor(a) } else { w.and(a) });
+                    }
+                    for counter in counters {
+                        *counter = counter.in_order();
                     }
                 }
                 k += 1;

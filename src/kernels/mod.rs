@@ -207,11 +207,7 @@ impl Kernels {
         let padded = words(sums.len()) * 32;
         assert_eq!(sign.len(), padded);
         assert_eq!(out.len(), planes * words(sums.len()));
-        let levels = if padded == 0 {
-            0
-        } else {
-            thresholds.len() / padded
-        };
+        let levels = thresholds.len().checked_div(padded).unwrap_or(0);
         assert_eq!(thresholds.len(), levels * padded);
         assert!(levels <= 255, "a code is a byte");
         // SAFETY: features as above; the lengths are checked above.

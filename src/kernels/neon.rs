@@ -113,6 +113,15 @@ impl Lanes for Quad {
         }
     }
     #[inline(always)]
+    unsafe fn in_order(self) -> Self {
+        let mut v = self.0;
+        // SAFETY: no instruction. Not `pure`, so that the compiler keeps these in their order.
+        unsafe {
+            std::arch::asm!("/* {0:v} */", inout(vreg) v, options(nomem, nostack, preserves_flags));
+        }
+        Quad(v)
+    }
+    #[inline(always)]
     unsafe fn widen(self) -> Self {
         // SAFETY: see above the impl.
         unsafe { Quad(vpaddlq_u16(vpaddlq_u8(vreinterpretq_u8_u32(self.0)))) }

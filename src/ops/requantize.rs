@@ -12,7 +12,7 @@ use crate::kernels::Kernels;
 use crate::quant::ActQuantizer;
 use crate::shape::{check_len, elements};
 
-/// Thresholds of N channels: code = number of levels l with sign[n] * sum > threshold[l][n].
+/// Thresholds of N channels: code = number of levels l with `sign[n] * sum > threshold[l][n]`.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Thresholds {
     encoding: Encoding,
