@@ -1,2 +1,7 @@
-//! Not written yet.
-fn main() {}
+//! Real C and C++ programs against `include/qcore.h`, `libqcore.so` and `libqcore.a`.
+
+mod header;
+mod models;
+mod programs;
+mod symbols;
+mod toolchain;

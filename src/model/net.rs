@@ -172,7 +172,7 @@ impl Model {
     ///
     /// M follows from the length of `images` and may be anything; images go through the workspace as many
     /// at a time as it is for. Nothing is allocated. Errors if a length is wrong, a code has more bits
-    /// than the input, or the workspace is another model's.
+    /// than the input, or the workspace is another model's; then `logits` is untouched.
     pub fn run(
         &self,
         images: &[u8],
@@ -202,6 +202,16 @@ impl Model {
                 "workspace",
                 "of another model or for no images",
                 "one made by this model",
+            ));
+        }
+        // Before the first batch, so that an error in a later one leaves no logits behind.
+        let limit = (1usize << self.input.bits) - 1;
+        if let Some(i) = images.iter().position(|&code| usize::from(code) > limit) {
+            let value = format!("{} at {i}", images[i]);
+            return Err(Error::argument(
+                "images",
+                value,
+                format_args!("codes of at most {limit}"),
             ));
         }
         if count == 0 {

@@ -1,5 +1,7 @@
 //! On which threads an operation runs.
 
+use std::sync::Arc;
+
 use crate::error::{Error, Result};
 
 /// A pool of worker threads of its own, never a global one.
@@ -7,8 +9,18 @@ use crate::error::{Error, Result};
 /// It lives until it is dropped. In a process that was forked from the one that made it, the workers do
 /// not exist; work given to it there runs on the caller instead of hanging.
 pub struct Pool {
-    threads: rayon::ThreadPool,
+    threads: Arc<rayon::ThreadPool>,
     process: u32,
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        if std::process::id() != self.process {
+            // Ending the workers takes locks that one of them may have held when the process was forked,
+            // and nobody here will ever release those. So the pool is left to the process's end.
+            std::mem::forget(Arc::clone(&self.threads));
+        }
+    }
 }
 
 impl Pool {
@@ -31,7 +43,7 @@ impl Pool {
                 problem: e.to_string(),
             })?;
         Ok(Pool {
-            threads,
+            threads: Arc::new(threads),
             process: std::process::id(),
         })
     }

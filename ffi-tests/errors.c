@@ -1,0 +1,355 @@
+/* Every way to be refused: the status, the argument's name in the text, results left alone.
+ *
+ *   errors FILE IMAGES
+ */
+
+#include "check.h"
+
+#include <math.h>
+
+/* A result that was never written. */
+#define UNTOUCHED ((size_t)0xDEAD)
+
+static void refused(int line, int32_t got, int32_t status, const char *names) {
+  char copy[64];
+  size_t length;
+  if (got != status || strstr(qc_last_error(), names) == NULL) {
+    fprintf(stderr, "line %d: %s (%s), expected %s and '%s'\n", line, qc_status_name(got),
+            qc_last_error(), qc_status_name(status), names);
+    exit(1);
+  }
+  OK(qc_last_error_copy(copy, sizeof copy, &length));
+  CHECK(length == strlen(qc_last_error()) && strncmp(copy, qc_last_error(), strlen(copy)) == 0);
+  CHECK(strlen(copy) == (length < sizeof copy ? length : sizeof copy - 1));
+}
+
+#define REFUSED(call, status, names) refused(__LINE__, (call), (status), (names))
+#define IS_NULL(call, name) REFUSED(call, QC_ERROR_NULL, name " is NULL")
+#define BAD(call, names) REFUSED(call, QC_ERROR_ARGUMENT, names)
+
+static void texts(void) {
+  size_t length = UNTOUCHED;
+  char buf[4] = "abc";
+  CHECK(strlen(qc_last_error()) == 0);
+  OK(qc_last_error_copy(buf, sizeof buf, &length));
+  CHECK(length == 0 && buf[0] == 0);
+  IS_NULL(qc_last_error_copy(buf, sizeof buf, NULL), "length");
+  IS_NULL(qc_last_error_copy(NULL, 4, &length), "buf");
+  CHECK(length == 0);
+  OK(qc_last_error_copy(buf, sizeof buf, &length));
+  CHECK(strcmp(buf, "buf") == 0 && length == strlen("buf is NULL"));
+  CHECK(strcmp(qc_version(), QCORE_VERSION) == 0);
+  CHECK(strcmp(qc_status_name(QC_OK), "QC_OK") == 0);
+  CHECK(strcmp(qc_status_name(QC_ERROR_POISONED), "QC_ERROR_POISONED") == 0);
+  CHECK(strcmp(qc_status_name(12345), "unknown status") == 0);
+}
+
+static void isas_and_pools(void) {
+  size_t count = UNTOUCHED;
+  qc_isa_info info;
+  qc_pool *pool = (qc_pool *)&info;
+  memset(&info, 0, sizeof info);
+  IS_NULL(qc_isa_count(NULL), "count");
+  IS_NULL(qc_isa_get(0, NULL), "info");
+  BAD(qc_isa_get(0, &info), "struct_size is 0");
+  info.struct_size = sizeof info - 1;
+  BAD(qc_isa_get(0, &info), "struct_size");
+  info.struct_size = sizeof info;
+  BAD(qc_isa_get(99, &info), "index is 99");
+  CHECK(info.name == NULL);
+  IS_NULL(qc_pool_new(1, NULL), "pool");
+  BAD(qc_pool_new(1025, &pool), "threads is 1025");
+  CHECK(pool == (qc_pool *)&info);
+  IS_NULL(qc_pool_threads(NULL, &count), "pool");
+  OK(qc_pool_new(1, &pool));
+  IS_NULL(qc_pool_threads(pool, NULL), "threads");
+  qc_pool_free(pool);
+  CHECK(count == UNTOUCHED);
+}
+
+static void packing(void) {
+  int32_t values[4] = {1, -1, 1, 0}, back[4] = {7, 7, 7, 7};
+  uint32_t words[4] = {9, 9, 9, 9};
+  size_t n = UNTOUCHED;
+  int32_t unknown[] = {0, -1, 3, 10, 19, 20, 29, INT32_MAX, INT32_MIN};
+  size_t i;
+  for (i = 0; i < sizeof unknown / sizeof *unknown; i++) {
+    BAD(qc_packed_words(unknown[i], 1, 1, &n), "encoding is");
+    BAD(qc_pack(unknown[i], 1, 1, values, words, 1), "encoding is");
+    BAD(qc_unpack(unknown[i], 1, 1, words, 1, back, 1), "encoding is");
+  }
+  IS_NULL(qc_packed_words(QC_BIPOLAR, 1, 1, NULL), "words");
+  BAD(qc_packed_words(QC_BIPOLAR, SIZE_MAX, SIZE_MAX, &n), "rows x cols");
+  CHECK(n == UNTOUCHED);
+  IS_NULL(qc_pack(QC_BIPOLAR, 1, 3, NULL, words, 1), "values");
+  IS_NULL(qc_pack(QC_BIPOLAR, 1, 3, values, NULL, 1), "words");
+  BAD(qc_pack(QC_BIPOLAR, 1, 3, values, words, 2), "n_words is 2");
+  BAD(qc_pack(QC_BIPOLAR, 1, 3, values, words, 0), "n_words is 0");
+  BAD(qc_pack(QC_BIPOLAR, 1, 4, values, words, 1), "values is 0 at [0, 3]");
+  BAD(qc_pack(QC_BIPOLAR, SIZE_MAX, 2, values, words, 1), "rows x cols");
+  BAD(qc_pack(QC_BIPOLAR, 1, 3, values, (uint32_t *)((char *)words + 1), 1), "words is at address");
+  BAD(qc_pack(QC_BIPOLAR, 1, 3, values, words, SIZE_MAX / 4), "words is");
+  CHECK(words[0] == 9 && words[1] == 9);
+  OK(qc_pack(QC_BIPOLAR, 0, 3, NULL, NULL, 0));
+  IS_NULL(qc_unpack(QC_BIPOLAR, 1, 3, NULL, 1, back, 3), "words");
+  IS_NULL(qc_unpack(QC_BIPOLAR, 1, 3, words, 1, NULL, 3), "values");
+  BAD(qc_unpack(QC_BIPOLAR, 1, 3, words, 2, back, 3), "n_words is 2");
+  BAD(qc_unpack(QC_BIPOLAR, 1, 3, words, 1, back, 4), "n_values is 4");
+  BAD(qc_unpack(QC_BIPOLAR, 1, 3, words, 1, back, 3), "words is with bits set behind column 3");
+  words[0] = 1;
+  words[1] = 2;
+  BAD(qc_unpack(QC_TERNARY, 1, 3, words, 2, back, 3), "ternary");
+  CHECK(back[0] == 7 && back[3] == 7);
+}
+
+static void quantizers(void) {
+  float x[3] = {1, 2, 3};
+  uint16_t h[3] = {0, 0, 0};
+  uint32_t words[8] = {9, 9, 9, 9, 9, 9, 9, 9};
+  float alphas[] = {0.0f, -1.0f, 1e31f, 1e-31f, 0, 0};
+  int32_t bits[] = {0, 9, -1, INT32_MIN};
+  size_t i;
+  qc_quantizer q, good;
+  struct {
+    qc_quantizer known;
+    size_t more;
+  } newer;
+  alphas[4] = NAN;
+  alphas[5] = INFINITY;
+  IS_NULL(qc_quantizer_init(sizeof q, NULL), "quantizer");
+  memset(&q, 0x55, sizeof q);
+  BAD(qc_quantizer_init(sizeof q - 1, &q), "struct_size");
+  CHECK(q.kind == 0x55555555);
+  OK(qc_quantizer_init(sizeof q, &q));
+  CHECK(q.struct_size == sizeof q && q.kind == QC_SIGN && q.bits == 1 && q.alpha == 1.0f);
+  q.kind = QC_RELU;
+  q.bits = 2;
+  good = q;
+  IS_NULL(qc_quantize_f32(NULL, 1, 3, &good, words, 2), "x");
+  IS_NULL(qc_quantize_f16(NULL, 1, 3, &good, words, 2), "x");
+  IS_NULL(qc_quantize_bf16(NULL, 1, 3, &good, words, 2), "x");
+  IS_NULL(qc_quantize_f32(x, 1, 3, NULL, words, 2), "quantizer");
+  IS_NULL(qc_quantize_f16(h, 1, 3, NULL, words, 2), "quantizer");
+  IS_NULL(qc_quantize_bf16(h, 1, 3, NULL, words, 2), "quantizer");
+  IS_NULL(qc_quantize_f32(x, 1, 3, &good, NULL, 2), "words");
+  IS_NULL(qc_quantize_f16(h, 1, 3, &good, NULL, 2), "words");
+  IS_NULL(qc_quantize_bf16(h, 1, 3, &good, NULL, 2), "words");
+  BAD(qc_quantize_f32(x, 1, 3, &good, words, 3), "n_words is 3");
+  BAD(qc_quantize_f32(x, SIZE_MAX, SIZE_MAX, &good, words, 2), "rows x cols");
+  BAD(qc_quantize_f32((const float *)((const char *)x + 2), 1, 2, &good, words, 2), "x is at");
+  for (i = 0; i < sizeof alphas / sizeof *alphas; i++) {
+    q = good;
+    q.alpha = alphas[i];
+    BAD(qc_quantize_f32(x, 1, 3, &q, words, 2), "alpha is");
+  }
+  for (i = 0; i < sizeof bits / sizeof *bits; i++) {
+    q = good;
+    q.bits = bits[i];
+    BAD(qc_quantize_f16(h, 1, 3, &q, words, 2), "bits is");
+  }
+  q = good;
+  q.kind = 3;
+  BAD(qc_quantize_f32(x, 1, 3, &q, words, 2), "kind is 3");
+  q = good;
+  q.rounding = 0;
+  BAD(qc_quantize_f32(x, 1, 3, &q, words, 2), "rounding is 0");
+  q = good;
+  q.struct_size = 8;
+  BAD(qc_quantize_f32(x, 1, 3, &q, words, 2), "struct_size is 8");
+  /* A newer header's struct is fine as long as what is new in it is not used. */
+  OK(qc_quantizer_init(sizeof newer, &newer.known));
+  CHECK(newer.known.struct_size == sizeof newer && newer.more == 0);
+  newer.more = 1;
+  BAD(qc_quantize_f32(x, 1, 3, &newer.known, words, 1), "quantizer is");
+  CHECK(words[0] == 9 && words[7] == 9);
+  newer.more = 0;
+  OK(qc_quantize_f32(x, 1, 3, &newer.known, words, 1));
+  CHECK(words[0] == 7);
+}
+
+static void gemms(void) {
+  packed w = random_packed(QC_BIPOLAR, 2, 40, 1), a = random_packed(QC_U2, 3, 40, 2);
+  float scale[2] = {1, 2}, bias[2] = {0, 0}, floats[6] = {7, 7, 7, 7, 7, 7};
+  int32_t out[6] = {7, 7, 7, 7, 7, 7}, scratch[3];
+  qc_gemm_options good, o;
+  qc_gemm *none = (qc_gemm *)out, *gemm, *exact;
+  size_t n = UNTOUCHED, max_k;
+  char buf[8];
+
+  IS_NULL(qc_gemm_options_init(sizeof good, NULL), "options");
+  BAD(qc_gemm_options_init(5000, &good), "struct_size is 5000");
+  OK(qc_gemm_options_init(sizeof good, &good));
+  good.activation_encoding = QC_U2;
+  good.n = 2;
+  good.k = 40;
+  good.weights = w.words;
+  good.weight_words = w.n_words;
+  good.scale = scale;
+  good.bias = bias;
+  IS_NULL(qc_gemm_new(NULL, &none), "options");
+  IS_NULL(qc_gemm_new(&good, NULL), "gemm");
+  o = good, o.struct_size = 1;
+  BAD(qc_gemm_new(&o, &none), "struct_size is 1");
+  o = good, o.weights = NULL;
+  IS_NULL(qc_gemm_new(&o, &none), "weights");
+  o = good, o.scale = NULL;
+  IS_NULL(qc_gemm_new(&o, &none), "scale");
+  o = good, o.bias = NULL;
+  IS_NULL(qc_gemm_new(&o, &none), "bias");
+  o = good, o.weight_words = 3;
+  BAD(qc_gemm_new(&o, &none), "weight_words is 3");
+  o = good, o.n = SIZE_MAX;
+  BAD(qc_gemm_new(&o, &none), "n x k");
+  o = good, o.weight_encoding = 77;
+  BAD(qc_gemm_new(&o, &none), "weight_encoding is 77");
+  o = good, o.weight_encoding = QC_TERNARY, o.n = 1;
+  BAD(qc_gemm_new(&o, &none), "weight");
+  o = good, o.activation_encoding = 0;
+  BAD(qc_gemm_new(&o, &none), "activation_encoding is 0");
+  o = good, o.activation_encoding = QC_S4;
+  BAD(qc_gemm_new(&o, &none), "activation is s4");
+  o = good, o.isa = "sse9";
+  REFUSED(qc_gemm_new(&o, &none), QC_ERROR_ISA, "the ISA 'sse9'");
+  OK(qc_gemm_max_k(QC_U8, &max_k));
+  CHECK(max_k == 8421504);
+  o = good, o.activation_encoding = QC_U8, o.k = max_k + 1;
+  BAD(qc_gemm_new(&o, &none), "k is 8421505");
+  w.words[1] |= 0x80000000u;
+  BAD(qc_gemm_new(&good, &none), "weights is with bits set behind column 40");
+  w.words[1] &= 0xFFu;
+  CHECK(none == (qc_gemm *)out);
+  IS_NULL(qc_gemm_max_k(QC_U8, NULL), "k");
+  BAD(qc_gemm_max_k(QC_TERNARY, &n), "activation is ternary");
+  BAD(qc_gemm_max_k(99, &n), "activation_encoding is 99");
+
+  OK(qc_gemm_new(&good, &gemm));
+  o = good, o.scale = o.bias = NULL;
+  OK(qc_gemm_new(&o, &exact));
+  IS_NULL(qc_gemm_scratch_len(NULL, 3, &n), "gemm");
+  IS_NULL(qc_gemm_scratch_len(gemm, 3, NULL), "len");
+  IS_NULL(qc_gemm_describe(NULL, buf, sizeof buf, &n), "gemm");
+  IS_NULL(qc_gemm_describe(gemm, NULL, 1, &n), "buf");
+  IS_NULL(qc_gemm_describe(gemm, buf, sizeof buf, NULL), "length");
+  CHECK(n == UNTOUCHED);
+
+#define RUN(g, words, n_words, m, begin, end, out, out_len, scratch, scratch_len) \
+  qc_gemm_run_i32(g, words, n_words, m, begin, end, out, out_len, scratch, scratch_len, NULL)
+#define RUN_F(g, words, n_words, m, begin, end, out, out_len, scratch, scratch_len) \
+  qc_gemm_run_f32(g, words, n_words, m, begin, end, out, out_len, scratch, scratch_len, NULL)
+  IS_NULL(RUN(NULL, a.words, a.n_words, 3, 0, 3, out, 6, scratch, 3), "gemm");
+  IS_NULL(RUN(gemm, NULL, a.n_words, 3, 0, 3, out, 6, scratch, 3), "words");
+  IS_NULL(RUN(gemm, a.words, a.n_words, 3, 0, 3, NULL, 6, scratch, 3), "out");
+  IS_NULL(RUN(gemm, a.words, a.n_words, 3, 0, 3, out, 6, NULL, 3), "scratch");
+  IS_NULL(RUN_F(NULL, a.words, a.n_words, 3, 0, 3, floats, 6, scratch, 3), "gemm");
+  IS_NULL(RUN_F(gemm, NULL, a.n_words, 3, 0, 3, floats, 6, scratch, 3), "words");
+  IS_NULL(RUN_F(gemm, a.words, a.n_words, 3, 0, 3, NULL, 6, scratch, 3), "out");
+  IS_NULL(RUN_F(gemm, a.words, a.n_words, 3, 0, 3, floats, 6, NULL, 3), "scratch");
+  BAD(RUN(gemm, a.words, a.n_words - 1, 3, 0, 3, out, 6, scratch, 3), "n_words is 11");
+  BAD(RUN(gemm, a.words, a.n_words, 4, 0, 3, out, 6, scratch, 3), "n_words is 12");
+  BAD(RUN(gemm, a.words, a.n_words, SIZE_MAX, 0, 3, out, 6, scratch, 3), "m x k");
+  BAD(RUN(gemm, a.words, a.n_words, 3, 0, 4, out, 6, scratch, 3), "row_begin..row_end is 0..4");
+  BAD(RUN(gemm, a.words, a.n_words, 3, 2, 1, out, 6, scratch, 3), "row_begin..row_end is 2..1");
+  BAD(RUN(gemm, a.words, a.n_words, 3, 0, 3, out, 5, scratch, 3), "out is 5");
+  BAD(RUN(gemm, a.words, a.n_words, 3, 0, 3, out, 6, scratch, 2), "scratch is 2");
+  BAD(RUN(gemm, a.words, a.n_words, 3, 0, 3, out, 6, NULL, 0), "scratch is 0");
+  BAD(RUN_F(gemm, a.words, a.n_words, 3, 0, 3, floats, 5, scratch, 3), "out is 5");
+  BAD(RUN_F(exact, a.words, a.n_words, 3, 0, 3, floats, 6, scratch, 3), "epilogue is none");
+  a.words[1] |= 0x80000000u;
+  BAD(RUN(gemm, a.words, a.n_words, 3, 0, 3, out, 6, scratch, 3), "behind column 40 in row 0");
+  CHECK(out[0] == 7 && out[5] == 7 && floats[0] == 7 && floats[5] == 7);
+  qc_gemm_free(gemm);
+  qc_gemm_free(exact);
+  free_packed(w);
+  free_packed(a);
+}
+
+static void models(const char *path, const char *images_path) {
+  size_t len, n_bytes, n = UNTOUCHED, n_logits, image, i;
+  uint8_t *bytes = read_file(path, &len), *images = read_file(images_path, &n_bytes);
+  qc_model *none = (qc_model *)&n, *model = NULL;
+  qc_workspace *no_workspace = (qc_workspace *)&n, *workspace = NULL, *empty = NULL;
+  qc_model_info info;
+  float *logits;
+  size_t cuts[] = {0, 1, 8, 100};
+  char buf[8];
+
+  IS_NULL(qc_model_load(NULL, &none), "path");
+  IS_NULL(qc_model_load(path, NULL), "model");
+  REFUSED(qc_model_load("no/such/file.qcore", &none), QC_ERROR_IO, "no/such/file.qcore");
+  REFUSED(qc_model_load(images_path, &none), QC_ERROR_FORMAT, images_path);
+  IS_NULL(qc_model_load_memory(NULL, len, &none), "bytes");
+  IS_NULL(qc_model_load_memory(bytes, len, NULL), "model");
+  for (i = 0; i < sizeof cuts / sizeof *cuts; i++) {
+    REFUSED(qc_model_load_memory(bytes, cuts[i], &none), QC_ERROR_FORMAT, "not a whole");
+  }
+  REFUSED(qc_model_load_memory(bytes, len - 1, &none), QC_ERROR_FORMAT, "not a whole");
+  REFUSED(qc_model_load_memory(NULL, 0, &none), QC_ERROR_FORMAT, "the model's bytes");
+  REFUSED(qc_model_load_memory((const uint8_t *)"GIF89a and more", 15, &none), QC_ERROR_FORMAT,
+          "not a whole");
+  bytes[len - 1] ^= 1;
+  REFUSED(qc_model_load_memory(bytes, len, &none), QC_ERROR_FORMAT, "damaged");
+  bytes[len - 1] ^= 1;
+  CHECK(none == (qc_model *)&n);
+
+  OK(qc_model_load_memory(bytes, len, &model));
+  memset(&info, 0, sizeof info);
+  IS_NULL(qc_model_get_info(NULL, &info), "model");
+  IS_NULL(qc_model_get_info(model, NULL), "info");
+  BAD(qc_model_get_info(model, &info), "struct_size is 0");
+  CHECK(info.height == 0);
+  info.struct_size = sizeof info;
+  OK(qc_model_get_info(model, &info));
+  image = info.height * info.width * info.channels;
+  IS_NULL(qc_model_describe(NULL, buf, sizeof buf, &n), "model");
+  IS_NULL(qc_model_describe(model, NULL, 1, &n), "buf");
+  IS_NULL(qc_model_describe(model, buf, sizeof buf, NULL), "length");
+  IS_NULL(qc_workspace_new(NULL, 1, &no_workspace), "model");
+  IS_NULL(qc_workspace_new(model, 1, NULL), "workspace");
+  BAD(qc_workspace_new(model, SIZE_MAX, &no_workspace), "images is");
+  CHECK(n == UNTOUCHED && no_workspace == (qc_workspace *)&n);
+
+  OK(qc_workspace_new(model, 2, &workspace));
+  OK(qc_workspace_new(model, 0, &empty));
+  n_logits = n_bytes / image * info.outputs;
+  logits = (float *)room(n_logits, sizeof(float));
+  logits[0] = 7;
+  IS_NULL(qc_model_run(NULL, images, n_bytes, logits, n_logits, workspace, NULL), "model");
+  IS_NULL(qc_model_run(model, NULL, n_bytes, logits, n_logits, workspace, NULL), "images");
+  IS_NULL(qc_model_run(model, images, n_bytes, NULL, n_logits, workspace, NULL), "logits");
+  IS_NULL(qc_model_run(model, images, n_bytes, logits, n_logits, NULL, NULL), "workspace");
+  BAD(qc_model_run(model, images, n_bytes - 1, logits, n_logits, workspace, NULL), "images is");
+  BAD(qc_model_run(model, images, n_bytes, logits, n_logits - 1, workspace, NULL), "logits is");
+  BAD(qc_model_run(model, images, n_bytes, logits, n_logits, empty, NULL), "workspace is");
+  if (info.bits < 8) {
+    /* In the last image, so that batches before it are in order. */
+    uint8_t last = images[n_bytes - 1];
+    images[n_bytes - 1] = 255;
+    BAD(qc_model_run(model, images, n_bytes, logits, n_logits, workspace, NULL), "images is 255");
+    images[n_bytes - 1] = last;
+  }
+  CHECK(logits[0] == 7);
+  OK(qc_model_run(model, images, n_bytes, logits, n_logits, workspace, NULL));
+
+  qc_model_free(model);
+  qc_workspace_free(workspace);
+  qc_workspace_free(empty);
+  free(bytes);
+  free(images);
+  free(logits);
+}
+
+int main(int argc, char **argv) {
+  CHECK(argc == 3);
+  qc_pool_free(NULL);
+  qc_gemm_free(NULL);
+  qc_model_free(NULL);
+  qc_workspace_free(NULL);
+  texts();
+  isas_and_pools();
+  packing();
+  quantizers();
+  gemms();
+  models(argv[1], argv[2]);
+  printf("errors: all refused by name\n");
+  return 0;
+}

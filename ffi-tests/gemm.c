@@ -1,0 +1,231 @@
+/* Packs, quantizes and multiplies on every ISA that is here, against loops over plain integers.
+ *
+ * With the argument "quick" the large product is left out. Prints the ISAs that it ran on.
+ */
+
+#include "check.h"
+
+#include <math.h>
+
+static void packing(void) {
+  int32_t encodings[18], e, bits;
+  size_t shapes[][2] = {{0, 5}, {3, 0}, {1, 1}, {2, 31}, {3, 32}, {5, 33}, {2, 100}};
+  size_t i, s;
+  encodings[0] = QC_BIPOLAR;
+  encodings[1] = QC_TERNARY;
+  for (bits = 1; bits <= 8; bits++) {
+    encodings[1 + bits] = QC_U1 + bits - 1;
+    encodings[9 + bits] = QC_S1 + bits - 1;
+  }
+  for (e = 0; e < 18; e++) {
+    for (s = 0; s < sizeof shapes / sizeof *shapes; s++) {
+      size_t rows = shapes[s][0], cols = shapes[s][1], count = rows * cols;
+      packed p = random_packed(encodings[e], rows, cols, 77);
+      int32_t *back = (int32_t *)room(count, sizeof(int32_t));
+      OK(qc_unpack(encodings[e], rows, cols, p.words, p.n_words, back, count));
+      for (i = 0; i < count; i++) CHECK(back[i] == p.values[i]);
+      free(back);
+      free_packed(p);
+    }
+  }
+  {
+    /* The layout that the header promises: column k of plane p at bit k % 32. */
+    int32_t values[40] = {0};
+    uint32_t words[4];
+    values[3] = 1;
+    values[33] = 2;
+    values[39] = 3;
+    OK(qc_pack(QC_U2, 1, 40, values, words, 4));
+    CHECK(words[0] == 1u << 3 && words[1] == 1u << 7);
+    CHECK(words[2] == 0 && words[3] == (1u << 1 | 1u << 7));
+  }
+}
+
+/* The code of a float by the header's words. */
+static int32_t code_of(float x, const qc_quantizer *q) {
+  int32_t code = 0, c;
+  if (q->kind == QC_SIGN) return x >= 0 ? 1 : -1;
+  for (c = 0; c < (1 << q->bits) - 1; c++) {
+    volatile float step = q->rounding == QC_CEIL ? (float)c : (float)c + 0.5f;
+    volatile float threshold = step * q->alpha;
+    if (q->rounding == QC_CEIL ? x > threshold : x >= threshold) code++;
+  }
+  return code;
+}
+
+static float half_value(uint16_t h) {
+  int exponent = h >> 10 & 31, mantissa = h & 1023;
+  float magnitude;
+  if (exponent == 31) {
+    magnitude = mantissa ? NAN : INFINITY;
+  } else if (exponent == 0) {
+    magnitude = ldexpf((float)mantissa, -24);
+  } else {
+    magnitude = ldexpf((float)(mantissa + 1024), exponent - 25);
+  }
+  return h & 0x8000 ? -magnitude : magnitude;
+}
+
+static float brain_value(uint16_t b) {
+  uint32_t bits = (uint32_t)b << 16;
+  float value;
+  memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+static void same_codes(const qc_quantizer *q, const float *x, size_t rows, size_t cols,
+                       const uint32_t *words, size_t n_words) {
+  int32_t encoding = q->kind == QC_SIGN ? QC_BIPOLAR : QC_U1 + q->bits - 1;
+  int32_t *codes = (int32_t *)room(rows * cols, sizeof(int32_t));
+  size_t i;
+  OK(qc_unpack(encoding, rows, cols, words, n_words, codes, rows * cols));
+  for (i = 0; i < rows * cols; i++) CHECK(codes[i] == code_of(x[i], q));
+  free(codes);
+}
+
+static void quantizing(void) {
+  size_t cols_of[] = {0, 1, 31, 33, 257};
+  size_t c, i;
+  int32_t kind, bits, rounding;
+  for (c = 0; c < sizeof cols_of / sizeof *cols_of; c++) {
+    size_t rows = 3, cols = cols_of[c], count = rows * cols;
+    float *x = (float *)room(count, sizeof(float));
+    uint16_t *h = (uint16_t *)room(count, sizeof(uint16_t));
+    uint32_t seed = 99;
+    for (i = 0; i < count; i++) h[i] = (uint16_t)(next_random(&seed) >> 8);
+    if (count >= 3) {
+      h[0] = 0x8000; /* -0.0 */
+      h[1] = 0x7FFF; /* NaN */
+      h[2] = 0xFC00; /* minus infinity as a half */
+    }
+    for (kind = QC_SIGN; kind <= QC_RELU; kind++) {
+      for (bits = 1; bits <= (kind == QC_SIGN ? 1 : 8); bits++) {
+        for (rounding = QC_CEIL; rounding <= QC_NEAREST; rounding++) {
+          qc_quantizer q;
+          uint32_t *words;
+          size_t n_words;
+          OK(qc_quantizer_init(sizeof q, &q));
+          q.kind = kind;
+          q.bits = bits;
+          q.alpha = 0.3f;
+          q.rounding = rounding;
+          OK(qc_packed_words(kind == QC_SIGN ? QC_BIPOLAR : QC_U1 + bits - 1, rows, cols,
+                             &n_words));
+          words = (uint32_t *)room(n_words, sizeof(uint32_t));
+          for (i = 0; i < count; i++) x[i] = half_value(h[i]);
+          OK(qc_quantize_f16(h, rows, cols, &q, words, n_words));
+          same_codes(&q, x, rows, cols, words, n_words);
+          for (i = 0; i < count; i++) x[i] = brain_value(h[i]);
+          OK(qc_quantize_bf16(h, rows, cols, &q, words, n_words));
+          same_codes(&q, x, rows, cols, words, n_words);
+          for (i = 0; i < count; i++) x[i] = (float)(int16_t)h[i] / 5000.0f;
+          OK(qc_quantize_f32(x, rows, cols, &q, words, n_words));
+          same_codes(&q, x, rows, cols, words, n_words);
+          free(words);
+        }
+      }
+    }
+    free(x);
+    free(h);
+  }
+}
+
+/* Rows begin .. end - 1 in both forms; nothing around the results is touched. */
+static void rows_of(const qc_gemm *gemm, packed a, size_t m, size_t n, size_t begin, size_t end,
+                    const int32_t *expected, const float *scale, const float *bias,
+                    const qc_pool *pool) {
+  size_t rows = end - begin, count = rows * n, scratch_len, i;
+  int32_t *sums = (int32_t *)room(count + 2, sizeof(int32_t));
+  float *floats = (float *)room(count + 2, sizeof(float));
+  int32_t *scratch;
+  OK(qc_gemm_scratch_len(gemm, rows, &scratch_len));
+  scratch = (int32_t *)room(scratch_len, sizeof(int32_t));
+  sums[0] = sums[count + 1] = -12345;
+  floats[0] = floats[count + 1] = -12345.0f;
+  OK(qc_gemm_run_i32(gemm, a.words, a.n_words, m, begin, end, sums + 1, count, scratch, scratch_len,
+                     pool));
+  OK(qc_gemm_run_f32(gemm, a.words, a.n_words, m, begin, end, floats + 1, count, scratch,
+                     scratch_len, pool));
+  for (i = 0; i < count; i++) {
+    int32_t sum = expected[begin * n + i];
+    volatile float product = scale[i % n] * (float)sum;
+    volatile float result = product + bias[i % n];
+    CHECK(sums[i + 1] == sum);
+    CHECK(floats[i + 1] == result);
+  }
+  CHECK(sums[0] == -12345 && sums[count + 1] == -12345);
+  CHECK(floats[0] == -12345.0f && floats[count + 1] == -12345.0f);
+  free(sums);
+  free(floats);
+  free(scratch);
+}
+
+static void product(const char *isa, int32_t activation, size_t m, size_t n, size_t k,
+                    const qc_pool *pool) {
+  packed w = random_packed(QC_BIPOLAR, n, k, 5);
+  packed a = random_packed(activation, m, k, 6);
+  int32_t *expected = naive_product(a.values, w.values, m, n, k);
+  float *scale = (float *)room(n, sizeof(float)), *bias = (float *)room(n, sizeof(float));
+  qc_gemm *gemm;
+  char text[200], cut[8];
+  size_t i, length, again;
+  for (i = 0; i < n; i++) {
+    scale[i] = 0.013f * (float)(i + 1);
+    bias[i] = 0.7f - 0.1f * (float)i;
+  }
+  gemm = new_gemm(w, activation, n, k, scale, bias, isa);
+  /* The plan has its own copy of everything. */
+  memset(w.words, 0xFF, w.n_words * sizeof(uint32_t));
+  OK(qc_gemm_describe(gemm, text, sizeof text, &length));
+  CHECK(length == strlen(text) && strncmp(text, isa, strlen(isa)) == 0);
+  OK(qc_gemm_describe(gemm, NULL, 0, &again));
+  CHECK(again == length);
+  OK(qc_gemm_describe(gemm, cut, sizeof cut, &again));
+  CHECK(again == length && strlen(cut) == 7 && strncmp(cut, text, 7) == 0);
+  rows_of(gemm, a, m, n, 0, m, expected, scale, bias, pool);
+  rows_of(gemm, a, m, n, m / 3, m - 1, expected, scale, bias, pool);
+  rows_of(gemm, a, m, n, m / 2, m / 2, expected, scale, bias, pool);
+  qc_gemm_free(gemm);
+  free(expected);
+  free(scale);
+  free(bias);
+  free_packed(w);
+  free_packed(a);
+}
+
+int main(int argc, char **argv) {
+  int quick = argc > 1 && strcmp(argv[1], "quick") == 0;
+  int32_t activations[] = {QC_BIPOLAR, QC_U1, QC_U2, QC_U4, QC_U8};
+  size_t ks[] = {0, 1, 31, 33, 1000};
+  size_t isas, i, e, k, threads, chosen = 0;
+  qc_pool *pool = NULL;
+
+  packing();
+  quantizing();
+  OK(qc_pool_new(3, &pool));
+  OK(qc_pool_threads(pool, &threads));
+  CHECK(threads == 3);
+  OK(qc_isa_count(&isas));
+  printf("gemm:");
+  for (i = 0; i < isas; i++) {
+    qc_isa_info info;
+    info.struct_size = sizeof info;
+    OK(qc_isa_get(i, &info));
+    CHECK(info.struct_size == sizeof info && (info.compiled || !info.available));
+    chosen += info.chosen != 0;
+    if (!info.available) continue;
+    printf(" %s", info.name);
+    for (e = 0; e < sizeof activations / sizeof *activations; e++) {
+      for (k = 0; k < sizeof ks / sizeof *ks; k++) {
+        product(info.name, activations[e], 19, 37, ks[k], NULL);
+        product(info.name, activations[e], 3, 1, ks[k], pool);
+      }
+    }
+    /* Enough work that the pool splits it. */
+    if (!quick) product(info.name, QC_U4, 123, 200, 1000, pool);
+  }
+  CHECK(chosen == 1);
+  qc_pool_free(pool);
+  printf("\n");
+  return 0;
+}

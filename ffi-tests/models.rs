@@ -1,0 +1,77 @@
+//! The models that the programs load, and the images that they run.
+
+use qcore::bits::{Encoding, PackedMatrix};
+use qcore::model::{Input, Layer, Model, Then};
+use qcore::ops::Thresholds;
+use qcore::quant::{ActQuantizer, QuantRelu, Rounding};
+
+/// A model and images for it: the seam where a net that was really trained comes in.
+pub fn trained_model() -> (Model, Vec<u8>) {
+    random_model(28, 8, 100)
+}
+
+/// A model whose images have codes of 4 bits, so that a byte can be one too many.
+pub fn small_model() -> (Model, Vec<u8>) {
+    random_model(6, 4, 17)
+}
+
+/// Two hidden layers of random weights over square images of `bits` bits; `count` random images.
+fn random_model(side: usize, bits: usize, count: usize) -> (Model, Vec<u8>) {
+    let mut random = Random(side as u64);
+    let input = Input {
+        height: side,
+        width: side,
+        channels: 1,
+        bits,
+    };
+    let first = random.hidden(50, input.len(), 255 >> (8 - bits), ActQuantizer::Sign);
+    let relu = ActQuantizer::Relu(QuantRelu::new(4, 0.2, Rounding::Ceil).unwrap());
+    let second = random.hidden(33, 50, 1, relu);
+    let last = Layer::Linear {
+        weights: random.weights(10, 33),
+        then: Then::Floats {
+            scale: (0..10).map(|_| 0.01 + random.unit()).collect(),
+            bias: (0..10).map(|_| random.unit() - 0.5).collect(),
+        },
+    };
+    let model = Model::new(input, vec![first, second, last]).unwrap();
+    let codes = (0..count * input.len()).map(|_| (random.next() % (1 << bits)) as u8);
+    (model, codes.collect())
+}
+
+/// A linear congruential generator: these numbers need be nothing but varied.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        self.0 >> 33
+    }
+
+    /// In 0 .. 1.
+    fn unit(&mut self) -> f32 {
+        (self.next() % 4096) as f32 / 4096.0
+    }
+
+    fn weights(&mut self, n: usize, k: usize) -> PackedMatrix {
+        let values: Vec<i32> = (0..n * k)
+            .map(|_| 2 * (self.next() % 2) as i32 - 1)
+            .collect();
+        PackedMatrix::pack(Encoding::Bipolar, n, k, &values).unwrap()
+    }
+
+    /// A layer whose sums are scaled to the size of one, whatever the inputs reach.
+    fn hidden(&mut self, n: usize, k: usize, reach: i32, quantizer: ActQuantizer) -> Layer {
+        let size = (k as f32).sqrt() * reach as f32;
+        let scale: Vec<f32> = (0..n).map(|_| (2.0 * self.unit() - 1.0) / size).collect();
+        let bias: Vec<f32> = (0..n).map(|_| self.unit() - 0.4).collect();
+        let bound = k as i32 * reach;
+        Layer::Linear {
+            weights: self.weights(n, k),
+            then: Then::Codes(Thresholds::derive(&quantizer, &scale, &bias, bound).unwrap()),
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! The programs, a test each: compiled, linked with the shared and with the static library, run.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use qcore::isa::{Isa, OVERRIDE};
+use qcore::model::Model;
+use qcore::ops::{Par, Pool};
+use tempfile::TempDir;
+
+use crate::models::{small_model, trained_model};
+use crate::toolchain::{Compiler, Language, Link, has, library, skip, succeed};
+
+/// A program in a folder of its own, linked in several ways.
+struct Built {
+    dir: TempDir,
+    programs: Vec<PathBuf>,
+}
+
+/// Compiles a source for each language and links each object as told. None if there is no compiler.
+fn build(source: &str, ways: &[(Language, Link)]) -> Option<Built> {
+    let compiler = Compiler::find(ways[0].0)?;
+    let dir = tempfile::tempdir().unwrap();
+    let source = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("ffi-tests")
+        .join(source);
+    let programs = ways.iter().map(|&(language, link)| {
+        let program = dir.path().join(format!("{language:?}-{link:?}"));
+        let object = program.with_extension("o");
+        compiler.object(&source, language, &object);
+        compiler.link(&object, link, &program);
+        program
+    });
+    let programs = programs.collect();
+    Some(Built { dir, programs })
+}
+
+/// In C, both standards and both libraries at once.
+const C: [(Language, Link); 2] = [(Language::C99, Link::Shared), (Language::C11, Link::Static)];
+
+impl Built {
+    /// Writes a model and its images beside the programs; the arguments that programs take for them.
+    fn files(&self, (model, images): (Model, Vec<u8>)) -> [PathBuf; 2] {
+        let paths = ["net.qcore", "images"].map(|name| self.dir.path().join(name));
+        model.save(&paths[0]).unwrap();
+        std::fs::write(&paths[1], images).unwrap();
+        paths
+    }
+}
+
+/// The command for a program: nothing of cargo's leads it to another library.
+fn command(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.env_remove("LD_LIBRARY_PATH").env_remove(OVERRIDE);
+    command
+}
+
+fn output(command: &mut Command) -> String {
+    String::from_utf8(succeed(command).stdout).unwrap()
+}
+
+#[test]
+fn gemm_c() {
+    let Some(built) = build("gemm.c", &C) else {
+        return;
+    };
+    let isas: Vec<&str> = Isa::available().map(Isa::name).collect();
+    for program in &built.programs {
+        let said = output(&mut command(program));
+        assert_eq!(said, format!("gemm: {}\n", isas.join(" ")));
+    }
+}
+
+#[test]
+fn errors_c() {
+    let Some(built) = build("errors.c", &C) else {
+        return;
+    };
+    let files = built.files(small_model());
+    for program in &built.programs {
+        let said = output(command(program).args(&files));
+        assert_eq!(said, "errors: all refused by name\n");
+        // An ISA out of the environment that is not here is refused when it is asked for.
+        let mut forced = command(program);
+        let refused = forced.args(&files).env(OVERRIDE, "sse9").output().unwrap();
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(
+            !refused.status.success() && said.contains("the ISA 'sse9'"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn model_c() {
+    let Some(built) = build("model.c", &C) else {
+        return;
+    };
+    let (model, images) = trained_model();
+    let outputs = model.outputs();
+    let bytes = model.to_bytes().unwrap();
+    let files = built.files((model, images.clone()));
+    for isa in Isa::available() {
+        let model = Model::from_bytes_on(isa, &bytes).unwrap();
+        let count = images.len() / model.input().len();
+        let mut expected = vec![0.0; count * outputs];
+        let mut workspace = model.workspace(7).unwrap();
+        let pool = Pool::new(2).unwrap();
+        model
+            .run(&images, &mut expected, &mut workspace, Par::Pool(&pool))
+            .unwrap();
+        for program in &built.programs {
+            for threads in ["0", "3"] {
+                let mut command = command(program);
+                let said = output(command.args(&files).arg(threads).env(OVERRIDE, isa.name()));
+                assert!(said.starts_with(&format!("{isa} ")), "{said}");
+                assert!(said.contains(&format!("{} layers", model.layers().len())));
+                let lines: Vec<&str> = said.lines().collect();
+                let lines = &lines[lines.len() - count..];
+                for (line, expected) in lines.iter().zip(expected.chunks(outputs)) {
+                    check_image(line, expected);
+                }
+            }
+        }
+    }
+}
+
+/// Compares `class: logit logit ...` with the logits that Rust gave, bit for bit.
+fn check_image(line: &str, expected: &[f32]) {
+    let (class, logits) = line.split_once(": ").unwrap();
+    let logits: Vec<u32> = logits.split(' ').map(|t| hex_float(t).to_bits()).collect();
+    let bits: Vec<u32> = expected.iter().map(|x| x.to_bits()).collect();
+    assert_eq!(logits, bits, "{line}");
+    let first_best = (0..expected.len())
+        .reduce(|best, j| {
+            if expected[j] > expected[best] {
+                j
+            } else {
+                best
+            }
+        })
+        .unwrap();
+    assert_eq!(class.parse(), Ok(first_best), "{line}");
+}
+
+/// The number that `printf("%a")` wrote: a sign, 0x, hexadecimal digits with a point, p, an exponent.
+fn hex_float(text: &str) -> f32 {
+    let (negative, digits) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text),
+    };
+    let (digits, exponent) = digits.strip_prefix("0x").unwrap().split_once('p').unwrap();
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let mantissa = u64::from_str_radix(&format!("{whole}{fraction}"), 16).unwrap();
+    let exponent: i32 = exponent.parse().unwrap();
+    let value = mantissa as f64 * 2f64.powi(exponent - 4 * fraction.len() as i32);
+    (if negative { -value } else { value }) as f32
+}
+
+#[test]
+fn hex_floats_read_back() {
+    let pairs = [
+        ("0x1.8p+1", 3.0),
+        ("-0x1p-2", -0.25),
+        ("0x0p+0", 0.0),
+        ("0x1.fffffep+127", f32::MAX),
+    ];
+    for (text, value) in pairs {
+        assert_eq!(hex_float(text).to_bits(), f32::to_bits(value));
+    }
+    assert_eq!(hex_float("-0x0p+0").to_bits(), (-0.0f32).to_bits());
+}
+
+#[test]
+fn threads_c() {
+    let Some(built) = build("threads.c", &C) else {
+        return;
+    };
+    let files = built.files(trained_model());
+    for program in &built.programs {
+        let said = output(command(program).args(&files));
+        assert!(said.starts_with("threads: 8"), "{said}");
+    }
+}
+
+#[test]
+fn fork_c() {
+    let Some(built) = build("fork.c", &C) else {
+        return;
+    };
+    for program in &built.programs {
+        assert_eq!(output(&mut command(program)), "fork: the child is done\n");
+    }
+}
+
+#[test]
+fn raii_cpp() {
+    let ways = [
+        (Language::Cpp17, Link::Shared),
+        (Language::Cpp17, Link::Static),
+    ];
+    let Some(built) = build("raii.cpp", &ways) else {
+        return;
+    };
+    for program in &built.programs {
+        let said = output(&mut command(program));
+        assert!(
+            said.starts_with("raii: QC_ERROR_ARGUMENT: weight_words is 2; expected 4"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn unload_c() {
+    let Some(built) = build("unload.c", &[(Language::C11, Link::Not)]) else {
+        return;
+    };
+    let said = output(command(&built.programs[0]).arg(library("libqcore.so")));
+    assert_eq!(said, "unload: still mapped\n");
+}
+
+/// Runs under valgrind, which knows no AVX-512: errors and memory that is lost for certain are failures.
+fn valgrind(program: &Path) -> Command {
+    let mut valgrind = command(Path::new("valgrind"));
+    valgrind.args(["--quiet", "--error-exitcode=1", "--leak-check=full"]);
+    valgrind
+        .arg("--errors-for-leak-kinds=definite")
+        .arg(program);
+    valgrind
+}
+
+#[test]
+fn gemm_c_in_valgrind() {
+    if !has("valgrind") {
+        return skip("no valgrind");
+    }
+    if let Some(built) = build("gemm.c", &C[..1]) {
+        output(valgrind(&built.programs[0]).arg("quick"));
+    }
+}
+
+#[test]
+fn model_c_in_valgrind() {
+    if !has("valgrind") {
+        return skip("no valgrind");
+    }
+    if let Some(built) = build("model.c", &C[..1]) {
+        let files = built.files(small_model());
+        output(valgrind(&built.programs[0]).args(files).arg("2"));
+    }
+}

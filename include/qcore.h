@@ -1,0 +1,654 @@
+/*
+ * qcore: low-bit neural networks on ordinary CPUs.
+ *
+ * Made by cbindgen from src/ffi. To make it anew:
+ * QCORE_WRITE_HEADER=1 cargo test --test ffi header
+ *
+ * Status. Every function that can fail returns an `int32_t`: `QC_OK`, which is 0, or an error number.
+ * Numbers are never reused. The text that goes with the last error of the calling thread is
+ * `qc_last_error()`; it names the argument, the value that came and what was expected.
+ *
+ * Handles. `qc_..._new` or `qc_..._load` makes one, `qc_..._free` ends it and does nothing with NULL.
+ * A handle that is passed is one that this library made and that is not freed yet, nor freed by
+ * another thread during the call.
+ *
+ * Pointers. NULL is refused by name wherever it is not said to mean something. A pointer to elements
+ * with a length of 0 may be NULL. Addresses are multiples of the size of the element. The caller
+ * promises that a length does not exceed the memory behind its pointer, and that during a call nobody
+ * writes to what it reads and nobody touches what it writes; so outputs overlap with nothing.
+ * Results are written only if the call succeeds.
+ *
+ * Structs that begin with `struct_size` may grow at their end. Set it to the `sizeof` of the struct,
+ * or let `qc_..._init` do it, which fills in the defaults too. Bytes that this version does not know
+ * must be zero in options and stay as they are in results.
+ *
+ * Threads. A `qc_gemm`, a `qc_model` and a `qc_pool` may be used by many threads at once. A
+ * `qc_workspace` is for one call at a time; a second one is refused with `QC_ERROR_BUSY`. Where a call
+ * takes a pool, NULL means the calling thread alone. Results do not depend on the threads nor on the
+ * ISA. After `fork` the child may use what it inherited; a pool has no workers there, so its work runs
+ * on the calling thread.
+ *
+ * Panics. A defect inside the library does not unwind into the caller: the call returns
+ * `QC_ERROR_PANIC`, and the handle that it worked on refuses every later call with
+ * `QC_ERROR_POISONED`. Running out of memory aborts the process.
+ */
+
+
+#ifndef QCORE_H
+#define QCORE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/** The version of this header; `qc_version` tells that of the library. */
+#define QCORE_VERSION "0.1.0"
+#define QCORE_VERSION_MAJOR 0
+#define QCORE_VERSION_MINOR 1
+#define QCORE_VERSION_PATCH 0
+
+
+/**
+ * Everything went well.
+ */
+#define QC_OK 0
+
+/**
+ * A pointer is NULL that must not be.
+ */
+#define QC_ERROR_NULL 100
+
+/**
+ * An argument is outside of what the call takes.
+ */
+#define QC_ERROR_ARGUMENT 101
+
+/**
+ * An ISA was asked for, by name or by QCORE_ISA, that this build or this machine lacks.
+ */
+#define QC_ERROR_ISA 102
+
+/**
+ * The operating system refused to read or write.
+ */
+#define QC_ERROR_IO 200
+
+/**
+ * A file or buffer is foreign, truncated, damaged or of an unknown version.
+ */
+#define QC_ERROR_FORMAT 201
+
+/**
+ * A thread pool could not be started.
+ */
+#define QC_ERROR_THREADS 300
+
+/**
+ * Another call is using the workspace.
+ */
+#define QC_ERROR_BUSY 301
+
+/**
+ * Training met a loss that is not finite.
+ */
+#define QC_ERROR_DIVERGED 400
+
+/**
+ * A defect in qcore: the call panicked.
+ */
+#define QC_ERROR_PANIC 900
+
+/**
+ * An earlier call on this handle panicked; it can only be freed.
+ */
+#define QC_ERROR_POISONED 901
+
+/**
+ * Encoding: -1 and +1; 1 bit plane.
+ */
+#define QC_BIPOLAR 1
+
+/**
+ * Encoding: -1, 0 and +1; 2 bit planes.
+ */
+#define QC_TERNARY 2
+
+/**
+ * Encoding: unsigned of 1 bit, 0 .. 1. QC_U1 + b - 1 is unsigned of b bits, 0 .. 2^b - 1.
+ */
+#define QC_U1 11
+
+/**
+ * Encoding: 0 .. 3.
+ */
+#define QC_U2 12
+
+/**
+ * Encoding: 0 .. 7.
+ */
+#define QC_U3 13
+
+/**
+ * Encoding: 0 .. 15.
+ */
+#define QC_U4 14
+
+/**
+ * Encoding: 0 .. 31.
+ */
+#define QC_U5 15
+
+/**
+ * Encoding: 0 .. 63.
+ */
+#define QC_U6 16
+
+/**
+ * Encoding: 0 .. 127.
+ */
+#define QC_U7 17
+
+/**
+ * Encoding: 0 .. 255.
+ */
+#define QC_U8 18
+
+/**
+ * Encoding: two's complement of 1 bit, -1 .. 0. QC_S1 + b - 1 has b bits, -2^(b-1) .. 2^(b-1) - 1.
+ */
+#define QC_S1 21
+
+/**
+ * Encoding: -2 .. 1.
+ */
+#define QC_S2 22
+
+/**
+ * Encoding: -4 .. 3.
+ */
+#define QC_S3 23
+
+/**
+ * Encoding: -8 .. 7.
+ */
+#define QC_S4 24
+
+/**
+ * Encoding: -16 .. 15.
+ */
+#define QC_S5 25
+
+/**
+ * Encoding: -32 .. 31.
+ */
+#define QC_S6 26
+
+/**
+ * Encoding: -64 .. 63.
+ */
+#define QC_S7 27
+
+/**
+ * Encoding: -128 .. 127.
+ */
+#define QC_S8 28
+
+/**
+ * Quantizer: QC_BIPOLAR codes, +1 for x >= 0 (so for 0.0 and -0.0), -1 for x < 0 and for NaN.
+ */
+#define QC_SIGN 1
+
+/**
+ * Quantizer: unsigned codes of `bits` bits, for levels alpha * {0, .., 2^bits - 1}; NaN has code 0.
+ */
+#define QC_RELU 2
+
+/**
+ * Rounding: code c for (c - 1) alpha < x <= c alpha.
+ */
+#define QC_CEIL 1
+
+/**
+ * Rounding: code c for (c - 1/2) alpha <= x < (c + 1/2) alpha, the nearest level, ties upwards.
+ */
+#define QC_NEAREST 2
+
+/**
+ * A plan for activations `[M, K]` times weights `[N, K]`: weights prepacked, kernel chosen. Immutable.
+ */
+typedef struct qc_gemm qc_gemm;
+
+/**
+ * A packed net, ready to run. Immutable.
+ */
+typedef struct qc_model qc_model;
+
+/**
+ * Worker threads of the library's own. Many threads may give work to one pool at once.
+ */
+typedef struct qc_pool qc_pool;
+
+/**
+ * The memory of one run at a time of one model.
+ */
+typedef struct qc_workspace qc_workspace;
+
+/**
+ * An ISA, as `qc_isa_get` tells it. Set `struct_size` before the call.
+ */
+typedef struct qc_isa_info {
+  /**
+   * `sizeof(qc_isa_info)`.
+   */
+  size_t struct_size;
+  /**
+   * Its name, as `QCORE_ISA` and `qc_gemm_options` take it; lives as long as the library.
+   */
+  const char *name;
+  /**
+   * 1 if this build holds its kernels, else 0.
+   */
+  int32_t compiled;
+  /**
+   * 1 if this machine can run them, else 0.
+   */
+  int32_t available;
+  /**
+   * 1 if it is the one used where none is asked for: what `QCORE_ISA` says, or else the best.
+   */
+  int32_t chosen;
+  /**
+   * 0.
+   */
+  int32_t reserved;
+} qc_isa_info;
+
+/**
+ * How floats become codes. Fill it with `qc_quantizer_init` first.
+ */
+typedef struct qc_quantizer {
+  /**
+   * `sizeof(qc_quantizer)`.
+   */
+  size_t struct_size;
+  /**
+   * `QC_SIGN`, which takes no notice of the rest, or `QC_RELU`. Default: `QC_SIGN`.
+   */
+  int32_t kind;
+  /**
+   * Bits of a code, 1 to 8; the encoding is then QC_U1 + bits - 1. Default: 1.
+   */
+  int32_t bits;
+  /**
+   * Step between levels, 1e-30 to 1e30. Default: 1.
+   */
+  float alpha;
+  /**
+   * `QC_CEIL` or `QC_NEAREST`. Default: `QC_CEIL`.
+   */
+  int32_t rounding;
+} qc_quantizer;
+
+/**
+ * What a plan is made of. Fill it with `qc_gemm_options_init` first.
+ */
+typedef struct qc_gemm_options {
+  /**
+   * `sizeof(qc_gemm_options)`.
+   */
+  size_t struct_size;
+  /**
+   * Encoding of the weights. Default: `QC_BIPOLAR`.
+   */
+  int32_t weight_encoding;
+  /**
+   * Encoding of the activations: `QC_BIPOLAR` or `QC_U1` .. `QC_U8`. Default: `QC_BIPOLAR`.
+   */
+  int32_t activation_encoding;
+  /**
+   * Output channels, N. Default: 0.
+   */
+  size_t n;
+  /**
+   * Inputs of a channel, K; `qc_gemm_max_k` tells how many there may be. Default: 0.
+   */
+  size_t k;
+  /**
+   * Packed weights `[N, K]`; not needed any more once the plan is made. Default: NULL.
+   */
+  const uint32_t *weights;
+  /**
+   * Number of words at `weights`, what `qc_packed_words` says. Default: 0.
+   */
+  size_t weight_words;
+  /**
+   * N factors for `scale[n] * sum + bias[n]` in f32, or NULL for a plan that gives integers. Default: NULL.
+   */
+  const float *scale;
+  /**
+   * N summands; NULL if and only if `scale` is. Default: NULL.
+   */
+  const float *bias;
+  /**
+   * Name of the ISA to run on, or NULL for what `QCORE_ISA` says, or else the best. Default: NULL.
+   */
+  const char *isa;
+} qc_gemm_options;
+
+/**
+ * What a model takes and gives. Set `struct_size` before the call.
+ */
+typedef struct qc_model_info {
+  /**
+   * `sizeof(qc_model_info)`.
+   */
+  size_t struct_size;
+  /**
+   * Rows of an image.
+   */
+  size_t height;
+  /**
+   * Columns of an image.
+   */
+  size_t width;
+  /**
+   * Channels of a pixel.
+   */
+  size_t channels;
+  /**
+   * Bits of a code of the image, 1 to 8; a code is a byte.
+   */
+  size_t bits;
+  /**
+   * Logits of an image.
+   */
+  size_t outputs;
+  /**
+   * Layers.
+   */
+  size_t layers;
+  /**
+   * Bytes of all layers packed.
+   */
+  size_t packed_bytes;
+  /**
+   * Bytes that the same layers take in f32.
+   */
+  size_t float_bytes;
+  /**
+   * Name of the ISA it runs on; lives as long as the library.
+   */
+  const char *isa;
+} qc_model_info;
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+/**
+ * The text of the last error of the calling thread, in UTF-8; empty if there was none.
+ *
+ * Never NULL. The pointer is valid until the next call of this thread that fails, or until the thread
+ * ends. A text is up to 1023 bytes long; more is cut.
+ */
+const char *qc_last_error(void);
+
+/**
+ * Copies the text of the last error of the calling thread, as `snprintf` does.
+ *
+ * `buf` receives up to `len` bytes, the last of them a closing zero; with `len` 0 it may be NULL.
+ * `*length` receives the length of the whole text without its zero: the text was cut if that is not
+ * below `len`.
+ */
+int32_t qc_last_error_copy(char *buf, size_t len, size_t *length);
+
+/**
+ * The name of a status, such as "QC_OK"; "unknown status" for a number that is none. Never NULL.
+ */
+const char *qc_status_name(int32_t status);
+
+/**
+ * The version of the library that runs, such as "1.2.3". Never NULL.
+ */
+const char *qc_version(void);
+
+/**
+ * The number of ISAs that qcore knows, whether they are here or not.
+ */
+int32_t qc_isa_count(size_t *count);
+
+/**
+ * ISA number `index`, 0 for the worst. Set `info->struct_size` first.
+ *
+ * None is marked as chosen if `QCORE_ISA` names one that is not here.
+ */
+int32_t qc_isa_get(size_t index, struct qc_isa_info *info);
+
+/**
+ * Starts a pool of `threads` workers, 1 to 1024; 0 asks for one a processor.
+ *
+ * Free it with `qc_pool_free`.
+ */
+int32_t qc_pool_new(size_t threads, struct qc_pool **pool);
+
+/**
+ * The number of workers.
+ */
+int32_t qc_pool_threads(const struct qc_pool *pool, size_t *threads);
+
+/**
+ * Ends a pool and its workers; NULL does nothing.
+ */
+void qc_pool_free(struct qc_pool *pool);
+
+/**
+ * The number of words of a packed matrix: rows x planes x ceil(cols / 32).
+ *
+ * Word ((row * planes) + plane) * ceil(cols / 32) + k / 32 has column k at bit k % 32. Bits behind the
+ * last column are zero. A word is four bytes, least significant first in files.
+ */
+int32_t qc_packed_words(int32_t encoding,
+                        size_t rows,
+                        size_t cols,
+                        size_t *words);
+
+/**
+ * Packs `values`, `[rows, cols]` row-major, into `words`.
+ *
+ * `n_words` is what `qc_packed_words` says. An integer that the encoding lacks is an error.
+ */
+int32_t qc_pack(int32_t encoding,
+                size_t rows,
+                size_t cols,
+                const int32_t *values,
+                uint32_t *words,
+                size_t n_words);
+
+/**
+ * Turns packed words back into integers, `[rows, cols]` row-major.
+ *
+ * `n_words` is what `qc_packed_words` says, `n_values` is rows x cols. Words that are not in the packed
+ * form are an error: a bit behind the last column, a ternary code that no integer has.
+ */
+int32_t qc_unpack(int32_t encoding,
+                  size_t rows,
+                  size_t cols,
+                  const uint32_t *words,
+                  size_t n_words,
+                  int32_t *values,
+                  size_t n_values);
+
+/**
+ * Fills `*quantizer` with the defaults. `struct_size` is `sizeof *quantizer`.
+ */
+int32_t qc_quantizer_init(size_t struct_size, struct qc_quantizer *quantizer);
+
+/**
+ * Quantizes `x`, `[rows, cols]` row-major, into packed `words`.
+ *
+ * `n_words` is what `qc_packed_words` says for the quantizer's encoding.
+ */
+int32_t qc_quantize_f32(const float *x,
+                        size_t rows,
+                        size_t cols,
+                        const struct qc_quantizer *quantizer,
+                        uint32_t *words,
+                        size_t n_words);
+
+/**
+ * As `qc_quantize_f32`, for IEEE 754 halves given as their 16 bits.
+ */
+int32_t qc_quantize_f16(const uint16_t *x,
+                        size_t rows,
+                        size_t cols,
+                        const struct qc_quantizer *quantizer,
+                        uint32_t *words,
+                        size_t n_words);
+
+/**
+ * As `qc_quantize_f32`, for bfloat16 given as their 16 bits.
+ */
+int32_t qc_quantize_bf16(const uint16_t *x,
+                         size_t rows,
+                         size_t cols,
+                         const struct qc_quantizer *quantizer,
+                         uint32_t *words,
+                         size_t n_words);
+
+/**
+ * Fills `*options` with the defaults. `struct_size` is `sizeof *options`.
+ */
+int32_t qc_gemm_options_init(size_t struct_size, struct qc_gemm_options *options);
+
+/**
+ * The largest K for which bipolar weights times activations of this encoding cannot overflow an
+ * `int32_t` sum.
+ */
+int32_t qc_gemm_max_k(int32_t activation_encoding, size_t *k);
+
+/**
+ * Makes a plan. Free it with `qc_gemm_free`.
+ */
+int32_t qc_gemm_new(const struct qc_gemm_options *options, struct qc_gemm **gemm);
+
+/**
+ * The number of `int32_t` of scratch that a run over `rows` rows needs; may be 0.
+ */
+int32_t qc_gemm_scratch_len(const struct qc_gemm *gemm, size_t rows, size_t *len);
+
+/**
+ * The integer sums of rows `row_begin` .. `row_end` - 1 of the activations, `[rows, N]` row-major.
+ *
+ * `words` are all `m` rows of the packed activations. `out_len` is (row_end - row_begin) x N.
+ * `scratch` has `qc_gemm_scratch_len` elements or more for that many rows; two runs at once need two.
+ * Nothing is allocated.
+ */
+int32_t qc_gemm_run_i32(const struct qc_gemm *gemm,
+                        const uint32_t *words,
+                        size_t n_words,
+                        size_t m,
+                        size_t row_begin,
+                        size_t row_end,
+                        int32_t *out,
+                        size_t out_len,
+                        int32_t *scratch,
+                        size_t scratch_len,
+                        const struct qc_pool *pool);
+
+/**
+ * The floats `scale[n] * sum + bias[n]`, for a plan made with `scale` and `bias`; else as
+ * `qc_gemm_run_i32`.
+ *
+ * The sum is converted to the nearest float, the product is rounded, then the sum of that and the bias.
+ */
+int32_t qc_gemm_run_f32(const struct qc_gemm *gemm,
+                        const uint32_t *words,
+                        size_t n_words,
+                        size_t m,
+                        size_t row_begin,
+                        size_t row_end,
+                        float *out,
+                        size_t out_len,
+                        int32_t *scratch,
+                        size_t scratch_len,
+                        const struct qc_pool *pool);
+
+/**
+ * Which kernel runs, for people: ISA, method, tile and passes. As `snprintf` does.
+ *
+ * `buf` receives up to `len` bytes, the last of them a closing zero; with `len` 0 it may be NULL.
+ * `*length` receives the length of the whole text without its zero: the text was cut if that is not
+ * below `len`.
+ */
+int32_t qc_gemm_describe(const struct qc_gemm *gemm, char *buf, size_t len, size_t *length);
+
+/**
+ * Ends a plan; NULL does nothing.
+ */
+void qc_gemm_free(struct qc_gemm *gemm);
+
+/**
+ * Reads a model from a file, for the ISA that `QCORE_ISA` says, or else the best.
+ *
+ * `path` is in the system's own encoding of file names. Free the model with `qc_model_free`.
+ */
+int32_t qc_model_load(const char *path, struct qc_model **model);
+
+/**
+ * Reads a model from the bytes of a file, else as `qc_model_load`. The bytes are not needed afterwards.
+ */
+int32_t qc_model_load_memory(const uint8_t *bytes,
+                             size_t len,
+                             struct qc_model **model);
+
+/**
+ * What the model takes and gives. Set `info->struct_size` first.
+ */
+int32_t qc_model_get_info(const struct qc_model *model, struct qc_model_info *info);
+
+/**
+ * The layers, for people, a line each. As `snprintf` does.
+ *
+ * `buf` receives up to `len` bytes, the last of them a closing zero; with `len` 0 it may be NULL.
+ * `*length` receives the length of the whole text without its zero: the text was cut if that is not
+ * below `len`.
+ */
+int32_t qc_model_describe(const struct qc_model *model, char *buf, size_t len, size_t *length);
+
+/**
+ * Memory for runs of `model` over up to `images` images at a time; more go through in turns.
+ *
+ * One call at a time may use it. It does not need the model to live. Free it with `qc_workspace_free`.
+ */
+int32_t qc_workspace_new(const struct qc_model *model,
+                         size_t images,
+                         struct qc_workspace **workspace);
+
+/**
+ * Ends a workspace; NULL does nothing.
+ */
+void qc_workspace_free(struct qc_workspace *workspace);
+
+/**
+ * Logits of `images`, `[M, H, W, C]` with a byte a code, into `logits`, `[M, outputs]`.
+ *
+ * M follows from `n_bytes`, the length of `images`; `n_logits` is M x outputs. Nothing is allocated.
+ * Errors if another call is using the workspace.
+ */
+int32_t qc_model_run(const struct qc_model *model,
+                     const uint8_t *images,
+                     size_t n_bytes,
+                     float *logits,
+                     size_t n_logits,
+                     struct qc_workspace *workspace,
+                     const struct qc_pool *pool);
+
+/**
+ * Ends a model; NULL does nothing. Workspaces are freed on their own.
+ */
+void qc_model_free(struct qc_model *model);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* QCORE_H */
