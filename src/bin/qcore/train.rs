@@ -337,7 +337,7 @@ impl Watch {
         // On a terminal the bar says it; elsewhere a line an epoch does.
         if !std::io::stderr().is_terminal() {
             println!("{text}");
-        } else if report.epoch % 10 == 0 || report.epoch == report.epochs {
+        } else if report.epoch.is_multiple_of(10) || report.epoch == report.epochs {
             self.bar.println(text);
         }
         if self.saved.elapsed() >= CHECKPOINT_EVERY {
