@@ -66,9 +66,11 @@ const NATIVE: [&str; 7] = [
     "-lc",
 ];
 
-/// Says what was not tested, past the capture of the test runner.
-pub fn skip(what: &str) {
-    let _ = writeln!(std::io::stderr(), "skipped: {what}");
+/// Says which test was skipped and why, past the capture of the test runner.
+pub fn skip(why: &str) {
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("a test");
+    let _ = writeln!(std::io::stderr(), "skipped: {why} ({test})");
 }
 
 /// Whether `tool` can be run.

@@ -45,6 +45,7 @@ pub struct qc_gemm_options {
 // SAFETY: repr(C), the size first, two fields of four bytes, then fields as wide as the size: no padding;
 // integers and raw pointers.
 unsafe impl Growing for qc_gemm_options {}
+const _: () = assert!(size_of::<qc_gemm_options>() == size_of::<[usize; 8]>() + 2 * 4);
 
 impl qc_gemm_options {
     /// # Safety
