@@ -62,6 +62,7 @@ criterion_group! {
     name = benches;
     config = Criterion::default()
         .sample_size(10)
+        .nresamples(10_000)
         .warm_up_time(Duration::from_millis(150))
         .measurement_time(Duration::from_millis(500));
     targets = gemm

@@ -212,8 +212,8 @@ static void gemms(void) {
   REFUSED(qc_gemm_new(&o, &none), QC_ERROR_ISA, "the ISA 'sse9'");
   OK(qc_gemm_max_k(QC_BIPOLAR, QC_U8, &max_k));
   CHECK(max_k == 8421504);
-  o = good, o.activation_encoding = QC_U8, o.k = max_k + 1;
-  BAD(qc_gemm_new(&o, &none), "k is 8421505");
+  o = good, o.activation_encoding = QC_U8, o.k = max_k + 1, o.n = o.weight_words = 0;
+  BAD(qc_gemm_new(&o, &none), "K is 8421505");
   w.words[1] |= 0x80000000u;
   BAD(qc_gemm_new(&good, &none), "weights is with bits set behind column 40");
   w.words[1] &= 0xFFu;

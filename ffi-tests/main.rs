@@ -3,5 +3,6 @@
 mod header;
 mod models;
 mod programs;
+mod readme;
 mod symbols;
 mod toolchain;

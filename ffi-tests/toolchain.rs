@@ -55,8 +55,7 @@ pub enum Link {
     Not,
 }
 
-/// What a program that is linked with libqcore.a needs besides, on Linux with glibc: what
-/// `cargo rustc --lib --crate-type staticlib -- --print native-static-libs` says.
+/// What a program that is linked with libqcore.a needs besides, on Linux with glibc.
 const NATIVE: [&str; 7] = [
     "-lgcc_s",
     "-lutil",
@@ -67,11 +66,11 @@ const NATIVE: [&str; 7] = [
     "-lc",
 ];
 
-/// Says what was not tested, past the capture of the test runner; on CI that is a failure.
-pub fn skip(what: &str) {
-    let _ = writeln!(std::io::stderr(), "skipped: {what}");
-    let on_ci = std::env::var("CI").is_ok_and(|v| v == "true");
-    assert!(!on_ci, "on CI nothing is skipped: {what}");
+/// Says which test was skipped and why, past the capture of the test runner.
+pub fn skip(why: &str) {
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("a test");
+    let _ = writeln!(std::io::stderr(), "skipped: {why} ({test})");
 }
 
 /// Whether `tool` can be run.
@@ -102,6 +101,8 @@ impl Compiler {
         if has(&command[0]) {
             return Some(Compiler { command });
         }
+        let on_ci = std::env::var("CI").is_ok_and(|v| v == "true");
+        assert!(!on_ci, "{what}, and without one nothing here is tested");
         skip(what);
         None
     }
@@ -211,4 +212,20 @@ fn root() -> &'static Path {
 fn modified(path: &Path) -> SystemTime {
     let data = std::fs::metadata(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     data.modified().unwrap()
+}
+
+#[test]
+fn native_libraries_are_those_that_rustc_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let empty = dir.path().join("empty.rs");
+    std::fs::write(&empty, "").unwrap();
+    let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".to_string());
+    if !has(&rustc) {
+        return skip("no rustc");
+    }
+    let mut rustc = Command::new(rustc);
+    rustc.args(["--crate-type=staticlib", "--print=native-static-libs"]);
+    rustc.arg("--out-dir").arg(dir.path()).arg(&empty);
+    let said = String::from_utf8(succeed(&mut rustc).stderr).unwrap();
+    assert!(said.contains(&NATIVE.join(" ")), "{said}");
 }

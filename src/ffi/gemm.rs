@@ -45,6 +45,7 @@ pub struct qc_gemm_options {
 // SAFETY: repr(C), the size first, two fields of four bytes, then fields as wide as the size: no padding;
 // integers and raw pointers.
 unsafe impl Growing for qc_gemm_options {}
+const _: () = assert!(size_of::<qc_gemm_options>() == size_of::<[usize; 8]>() + 2 * 4);
 
 impl qc_gemm_options {
     /// # Safety
@@ -53,12 +54,6 @@ impl qc_gemm_options {
     unsafe fn plan(&self) -> Answer<Gemm> {
         let weight_encoding = encoding("weight_encoding", self.weight_encoding)?;
         let activation = encoding("activation_encoding", self.activation_encoding)?;
-        // Before the weights, so that a K out of bounds is told as such.
-        let max_k = Gemm::max_k(weight_encoding, activation)?;
-        if self.k > max_k {
-            let expected = format!("at most {max_k} for {weight_encoding} x {activation}");
-            return Err(Error::argument("k", self.k, expected).into());
-        }
         let (n, k, len) = (self.n, self.k, self.weight_words);
         check_words("weight_words", len, weight_encoding, "n x k", n, k)?;
         // SAFETY: the contract is this function's.

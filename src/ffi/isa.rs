@@ -25,15 +25,17 @@ pub struct qc_isa_info {
     pub reserved: i32,
 }
 
-// SAFETY: repr(C), 8 + 8 + 4 * 4 bytes without padding (4 + 4 + 4 * 4 where pointers are short), the size
-// first, integers and a raw pointer.
+// SAFETY: repr(C), the size first, a pointer as wide as it, then four fields of four bytes: no padding;
+// integers and a raw pointer.
 unsafe impl Growing for qc_isa_info {}
+const _: () = assert!(size_of::<qc_isa_info>() == size_of::<[usize; 2]>() + 4 * 4);
 
 pub(super) const fn c_name(isa: Isa) -> &'static CStr {
     match isa {
         Isa::Portable => c"portable",
         Isa::Neon => c"neon",
         Isa::Avx2 => c"avx2",
+        Isa::Avx2Vnni => c"avx2vnni",
         Isa::Avx512 => c"avx512",
     }
 }

@@ -49,6 +49,7 @@ pub struct qc_model_info {
 
 // SAFETY: repr(C), the size first, all fields as wide as it: no padding; integers and a raw pointer.
 unsafe impl Growing for qc_model_info {}
+const _: () = assert!(size_of::<qc_model_info>() == size_of::<[usize; 10]>());
 
 /// Reads a model from a file, for the ISA that `QCORE_ISA` says, or else the best.
 ///

@@ -42,6 +42,7 @@ pub struct qc_quantizer {
 
 // SAFETY: repr(C), the size first, then four fields of four bytes: no padding; integers and a float.
 unsafe impl Growing for qc_quantizer {}
+const _: () = assert!(size_of::<qc_quantizer>() == size_of::<usize>() + 4 * 4);
 
 impl qc_quantizer {
     fn quantizer(&self) -> Answer<ActQuantizer> {

@@ -20,14 +20,22 @@ pub enum Isa {
     Neon,
     /// 256-bit vectors of x86-64: Haswell (2013), Zen (2017) and later. Features `avx2`, `fma`, `popcnt`.
     Avx2,
-    /// 512-bit vectors with a vector popcount: Ice Lake (2019), Zen 4 (2022) and later. Features
-    /// `avx512f`, `avx512bw`, `avx512dq`, `avx512vl`, `avx512vpopcntdq`.
+    /// AVX2 and a multiply-add of bytes: Alder Lake (2021), Zen 5 (2024) and later. Feature `avxvnni` too.
+    Avx2Vnni,
+    /// 512-bit vectors with a vector popcount and a multiply-add of bytes: Ice Lake (2019), Zen 4 (2022) and
+    /// later. Features `avx512f`, `avx512bw`, `avx512dq`, `avx512vl`, `avx512vpopcntdq`, `avx512vnni`.
     Avx512,
 }
 
 impl Isa {
     /// Every ISA that qcore knows, worst first.
-    pub const ALL: [Isa; 4] = [Isa::Portable, Isa::Neon, Isa::Avx2, Isa::Avx512];
+    pub const ALL: [Isa; 5] = [
+        Isa::Portable,
+        Isa::Neon,
+        Isa::Avx2,
+        Isa::Avx2Vnni,
+        Isa::Avx512,
+    ];
 
     /// The name that `QCORE_ISA` and the C functions take.
     pub const fn name(self) -> &'static str {
@@ -35,6 +43,7 @@ impl Isa {
             Isa::Portable => "portable",
             Isa::Neon => "neon",
             Isa::Avx2 => "avx2",
+            Isa::Avx2Vnni => "avx2vnni",
             Isa::Avx512 => "avx512",
         }
     }
@@ -44,7 +53,7 @@ impl Isa {
         match self {
             Isa::Portable => true,
             Isa::Neon => cfg!(target_arch = "aarch64"),
-            Isa::Avx2 | Isa::Avx512 => cfg!(target_arch = "x86_64"),
+            Isa::Avx2 | Isa::Avx2Vnni | Isa::Avx512 => cfg!(target_arch = "x86_64"),
         }
     }
 
@@ -64,6 +73,8 @@ impl Isa {
                     && is_x86_feature_detected!("popcnt")
             }
             #[cfg(target_arch = "x86_64")]
+            Isa::Avx2Vnni => Isa::Avx2.is_available() && is_x86_feature_detected!("avxvnni"),
+            #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => {
                 Isa::Avx2.is_available()
                     && is_x86_feature_detected!("avx512f")
@@ -71,6 +82,7 @@ impl Isa {
                     && is_x86_feature_detected!("avx512dq")
                     && is_x86_feature_detected!("avx512vl")
                     && is_x86_feature_detected!("avx512vpopcntdq")
+                    && is_x86_feature_detected!("avx512vnni")
             }
             #[allow(unreachable_patterns)]
             _ => false,

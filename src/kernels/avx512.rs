@@ -12,10 +12,10 @@
 
 use std::arch::x86_64::*;
 
-use super::{ByteKernel, Kernels};
 use super::bitgemm::{self, Lanes, Task};
 use super::bytegemm::{self, ByteTask, Dot};
 use super::pack::{self, Codes, FROM, SIGN, Steps};
+use super::{ByteKernel, Kernels};
 use crate::bits::Encoding;
 use crate::isa::Isa;
 

@@ -119,7 +119,9 @@ impl Sink {
         // SAFETY: passed on from the caller.
         unsafe {
             match *self {
-                Sink::I32 { out, stride } => result.store(out.add(row * stride + lane).cast(), valid),
+                Sink::I32 { out, stride } => {
+                    result.store(out.add(row * stride + lane).cast(), valid)
+                }
                 Sink::F32 {
                     out,
                     stride,

@@ -74,7 +74,16 @@ pub(super) unsafe fn run<V: Lanes, D: Dot<V>, const MR: usize, const NV: usize>(
 }
 
 #[inline(always)]
-unsafe fn rows<V: Lanes, D: Dot<V>, const MR: usize, const NV: usize, const BITS: usize, const SIGNED: bool>(task: &ByteTask) {
+unsafe fn rows<
+    V: Lanes,
+    D: Dot<V>,
+    const MR: usize,
+    const NV: usize,
+    const BITS: usize,
+    const SIGNED: bool,
+>(
+    task: &ByteTask,
+) {
     // SAFETY: every tile starts at a row below `rows` and covers no row behind it.
     unsafe {
         let mut row = 0;
@@ -93,7 +102,14 @@ unsafe fn rows<V: Lanes, D: Dot<V>, const MR: usize, const NV: usize, const BITS
 }
 
 #[inline(always)]
-unsafe fn tile<V: Lanes, D: Dot<V>, const MR: usize, const NV: usize, const BITS: usize, const SIGNED: bool>(
+unsafe fn tile<
+    V: Lanes,
+    D: Dot<V>,
+    const MR: usize,
+    const NV: usize,
+    const BITS: usize,
+    const SIGNED: bool,
+>(
     task: &ByteTask,
     row: usize,
 ) {
@@ -106,7 +122,11 @@ unsafe fn tile<V: Lanes, D: Dot<V>, const MR: usize, const NV: usize, const BITS
         let mut sums = [[V::zero(); NV]; MR];
         let mut k = 0;
         while k < task.words {
-            let end = if flush == usize::MAX { task.words } else { task.words.min(k + flush) };
+            let end = if flush == usize::MAX {
+                task.words
+            } else {
+                task.words.min(k + flush)
+            };
             let mut counters = [[V::zero(); NV]; MR];
             while k < end {
                 let mut a = [V::zero(); MR];
@@ -115,7 +135,8 @@ unsafe fn tile<V: Lanes, D: Dot<V>, const MR: usize, const NV: usize, const BITS
                     *a = V::splat(bytes.read_unaligned());
                 }
                 for v in 0..NV {
-                    let packed = V::load(task.weights.add((k * NV / fields + v / fields) * V::LANES));
+                    let packed =
+                        V::load(task.weights.add((k * NV / fields + v / fields) * V::LANES));
                     let w = packed.field::<BITS>(v % fields);
                     for i in 0..MR {
                         let (u, s) = if SIGNED { (w, a[i]) } else { (a[i], w) };
@@ -124,7 +145,11 @@ unsafe fn tile<V: Lanes, D: Dot<V>, const MR: usize, const NV: usize, const BITS
                 }
                 k += 1;
             }
-            for (sum, counter) in sums.as_flattened_mut().iter_mut().zip(counters.as_flattened()) {
+            for (sum, counter) in sums
+                .as_flattened_mut()
+                .iter_mut()
+                .zip(counters.as_flattened())
+            {
                 *sum = sum.add(D::widen::<BITS>(*counter));
             }
         }
@@ -133,7 +158,11 @@ unsafe fn tile<V: Lanes, D: Dot<V>, const MR: usize, const NV: usize, const BITS
 }
 
 #[inline(always)]
-unsafe fn finish<V: Lanes, const MR: usize, const NV: usize>(task: &ByteTask, row: usize, sums: [[V; NV]; MR]) {
+unsafe fn finish<V: Lanes, const MR: usize, const NV: usize>(
+    task: &ByteTask,
+    row: usize,
+    sums: [[V; NV]; MR],
+) {
     // SAFETY: rows row .. row + MR exist in the sink and in `row_sums`, and `Sink::put` writes no lane behind
     // `lanes`.
     unsafe {

@@ -14,6 +14,8 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod bitgemm;
+mod bytegemm;
+mod byteweights;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod pack;
@@ -25,6 +27,7 @@ mod view;
 mod tests;
 
 pub(crate) use algebra::BitWeights;
+pub(crate) use byteweights::ByteWeights;
 pub(crate) use pack::Steps;
 use panels::Panels;
 pub(crate) use view::MatMut;
@@ -41,10 +44,21 @@ pub struct Kernels {
     mr: usize,
     nr: usize,
     bitgemm: unsafe fn(&bitgemm::Task<'_>),
+    bytegemm: Option<ByteKernel>,
     quantize: unsafe fn(*const f32, usize, &Steps, usize, *mut u32),
     pack: unsafe fn(*const u8, usize, usize, *mut u32),
     requantize: unsafe fn(*const i32, usize, *const i32, usize, *const i32, usize, *mut u32),
     row_sums: unsafe fn(&[u32], Encoding, &mut [i32]),
+}
+
+/// A byte GEMM kernel: its tile is `mr` rows by `vectors` vectors of `lanes` channels.
+#[derive(Clone, Copy)]
+pub(crate) struct ByteKernel {
+    pub(crate) name: &'static str,
+    pub(crate) mr: usize,
+    pub(crate) lanes: usize,
+    pub(crate) vectors: usize,
+    run: unsafe fn(&bytegemm::ByteTask),
 }
 
 /// The rows that this build holds. Private, so that `Kernels::of` is the only way to one.
@@ -54,6 +68,8 @@ static TABLE: &[&Kernels] = &[
     &neon::KERNELS,
     #[cfg(target_arch = "x86_64")]
     &avx2::KERNELS,
+    #[cfg(target_arch = "x86_64")]
+    &avx2::VNNI_KERNELS,
     #[cfg(target_arch = "x86_64")]
     &avx512::KERNELS,
 ];
@@ -127,36 +143,7 @@ impl Kernels {
             "a sum for each row"
         );
         let start = &algebra.start[panel * self.nr..(panel + 1) * self.nr];
-        let (out_rows, lanes, sink) = match out {
-            Out::I32(mut out) => {
-                let sink = bitgemm::Sink::I32 {
-                    out: out.as_mut_ptr(),
-                    stride: out.stride(),
-                };
-                (out.rows(), out.cols(), sink)
-            }
-            Out::F32 {
-                mut out,
-                scale,
-                bias,
-            } => {
-                assert!(
-                    scale.len() == self.nr && bias.len() == self.nr,
-                    "a scale and bias for each lane"
-                );
-                let sink = bitgemm::Sink::F32 {
-                    out: out.as_mut_ptr(),
-                    stride: out.stride(),
-                    scale: scale.as_ptr(),
-                    bias: bias.as_ptr(),
-                };
-                (out.rows(), out.cols(), sink)
-            }
-        };
-        assert!(
-            out_rows == rows && lanes <= self.nr,
-            "an output row for each activation row"
-        );
+        let (lanes, sink) = out.sink(rows, self.nr);
         if rows == 0 || lanes == 0 {
             return;
         }
@@ -181,6 +168,11 @@ impl Kernels {
         // are checked above, those of `activations` by PackedRef; the passes name planes that both have,
         // because they were made for these encodings; and `out` is an exclusive view of rows x lanes.
         unsafe { (self.bitgemm)(&task) }
+    }
+
+    /// The byte GEMM, where this ISA has one.
+    pub(crate) fn byte_kernel(&self) -> Option<&ByteKernel> {
+        self.bytegemm.as_ref()
     }
 
     /// Quantizes a row of floats into its planes. Panics unless `out` is planes x ceil(K / 32) long.
@@ -232,6 +224,95 @@ impl Kernels {
         assert_eq!(sums.len(), codes.rows());
         // SAFETY: features as above; safe slices carry their lengths.
         unsafe { (self.row_sums)(codes.words(), codes.encoding(), sums) }
+    }
+}
+
+impl Out<'_> {
+    /// Channels and raw form; panics unless there are `rows` rows and at most `nr` channels.
+    fn sink(self, rows: usize, nr: usize) -> (usize, bitgemm::Sink) {
+        let (out_rows, lanes, sink) = match self {
+            Out::I32(mut out) => {
+                let sink = bitgemm::Sink::I32 {
+                    out: out.as_mut_ptr(),
+                    stride: out.stride(),
+                };
+                (out.rows(), out.cols(), sink)
+            }
+            Out::F32 {
+                mut out,
+                scale,
+                bias,
+            } => {
+                assert!(
+                    scale.len() == nr && bias.len() == nr,
+                    "a scale and bias for each lane"
+                );
+                let sink = bitgemm::Sink::F32 {
+                    out: out.as_mut_ptr(),
+                    stride: out.stride(),
+                    scale: scale.as_ptr(),
+                    bias: bias.as_ptr(),
+                };
+                (out.rows(), out.cols(), sink)
+            }
+        };
+        assert!(
+            out_rows == rows && lanes <= nr,
+            "an output row for each activation row"
+        );
+        (lanes, sink)
+    }
+}
+
+impl ByteKernel {
+    /// Panel `panel` of `weights` times rows of bytes, `stride` apart, into `out` (`[rows, channels]`).
+    ///
+    /// `row_sums` holds base times the sum of each row if the weights have a base, and is empty if not.
+    /// Panics on lengths that do not fit together.
+    pub(crate) fn run(
+        &self,
+        weights: &ByteWeights,
+        panel: usize,
+        activations: &[u8],
+        stride: usize,
+        row_sums: &[i32],
+        out: Out<'_>,
+    ) {
+        let rows = match &out {
+            Out::I32(out) => out.rows(),
+            Out::F32 { out, .. } => out.rows(),
+        };
+        let nr = self.lanes * self.vectors;
+        assert_eq!(weights.nr(), nr, "weights laid out for this kernel");
+        assert_eq!(row_sums.len(), if weights.base() == 0 { 0 } else { rows });
+        let (lanes, sink) = out.sink(rows, nr);
+        if rows == 0 || lanes == 0 {
+            return;
+        }
+        let row_bytes = weights.row_bytes();
+        assert!(stride >= row_bytes && activations.len() >= (rows - 1) * stride + row_bytes);
+        let start = &weights.start[panel * nr..(panel + 1) * nr];
+        let task = bytegemm::ByteTask {
+            weights: weights.panel(panel).as_ptr(),
+            bits: weights.bits,
+            activations: activations.as_ptr(),
+            stride,
+            words: row_bytes / 4,
+            rows,
+            signed: weights.signed,
+            start: start.as_ptr(),
+            row_sums: if row_sums.is_empty() {
+                std::ptr::null()
+            } else {
+                row_sums.as_ptr()
+            },
+            lanes,
+            sink,
+        };
+        // SAFETY: a ByteKernel is had only from a row of the table, whose features `Kernels::of` and
+        // `available` have checked. Panel, start and rows have the lengths checked above or fixed by the
+        // layout, and `out` is an exclusive view of rows x lanes.
+        unsafe { (self.run)(&task) }
     }
 }
 

@@ -144,7 +144,10 @@ impl Lanes for Quad {
         unsafe {
             let bytes = vreinterpretq_u8_u32(self.0);
             let down = vshlq_u8(bytes, vdupq_n_s8(-((BITS * index) as i8)));
-            Quad(vreinterpretq_u32_u8(vandq_u8(down, vdupq_n_u8(((1u32 << BITS) - 1) as u8))))
+            Quad(vreinterpretq_u32_u8(vandq_u8(
+                down,
+                vdupq_n_u8(((1u32 << BITS) - 1) as u8),
+            )))
         }
     }
     #[inline(always)]

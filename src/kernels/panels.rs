@@ -18,10 +18,36 @@ use crate::shape::{elements, words};
 #[repr(C, align(64))]
 struct Line([u32; 16]);
 
+/// Words in whole cache lines.
+#[derive(Clone)]
+pub(super) struct Lines(Vec<Line>);
+
+impl Lines {
+    /// `words` words or a few more, all zero.
+    pub(super) fn new(words: usize) -> Self {
+        Lines(vec![Line([0; 16]); words.div_ceil(16)])
+    }
+
+    pub(super) fn words(&self) -> &[u32] {
+        // SAFETY: a Line is 16 u32 without padding (repr(C), align 64 = its size), so the lines are
+        // 16 * len consecutive, initialised u32.
+        unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), self.0.len() * 16) }
+    }
+
+    pub(super) fn words_mut(&mut self) -> &mut [u32] {
+        // SAFETY: as in `words`, and the borrow of `self` is exclusive.
+        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), self.0.len() * 16) }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        std::mem::size_of_val(&self.0[..])
+    }
+}
+
 /// Packed weights `[N, K]` of one encoding in panels of `nr` output channels.
 #[derive(Clone)]
 pub(crate) struct Panels {
-    lines: Vec<Line>,
+    lines: Lines,
     nr: usize,
     panel_words: usize,
     n: usize,
@@ -38,12 +64,12 @@ impl Panels {
         let panel_words = elements("weights", &[planes, w, nr])?;
         let total = elements("weights", &[n.div_ceil(nr), panel_words])?;
         let mut panels = Panels {
-            lines: vec![Line([0; 16]); total.div_ceil(16)],
+            lines: Lines::new(total),
             nr,
             panel_words,
             n,
         };
-        let (to, from) = (panels.words_mut(), weights.words());
+        let (to, from) = (panels.lines.words_mut(), weights.words());
         for (row, from) in from.chunks_exact((planes * w).max(1)).enumerate() {
             let base = (row / nr) * panel_words + row % nr;
             for (i, &word) in from.iter().enumerate() {
@@ -60,25 +86,12 @@ impl Panels {
 
     /// The words of panel `index`, `[plane, W, NR]`.
     pub(crate) fn panel(&self, index: usize) -> &[u32] {
-        &self.words()[index * self.panel_words..(index + 1) * self.panel_words]
+        &self.lines.words()[index * self.panel_words..(index + 1) * self.panel_words]
     }
 
     /// Bytes that the panels take.
     pub(crate) fn bytes(&self) -> usize {
-        std::mem::size_of_val(&self.lines[..])
-    }
-
-    fn words(&self) -> &[u32] {
-        // SAFETY: a Line is 16 u32 without padding (repr(C), align 64 = its size), so the lines are
-        // 16 * len consecutive, initialised u32.
-        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.lines.len() * 16) }
-    }
-
-    fn words_mut(&mut self) -> &mut [u32] {
-        // SAFETY: as in `words`, and the borrow of `self` is exclusive.
-        unsafe {
-            std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.lines.len() * 16)
-        }
+        self.lines.bytes()
     }
 }
 

@@ -1,9 +1,9 @@
 //! The portable kernels: plain Rust, eight lanes in an array. What every other ISA must equal.
 
-use super::{ByteKernel, Kernels};
 use super::bitgemm::{self, Lanes, Task};
 use super::bytegemm::{self, ByteTask, Dot};
 use super::pack::{self, Codes, FROM, SIGN, Steps};
+use super::{ByteKernel, Kernels};
 use crate::bits::Encoding;
 use crate::isa::Isa;
 
@@ -154,7 +154,10 @@ impl Dot<Words> for Scalar {
     #[inline(always)]
     unsafe fn dot<const BITS: usize>(counter: Words, u: Words, s: Words) -> Words {
         Words(std::array::from_fn(|lane| {
-            let pairs = u.0[lane].to_le_bytes().into_iter().zip(s.0[lane].to_le_bytes());
+            let pairs = u.0[lane]
+                .to_le_bytes()
+                .into_iter()
+                .zip(s.0[lane].to_le_bytes());
             let products = pairs.map(|(u, s)| i32::from(u) * i32::from(s as i8));
             counter.0[lane].wrapping_add(products.sum::<i32>() as u32)
         }))

@@ -206,7 +206,7 @@ mod tests {
     #[test]
     fn gradients_are_difference_quotients() {
         let (mut norm, x, weight) = layer();
-        norm.forward_train(&x, &mut vec![0.0; M * N]).unwrap();
+        norm.forward_train(&x, &mut [0.0; M * N]).unwrap();
         let mut d = weight.clone();
         norm.backward(&x, &mut d).unwrap();
         let h = 1e-2f32;

@@ -65,12 +65,6 @@ impl Net {
         Ok(logits)
     }
 
-    /// Whether weights and activations of every layer are codes.
-    pub fn is_packed(&self) -> bool {
-        let design = self.design();
-        self.mode() == Mode::Quantized && design.bits_w == 1 && design.bits_a <= 8
-    }
-
     /// What each layer of a packed net does to its integer sums.
     ///
     /// Errors if the net is not packed.
@@ -79,7 +73,10 @@ impl Net {
             let design = self.design();
             let value = match self.mode() {
                 Mode::Float => "in float mode".to_string(),
-                _ => format!("of {} and {} bits", design.bits_w, design.bits_a),
+                Mode::Quantized if design.bits_w == 1 && design.bits_a <= 8 => {
+                    "used in floats".to_string()
+                }
+                Mode::Quantized => format!("of {} and {} bits", design.bits_w, design.bits_a),
             };
             let expected = "quantized, with 1-bit weights and 1- to 8-bit activations";
             return Err(Error::argument("the net", value, expected));

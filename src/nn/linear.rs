@@ -48,7 +48,7 @@ pub struct Linear {
     pub latent: Vec<f32>,
     /// Gradient of the loss by w, `[N, K]`.
     pub d_weights: Vec<f32>,
-    /// w as floats, `[N, K]`; of [`Weights::Binary`] only.
+    /// w as floats, `[N, K]`, for products in floats; of [`Weights::Binary`] only.
     values: Vec<f32>,
     signs: PackedMatrix,
     delta: f32,
@@ -114,10 +114,6 @@ impl Linear {
             .map(|(a, b)| (a ^ b).count_ones() as usize)
             .sum::<usize>();
         (self.signs, self.delta) = (signs, delta);
-        self.values.resize(self.latent.len(), 0.0);
-        for (w, latent) in self.values.iter_mut().zip(&self.latent) {
-            *w = if *latent >= 0.0 { delta } else { -delta };
-        }
         Ok(())
     }
 
@@ -166,7 +162,9 @@ impl Linear {
     pub fn forward_in_floats(&self, values: &[f32], x: &mut [f32], par: Par<'_>) -> Result<()> {
         let m = self.rows(values)?;
         let a = Matrix::new(values, m, self.k)?;
-        sgemm(0.0, x, a, self.matrix()?.t(), par)
+        let mut expanded = Vec::new();
+        let w = self.expand(&mut expanded);
+        sgemm(0.0, x, a, Matrix::new(w, self.n, self.k)?.t(), par)
     }
 
     /// Sets `d_weights` from the gradient `d_x` `[M, N]` by the output and the input's `values` `[M, K]`;
@@ -184,19 +182,30 @@ impl Linear {
         let d_x = Matrix::new(d_x, m, self.n)?;
         let a = Matrix::new(values, m, self.k)?;
         sgemm(0.0, &mut self.d_weights, d_x.t(), a, par)?;
-        match d_values {
-            Some(d_values) => sgemm(0.0, d_values, d_x, self.matrix()?, par),
-            None => Ok(()),
-        }
+        let Some(d_values) = d_values else {
+            return Ok(());
+        };
+        let mut expanded = std::mem::take(&mut self.values);
+        let w = Matrix::new(self.expand(&mut expanded), self.n, self.k)?;
+        let done = sgemm(0.0, d_values, d_x, w, par);
+        self.values = expanded;
+        done
     }
 
-    /// The weights of the forward pass as floats, `[N, K]`.
-    fn matrix(&self) -> Result<Matrix<'_>> {
-        let data = match self.weights {
-            Weights::Float => &self.latent,
-            Weights::Binary => &self.values,
-        };
-        Matrix::new(data, self.n, self.k)
+    /// The weights of the forward pass as floats, `[N, K]`, in `memory` unless they are the latent ones.
+    fn expand<'a>(&'a self, memory: &'a mut Vec<f32>) -> &'a [f32] {
+        if self.weights == Weights::Float {
+            return &self.latent;
+        }
+        memory.resize(self.latent.len(), 0.0);
+        for (w, latent) in memory.iter_mut().zip(&self.latent) {
+            *w = if *latent >= 0.0 {
+                self.delta
+            } else {
+                -self.delta
+            };
+        }
+        memory
     }
 
     fn rows(&self, values: &[f32]) -> Result<usize> {

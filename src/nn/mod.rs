@@ -10,6 +10,7 @@
 
 pub mod activation;
 pub mod batch_norm;
+mod design;
 mod evaluate;
 mod freeze;
 pub mod linear;

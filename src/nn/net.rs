@@ -5,118 +5,22 @@
 //! step 1 / 255. Changing the mode keeps the parameters: this is how a float net initialises the
 //! quantized one (Blended Coarse Gradient Descent, arXiv 1808.05240, section 4).
 
-use serde::{Deserialize, Serialize};
-
-use crate::bits::{Bits, Encoding, PackedMatrix};
-use crate::error::{Error, Result};
+use crate::bits::{Encoding, PackedMatrix};
+use crate::error::Result;
 use crate::isa::Isa;
 use crate::kernels::Kernels;
-use crate::nn::activation::{Activation, CoarseAlpha, CoarseX, Function, alpha_init, reshape};
+use crate::nn::activation::{Activation, Function, reshape};
 use crate::nn::batch_norm::BatchNorm;
 use crate::nn::linear::{Input, Linear, Weights};
 use crate::nn::loss::{Score, cross_entropy};
 use crate::nn::rng::Rng;
 use crate::ops::{Par, pack_codes};
-use crate::quant::{QuantRelu, Rounding};
-use crate::shape::{check_len, elements};
+use crate::shape::check_len;
+
+pub use crate::nn::design::{Design, Kind, Mode};
 
 /// The float that one step of a pixel stands for.
 pub const PIXEL_STEP: f32 = 1.0 / 255.0;
-
-/// The kind of hidden activation.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Kind {
-    /// Quantized ReLU, {0, .., 2^bits - 1} times alpha; in floats, ReLU.
-    #[default]
-    Relu,
-    /// -1 and +1, for 1 bit; in floats, hard tanh.
-    Sign,
-}
-
-/// What a net is made of.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Design {
-    /// Height, width and channels of an image.
-    pub input: [usize; 3],
-    /// Outputs of each hidden layer.
-    pub hidden: Vec<usize>,
-    /// Number of logits.
-    pub classes: usize,
-    /// Bits of a weight: 1, or 32 for floats.
-    pub bits_w: usize,
-    /// Bits of an activation: 1 to 8, or 32 for floats.
-    pub bits_a: usize,
-    /// The kind of hidden activation.
-    pub kind: Kind,
-    /// Where the steps of the quantized ReLU lie.
-    pub rounding: Rounding,
-    /// The coarse gradient of the quantized ReLU by x.
-    pub by_x: CoarseX,
-    /// The coarse gradient of the quantized ReLU by alpha.
-    pub by_alpha: CoarseAlpha,
-}
-
-impl Design {
-    /// Bytes of an image.
-    pub fn input_len(&self) -> usize {
-        self.input.iter().product()
-    }
-
-    /// Errors, naming the field, if there cannot be such a net.
-    pub fn check(&self) -> Result<()> {
-        if self.bits_w != 1 && self.bits_w != 32 {
-            return Err(Error::argument(
-                "bits_w",
-                self.bits_w,
-                "1, or 32 for floats",
-            ));
-        }
-        if self.bits_a != 32 && Bits::new(self.bits_a).is_err() {
-            let expected = "1 to 8, or 32 for floats";
-            return Err(Error::argument("bits_a", self.bits_a, expected));
-        }
-        if self.kind == Kind::Sign && ![1, 32].contains(&self.bits_a) {
-            let expected = "1 (or 32 for floats) with sign activations";
-            return Err(Error::argument("bits_a", self.bits_a, expected));
-        }
-        let sizes = self.input.iter().chain(&self.hidden).chain([&self.classes]);
-        if let Some(size) = sizes.clone().find(|s| !(1..=1 << 20).contains(*s)) {
-            return Err(Error::argument("a layer's size", size, "1 to 1048576"));
-        }
-        elements("input", &self.input)?;
-        Ok(())
-    }
-
-    /// The function of a hidden layer in `mode`.
-    fn function(&self, mode: Mode) -> Result<Function> {
-        if mode == Mode::Float || self.bits_a == 32 {
-            return Ok(match self.kind {
-                Kind::Relu => Function::Relu,
-                Kind::Sign => Function::HardTanh,
-            });
-        }
-        if self.kind == Kind::Sign {
-            return Ok(Function::Sign);
-        }
-        let alpha = alpha_init(Bits::new(self.bits_a)?, self.rounding);
-        Ok(Function::QuantRelu {
-            first: QuantRelu::new(self.bits_a, alpha, self.rounding)?,
-            by_x: self.by_x,
-            by_alpha: self.by_alpha,
-        })
-    }
-}
-
-/// What the numbers in a net are.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Mode {
-    /// Floats.
-    Float,
-    /// What the design says.
-    Quantized,
-}
 
 /// A layer with what its backward pass needs from the forward pass.
 pub struct Layer {
@@ -160,6 +64,7 @@ pub struct Parameter<'a> {
 pub struct Net {
     design: Design,
     mode: Mode,
+    packed: bool,
     isa: Isa,
     kernels: &'static Kernels,
     layers: Vec<Layer>,
@@ -202,6 +107,7 @@ impl Net {
         Ok(Net {
             design,
             mode: Mode::Float,
+            packed: true,
             isa,
             kernels: Kernels::of(isa)?,
             layers,
@@ -219,6 +125,18 @@ impl Net {
     /// What the numbers are.
     pub fn mode(&self) -> Mode {
         self.mode
+    }
+
+    /// Whether codes multiply on the packed kernels, as they do at first, or in floats: the same up to
+    /// rounding, to see what the kernels change (nothing) and what they save.
+    pub fn use_packed(&mut self, packed: bool) {
+        self.packed = packed;
+    }
+
+    /// Whether weights and activations of every layer are codes and multiply on the packed kernels.
+    pub fn is_packed(&self) -> bool {
+        let Design { bits_w, bits_a, .. } = self.design;
+        self.mode == Mode::Quantized && self.packed && bits_w == 1 && bits_a <= 8
     }
 
     /// The layers.
@@ -265,7 +183,8 @@ impl Net {
         for (value, pixel) in self.pixels.iter_mut().zip(images) {
             *value = f32::from(*pixel) * PIXEL_STEP;
         }
-        if self.layers[0].linear.weights() == Weights::Binary {
+        let with_codes = self.packed && self.layers[0].linear.weights() == Weights::Binary;
+        if with_codes {
             reshape(&mut self.pixel_codes, Encoding::unsigned(8)?, m, k)?;
             pack_codes(self.kernels, images, &mut self.pixel_codes)?;
         }
@@ -274,9 +193,9 @@ impl Net {
             let input = match before.last() {
                 None => Input {
                     values: &self.pixels,
-                    codes: Some((self.pixel_codes.view(), PIXEL_STEP)),
+                    codes: Some((self.pixel_codes.view(), PIXEL_STEP)).filter(|_| with_codes),
                 },
-                Some(layer) => layer.output()?,
+                Some(layer) => layer.output(with_codes)?,
             };
             rest[0].forward(self.isa, self.kernels, input, m, par)?;
         }
@@ -331,6 +250,8 @@ impl Net {
     }
 
     /// Every parameter with its gradient, in a fixed order; call [`Net::settle`] after changing any.
+    ///
+    /// An alpha is a parameter in quantized mode only.
     pub fn parameters(&mut self) -> Vec<Parameter<'_>> {
         let mut all = Vec::with_capacity(4 * self.layers.len());
         for Layer {
@@ -353,7 +274,9 @@ impl Net {
                     gradient,
                 });
             }
-            if let Some(act) = act {
+            if let Some(act) = act
+                && matches!(act.function(), Function::QuantRelu { .. })
+            {
                 all.push(Parameter {
                     role: Role::Alpha,
                     value: &mut act.alpha,
@@ -424,10 +347,10 @@ impl Layer {
     }
 
     /// What the next layer gets.
-    fn output(&self) -> Result<Input<'_>> {
+    fn output(&self, with_codes: bool) -> Result<Input<'_>> {
         let quantizer = match &self.act {
-            Some(act) => act.quantizer()?,
-            None => None,
+            Some(act) if with_codes => act.quantizer()?,
+            _ => None,
         };
         Ok(Input {
             values: &self.out,
@@ -435,3 +358,6 @@ impl Layer {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,9 +23,12 @@ pub fn binary_mean(latent: &[f32], rows: usize, cols: usize) -> Result<(PackedMa
         .zip(signs.words_mut().chunks_exact_mut(words(cols)))
     {
         for (chunk, word) in row.chunks(32).zip(bits) {
-            for (i, &w) in chunk.iter().enumerate() {
-                *word |= u32::from(w >= 0.0) << i;
+            // Chosen, not shifted, so that the loop can be vectorised without shifts lane by lane.
+            let mut chosen = [0u32; 32];
+            for (i, (bit, &w)) in chosen.iter_mut().zip(chunk).enumerate() {
+                *bit = if w >= 0.0 { 1 << i } else { 0 };
             }
+            *word = chosen.iter().fold(0, |word, bit| word | bit);
         }
     }
     Ok((signs, (sum_abs(latent) / len as f64) as f32))

@@ -21,6 +21,7 @@ use crate::model::container::{Container, Data};
 use crate::nn::net::Mode;
 use crate::train::data::Dataset;
 use crate::train::recipe::Recipe;
+use crate::train::sgd::Velocities;
 use crate::train::trainer::Trainer;
 
 /// What the file says it is.
@@ -95,6 +96,7 @@ impl<'a> Trainer<'a> {
         }
         trainer.done = description.epoch;
         trainer.net.set_mode(description.phase)?;
+        trainer.velocities = Velocities::zeros(&trainer.net.parameters());
         for (name, values) in trainer.net.state() {
             values.copy_from_slice(&file.take_f32(&what, &name, &[values.len()])?);
         }

@@ -24,8 +24,8 @@ pub struct Recipe {
     pub bits_w: usize,
     /// Bits of an activation: 1 to 8, or 32 for floats.
     pub bits_a: usize,
-    /// The kind of hidden activation.
-    pub activation: Kind,
+    /// The kind of hidden activation; `None` is sign for 1 bit, else relu (see [`Recipe::kind`]).
+    pub activation: Option<Kind>,
     /// Where the steps of the quantized ReLU lie.
     pub rounding: Rounding,
     /// The coarse gradient by x.
@@ -60,7 +60,7 @@ impl Default for Recipe {
             arch: "sfc".to_string(),
             bits_w: 1,
             bits_a: 4,
-            activation: Kind::Relu,
+            activation: None,
             rounding: Rounding::Ceil,
             coarse_x: CoarseX::default(),
             coarse_alpha: CoarseAlpha::default(),
@@ -98,6 +98,17 @@ impl Recipe {
         })
     }
 
+    /// The kind of hidden activation: what the recipe says, or else sign for 1 bit and relu for more.
+    ///
+    /// With 1 bit a ReLU of levels {0, alpha} is at the mercy of the learning rate: a unit that is 0 for
+    /// every image gets no gradient and stays so, until whole layers are silent.
+    pub fn kind(&self) -> Kind {
+        self.activation.unwrap_or(match self.bits_a {
+            1 => Kind::Sign,
+            _ => Kind::Relu,
+        })
+    }
+
     /// The net for images of `input` (height, width, channels) in `classes` classes.
     ///
     /// Errors if [`Recipe::check`] does, or the net cannot be.
@@ -109,7 +120,7 @@ impl Recipe {
             classes,
             bits_w: self.bits_w,
             bits_a: self.bits_a,
-            kind: self.activation,
+            kind: self.kind(),
             rounding: self.rounding,
             by_x: self.coarse_x,
             by_alpha: self.coarse_alpha,
@@ -172,6 +183,22 @@ mod tests {
     }
 
     #[test]
+    fn one_bit_is_a_sign_unless_the_recipe_says_relu() {
+        let kind = |bits_a, activation| {
+            let recipe = Recipe {
+                bits_a,
+                activation,
+                ..Recipe::default()
+            };
+            recipe.design([28, 28, 1], 10).unwrap().kind
+        };
+        assert_eq!(kind(1, None), Kind::Sign);
+        assert_eq!(kind(1, Some(Kind::Relu)), Kind::Relu);
+        assert_eq!(kind(2, None), Kind::Relu);
+        assert_eq!(kind(32, None), Kind::Relu);
+    }
+
+    #[test]
     fn json_reads_back_and_unknown_fields_are_refused() {
         let recipe = Recipe {
             rule: Rule::BinaryConnect,
@@ -214,7 +241,7 @@ mod tests {
             "bits_a is 9; expected 1 to 8, or 32 for floats"
         );
         assert_eq!(
-            said(|r| r.activation = Kind::Sign),
+            said(|r| r.activation = Some(Kind::Sign)),
             "bits_a is 4; expected 1 (or 32 for floats) with sign activations"
         );
         assert_eq!(

@@ -136,7 +136,7 @@ mod tests {
             sgd.step(&mut value, &[gradient], &mut velocity).unwrap();
             seen.push(value[0]);
         }
-        for (got, expected) in seen.iter().zip([0.949, 0.852_151, 0.864_134_75]) {
+        for (got, expected) in seen.iter().zip([0.949, 0.852_151, 0.864_134_7]) {
             assert!((got - expected).abs() < 1e-6, "{got} {expected}");
         }
         assert!(sgd.step(&mut value, &[0.0; 2], &mut velocity).is_err());

@@ -41,7 +41,7 @@ pub struct Args {
     /// Bits of an activation: 1 to 8, or 32 for floats
     #[arg(long, value_name = "BITS")]
     bits_a: Option<usize>,
-    /// Hidden activation: relu, or sign (with 1 bit)
+    /// Hidden activation: relu, or sign (1 bit, and what 1 bit has by default)
     #[arg(long, value_parser = one_of([("relu", Kind::Relu), ("sign", Kind::Sign)]))]
     activation: Option<Kind>,
     /// Where the steps of the quantized ReLU lie: ceil or nearest
@@ -188,7 +188,7 @@ fn recipe(args: &Args) -> Result<Recipe> {
     set(&mut r.momentum, args.momentum);
     set(&mut r.weight_decay, args.weight_decay);
     r.arch = args.arch.clone().unwrap_or(r.arch);
-    r.activation = args.activation.unwrap_or(r.activation);
+    r.activation = args.activation.or(r.activation);
     r.rounding = args.rounding.unwrap_or(r.rounding);
     if let Some(milestones) = args.milestones.clone() {
         r.schedule = Schedule::MultiStep {
@@ -337,7 +337,7 @@ impl Watch {
         // On a terminal the bar says it; elsewhere a line an epoch does.
         if !std::io::stderr().is_terminal() {
             println!("{text}");
-        } else if report.epoch % 10 == 0 || report.epoch == report.epochs {
+        } else if report.epoch.is_multiple_of(10) || report.epoch == report.epochs {
             self.bar.println(text);
         }
         if self.saved.elapsed() >= CHECKPOINT_EVERY {

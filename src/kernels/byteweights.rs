@@ -1,0 +1,128 @@
+//! Weights laid out for the byte GEMM of an ISA, and what is added around the products.
+//!
+//! ```text
+//!   panel n / NR:   words[k / 4][group][lane]      byte k % 4 of a word: 8 / bits fields, one a vector of channels
+//! ```
+//!
+//! Channel c of a panel is in vector v = c / LANES, lane c % LANES; vector v is field v % (8 / bits) of group
+//! v / (8 / bits). Fields behind N or K are zero, and so are the bytes of activations behind K.
+
+use super::panels::Lines;
+use crate::bits::{Encoding, PackedRef};
+use crate::error::Result;
+use crate::shape::elements;
+
+/// Weights of any encoding as fields of 2, 4 or 8 bits.
+pub(crate) struct ByteWeights {
+    lines: Lines,
+    pub(super) bits: usize,
+    /// Whether activations are signed bytes.
+    pub(super) signed: bool,
+    pub(super) start: Vec<i32>,
+    base: i32,
+    nr: usize,
+    panel_words: usize,
+    steps: usize,
+    n: usize,
+}
+
+/// Bits of a field, and what a field stands below its integer, for signed or unsigned activations.
+fn field(weight: Encoding, signed: bool) -> (usize, i32) {
+    let bits = match weight.planes() {
+        1 | 2 => 2,
+        3 | 4 => 4,
+        _ => 8,
+    };
+    let base = match (bits, signed) {
+        // Eight bits stand on the side that the activations leave: unsigned, or signed.
+        (8, true) => weight.min(),
+        (8, false) if weight.max() > 127 => 128,
+        (8, false) => 0,
+        // Few bits are unsigned on either side.
+        _ => weight.min(),
+    };
+    (bits, base)
+}
+
+impl ByteWeights {
+    /// Lays out `weights` for activations of 8-bit codes, `signed` or not, minus `zero_point`; panels of
+    /// `vectors` vectors of `lanes` channels.
+    pub(crate) fn new(
+        weights: PackedRef<'_>,
+        signed: bool,
+        zero_point: i32,
+        lanes: usize,
+        vectors: usize,
+    ) -> Result<Self> {
+        let (n, k) = (weights.rows(), weights.cols());
+        let (bits, base) = field(weights.encoding(), signed);
+        let (nr, fields, steps) = (lanes * vectors, 8 / bits, k.div_ceil(4));
+        let groups = vectors / fields;
+        let panel_words = elements("weights", &[steps, groups, lanes])?;
+        let mut lines = Lines::new(elements("weights", &[n.div_ceil(nr), panel_words])?);
+        let mut start = vec![0i32; n.next_multiple_of(nr)];
+        let words = lines.words_mut();
+        for row in 0..n {
+            let (panel, vector, lane) = (row / nr, row % nr / lanes, row % lanes);
+            let (group, shift) = (vector / fields, vector % fields * bits);
+            let mut sum = 0i32;
+            for (column, value) in weights
+                .slice_rows(row..row + 1)
+                .unpack()
+                .into_iter()
+                .enumerate()
+            {
+                sum = sum.wrapping_add(value);
+                let byte = ((value - base) as u8 as u32) << shift;
+                let at = panel * panel_words + (column / 4 * groups + group) * lanes + lane;
+                words[at] |= byte << (8 * (column % 4));
+            }
+            start[row] = sum.wrapping_mul(zero_point).wrapping_neg();
+        }
+        Ok(ByteWeights {
+            lines,
+            bits,
+            signed,
+            start,
+            base,
+            nr,
+            panel_words,
+            steps,
+            n,
+        })
+    }
+
+    /// What the sum of each row of activations is multiplied by before it is added; 0 if none is needed.
+    pub(crate) fn base(&self) -> i32 {
+        self.base
+    }
+
+    /// Number of panels.
+    pub(crate) fn len(&self) -> usize {
+        self.n.div_ceil(self.nr)
+    }
+
+    /// Channels in a panel.
+    pub(crate) fn nr(&self) -> usize {
+        self.nr
+    }
+
+    /// Bytes in a row of activations: K rounded up to four.
+    pub(crate) fn row_bytes(&self) -> usize {
+        4 * self.steps
+    }
+
+    /// Bits that a weight takes.
+    pub(crate) fn field_bits(&self) -> usize {
+        self.bits
+    }
+
+    /// Bytes that the panels take.
+    pub(crate) fn bytes(&self) -> usize {
+        self.lines.bytes()
+    }
+
+    pub(super) fn panel(&self, index: usize) -> &[u32] {
+        &self.lines.words()[index * self.panel_words..(index + 1) * self.panel_words]
+    }
+}

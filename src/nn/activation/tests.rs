@@ -1,0 +1,110 @@
+//! Coarse gradients value by value, and the layer against the quantizer's own words.
+
+use super::*;
+use crate::bits::Bits;
+
+/// 2 bits of step 0.5: q = 3, top 1.5.
+fn relu() -> QuantRelu {
+    QuantRelu::new(2, 0.5, Rounding::Ceil).unwrap()
+}
+
+const X: [f32; 8] = [-1.0, 0.0, 0.1, 0.5, 0.6, 1.5, 1.6, f32::NAN];
+
+#[test]
+fn coarse_gradients_by_x_value_by_value() {
+    let dx = |by: CoarseX| X.map(|x| by.dx(x, &relu()));
+    assert_eq!(
+        dx(CoarseX::ClippedRelu),
+        [0.0, 0.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0]
+    );
+    assert_eq!(dx(CoarseX::Relu), [0.0, 0.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0]);
+    assert_eq!(dx(CoarseX::Identity), [1.0; 8]);
+    let sign = [-1.1, -1.0, 0.0, 1.0, 1.1, f32::NAN].map(dx_sign);
+    assert_eq!(sign, [0.0, 1.0, 1.0, 1.0, 0.0, 0.0]);
+}
+
+#[test]
+fn coarse_gradients_by_alpha_value_by_value() {
+    let dalpha = |by: CoarseAlpha| X.map(|x| by.dalpha(x, &relu()));
+    let three = [0.0, 0.0, 2.0, 2.0, 2.0, 2.0, 3.0, 0.0];
+    assert_eq!(dalpha(CoarseAlpha::AlphaThree), three);
+    let ae = [0.0, 0.0, 1.0, 1.0, 2.0, 3.0, 3.0, 0.0];
+    assert_eq!(dalpha(CoarseAlpha::AlphaAe), ae);
+    let two = [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 3.0, 0.0];
+    assert_eq!(dalpha(CoarseAlpha::AlphaTwo), two);
+    let min = [0.0, 0.0, 1.0, 1.0, 1.0, 1.0, 3.0, 0.0];
+    assert_eq!(dalpha(CoarseAlpha::AlphaMin), min);
+}
+
+#[test]
+fn values_are_those_of_the_codes_and_gradients_are_masked_and_summed() {
+    let kernels = Kernels::available().last().unwrap();
+    let x: Vec<f32> = (0..3 * 37).map(|i| i as f32 * 0.03 - 1.2).collect();
+    let functions = [
+        Function::Sign,
+        Function::QuantRelu {
+            first: relu(),
+            by_x: CoarseX::ClippedRelu,
+            by_alpha: CoarseAlpha::AlphaThree,
+        },
+    ];
+    for function in functions {
+        let mut act = Activation::new(function);
+        let quantizer = act.quantizer().unwrap().unwrap();
+        let mut out = vec![9.0; x.len()];
+        let mut codes = PackedMatrix::zeros(Encoding::Bipolar, 0, 0).unwrap();
+        act.forward(kernels, &x, 37, &mut out, &mut codes).unwrap();
+        assert_eq!((codes.rows(), codes.cols()), (3, 37));
+        for (x, out) in x.iter().zip(&out) {
+            assert_eq!(*out, quantizer.value(quantizer.code(*x)), "{x}");
+        }
+        let mut d = vec![0.25; x.len()];
+        act.backward(&x, &mut d).unwrap();
+        let expected = |x: f32| match function {
+            Function::Sign => 0.25 * dx_sign(x),
+            _ => 0.25 * CoarseX::ClippedRelu.dx(x, &relu()),
+        };
+        assert!(x.iter().zip(&d).all(|(x, d)| *d == expected(*x)));
+        if function != Function::Sign {
+            let all = x
+                .iter()
+                .map(|x| CoarseAlpha::AlphaThree.dalpha(*x, &relu()));
+            let expected = ALPHA_RATE * 0.25 * all.sum::<f32>();
+            assert!((act.d_alpha[0] - expected).abs() < 1e-6);
+            act.backward(&x, &mut vec![1e3; x.len()]).unwrap();
+            assert_eq!(act.d_alpha[0], 1.0);
+        }
+    }
+}
+
+#[test]
+fn alpha_is_kept_in_range_and_starts_at_the_least_error() {
+    let mut act = Activation::new(Function::QuantRelu {
+        first: relu(),
+        by_x: CoarseX::default(),
+        by_alpha: CoarseAlpha::default(),
+    });
+    for (alpha, kept) in [(-3.0, 1e-3), (9.0, 5.0), (0.7, 0.7)] {
+        act.alpha[0] = alpha;
+        assert_eq!(act.quantizer().unwrap().unwrap().step(), kept);
+    }
+    act.alpha[0] = f32::NAN;
+    assert!(act.quantizer().is_err());
+
+    // Mean square error over the positive half of N(0, 1), by the midpoint rule.
+    let error = |bits: usize, alpha: f32, rounding| {
+        let relu = QuantRelu::new(bits, alpha, rounding).unwrap();
+        let points = (0..20_000).map(|i| (i as f32 + 0.5) * 3e-4);
+        points
+            .map(|x| f64::from((x - relu.value(relu.code(x))).powi(2) * (-x * x / 2.0).exp()))
+            .sum::<f64>()
+    };
+    for rounding in [Rounding::Ceil, Rounding::Nearest] {
+        for bits in 1..=8 {
+            let best = alpha_init(Bits::new(bits).unwrap(), rounding);
+            let least = error(bits, best, rounding);
+            assert!(least < error(bits, best * 1.02, rounding), "{bits} bits");
+            assert!(least < error(bits, best * 0.98, rounding), "{bits} bits");
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! What a net is made of: sizes, bits and the kind of activation, in floats and quantized.
+
+use serde::{Deserialize, Serialize};
+
+use crate::bits::Bits;
+use crate::error::{Error, Result};
+use crate::nn::activation::{CoarseAlpha, CoarseX, Function, alpha_init};
+use crate::quant::{QuantRelu, Rounding};
+use crate::shape::elements;
+
+/// The kind of hidden activation.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// Quantized ReLU, {0, .., 2^bits - 1} times alpha; in floats, ReLU.
+    #[default]
+    Relu,
+    /// -1 and +1, for 1 bit; in floats, hard tanh.
+    Sign,
+}
+
+/// What a net is made of.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Design {
+    /// Height, width and channels of an image.
+    pub input: [usize; 3],
+    /// Outputs of each hidden layer.
+    pub hidden: Vec<usize>,
+    /// Number of logits.
+    pub classes: usize,
+    /// Bits of a weight: 1, or 32 for floats.
+    pub bits_w: usize,
+    /// Bits of an activation: 1 to 8, or 32 for floats.
+    pub bits_a: usize,
+    /// The kind of hidden activation.
+    pub kind: Kind,
+    /// Where the steps of the quantized ReLU lie.
+    pub rounding: Rounding,
+    /// The coarse gradient of the quantized ReLU by x.
+    pub by_x: CoarseX,
+    /// The coarse gradient of the quantized ReLU by alpha.
+    pub by_alpha: CoarseAlpha,
+}
+
+impl Design {
+    /// Bytes of an image.
+    pub fn input_len(&self) -> usize {
+        self.input.iter().product()
+    }
+
+    /// Errors, naming the field, if there cannot be such a net.
+    pub fn check(&self) -> Result<()> {
+        if self.bits_w != 1 && self.bits_w != 32 {
+            return Err(Error::argument(
+                "bits_w",
+                self.bits_w,
+                "1, or 32 for floats",
+            ));
+        }
+        if self.bits_a != 32 && Bits::new(self.bits_a).is_err() {
+            let expected = "1 to 8, or 32 for floats";
+            return Err(Error::argument("bits_a", self.bits_a, expected));
+        }
+        if self.kind == Kind::Sign && ![1, 32].contains(&self.bits_a) {
+            let expected = "1 (or 32 for floats) with sign activations";
+            return Err(Error::argument("bits_a", self.bits_a, expected));
+        }
+        let sizes = self.input.iter().chain(&self.hidden).chain([&self.classes]);
+        if let Some(size) = sizes.clone().find(|s| !(1..=1 << 20).contains(*s)) {
+            return Err(Error::argument("a layer's size", size, "1 to 1048576"));
+        }
+        elements("input", &self.input)?;
+        Ok(())
+    }
+
+    /// The function of a hidden layer in `mode`.
+    pub(crate) fn function(&self, mode: Mode) -> Result<Function> {
+        if mode == Mode::Float || self.bits_a == 32 {
+            return Ok(match self.kind {
+                Kind::Relu => Function::Relu,
+                Kind::Sign => Function::HardTanh,
+            });
+        }
+        if self.kind == Kind::Sign {
+            return Ok(Function::Sign);
+        }
+        let alpha = alpha_init(Bits::new(self.bits_a)?, self.rounding);
+        Ok(Function::QuantRelu {
+            first: QuantRelu::new(self.bits_a, alpha, self.rounding)?,
+            by_x: self.by_x,
+            by_alpha: self.by_alpha,
+        })
+    }
+}
+
+/// What the numbers in a net are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// Floats.
+    Float,
+    /// What the design says.
+    Quantized,
+}

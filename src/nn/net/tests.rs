@@ -1,0 +1,117 @@
+//! The net against difference quotients, float arithmetic and its own modes.
+
+use super::*;
+use crate::nn::activation::{CoarseAlpha, CoarseX};
+use crate::quant::Rounding;
+
+const M: usize = 12;
+const INPUT: [usize; 3] = [4, 5, 1];
+
+fn net(bits_a: usize, kind: Kind) -> (Net, Vec<u8>, Vec<u8>) {
+    let design = Design {
+        input: INPUT,
+        hidden: vec![9, 8],
+        classes: 3,
+        bits_w: 1,
+        bits_a,
+        kind,
+        rounding: Rounding::Ceil,
+        by_x: CoarseX::default(),
+        by_alpha: CoarseAlpha::default(),
+    };
+    let rng = Rng::new(21);
+    let images = (0..M * 20).map(|i| rng.below(i as u64, 256) as u8);
+    let labels = (0..M).map(|i| (i % 3) as u8);
+    (
+        Net::new(design, 4).unwrap(),
+        images.collect(),
+        labels.collect(),
+    )
+}
+
+#[test]
+fn the_gradients_of_a_float_net_are_difference_quotients() {
+    let (mut net, images, labels) = net(1, Kind::Sign);
+    net.step(&images, &labels, Par::Caller).unwrap();
+    let gradients: Vec<Vec<f32>> = net
+        .parameters()
+        .iter()
+        .map(|p| p.gradient.to_vec())
+        .collect();
+    let h = 2e-3;
+    let (mut seen, mut off) = (0, 0);
+    for (j, gradient) in gradients.iter().enumerate() {
+        for (i, g) in gradient.iter().enumerate() {
+            let mut loss = |step: f32| {
+                let value = &mut net.parameters()[j].value[i];
+                let before = *value;
+                *value += step;
+                let score = net.step(&images, &labels, Par::Caller).unwrap();
+                net.parameters()[j].value[i] = before;
+                f64::from(score.loss)
+            };
+            let quotient = ((loss(h) - loss(-h)) / f64::from(2.0 * h)) as f32;
+            seen += 1;
+            off += usize::from((quotient - g).abs() > 1e-2 * g.abs().max(0.05));
+        }
+    }
+    // A step across a kink of an activation is no difference quotient; few are.
+    assert!(off * 50 < seen, "{off} of {seen}");
+}
+
+#[test]
+fn packed_and_float_arithmetic_agree() {
+    for (bits_a, kind) in [(1, Kind::Sign), (2, Kind::Relu), (4, Kind::Relu)] {
+        let (mut net, images, labels) = net(bits_a, kind);
+        net.set_mode(Mode::Quantized).unwrap();
+        for (i, layer) in net.layers_mut().iter_mut().enumerate() {
+            // A pre-activation at the mean would sit on a threshold, and a rounding could move it.
+            Rng::new(31 + i as u64).fill_normal(&mut layer.norm.beta, 0.5);
+        }
+        let packed = net.step(&images, &labels, Par::Caller).unwrap();
+        let gradient = net.parameters()[0].gradient.to_vec();
+        net.use_packed(false);
+        let floats = net.step(&images, &labels, Par::Caller).unwrap();
+        let (a, b) = (packed.loss, floats.loss);
+        assert!((a - b).abs() < 1e-4, "{packed:?} {floats:?}");
+        let apart = |a: &[f32], b: &[f32]| {
+            let gaps = a.iter().zip(b).map(|(a, b)| (a - b).abs());
+            gaps.fold(0f32, f32::max)
+        };
+        assert!(apart(&gradient, net.parameters()[0].gradient) < 1e-3);
+        let float_logits = net.evaluate(net.isa, &images, Par::Caller).unwrap();
+        net.use_packed(true);
+        let logits = net.evaluate(net.isa, &images, Par::Caller).unwrap();
+        assert!(apart(&logits, &float_logits) < 1e-4, "{bits_a}");
+    }
+}
+
+#[test]
+fn the_mode_keeps_weights_and_changes_what_is_seen() {
+    let (mut net, images, _) = net(2, Kind::Relu);
+    let latent = net.layers()[1].linear.latent.clone();
+    assert_eq!(net.parameters()[0].role, Role::Weights(None));
+    net.set_mode(Mode::Quantized).unwrap();
+    assert_eq!(net.layers()[1].linear.latent, latent);
+    assert!(matches!(net.parameters()[0].role, Role::Weights(Some(d)) if d > 0.0));
+    net.forward_train(&images, Par::Caller).unwrap();
+    let step = net.layers()[0].act.as_ref().unwrap().alpha[0];
+    let levels = [0.0, step, 2.0 * step, 3.0 * step];
+    assert!(net.layers[0].out.iter().all(|v| levels.contains(v)));
+    let said = net.forward_train(&images[..19], Par::Caller).unwrap_err();
+    assert!(said.to_string().starts_with("images is 19 elements long"));
+}
+
+#[test]
+fn designs_that_cannot_be_are_refused() {
+    let (net, ..) = net(4, Kind::Relu);
+    let said = |change: fn(&mut Design)| {
+        let mut design = net.design().clone();
+        change(&mut design);
+        Net::new(design, 1).err().unwrap().to_string()
+    };
+    assert!(said(|d| d.hidden[1] = 0).starts_with("a layer's size is 0; expected 1 to"));
+    assert!(said(|d| d.input[2] = 0).starts_with("a layer's size is 0"));
+    assert!(said(|d| d.bits_w = 4).starts_with("bits_w is 4; expected 1, or 32"));
+    assert!(said(|d| d.kind = Kind::Sign).starts_with("bits_a is 4; expected 1 (or"));
+}

@@ -1,0 +1,294 @@
+//! The command-line tool from outside: a whole small run, and every refusal with status 2 and nothing left
+//! behind.
+#![cfg(feature = "cli")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use qcore::train::data::{Images, digits};
+use tempfile::TempDir;
+
+fn qcore(args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_qcore"));
+    command.args(args).output().expect("the tool runs")
+}
+
+fn ok(args: &[&str]) -> String {
+    let output = qcore(args);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{args:?}: {said}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Runs and must fail with status 2, saying each of `words`.
+fn refused(args: &[&str], words: &[&str]) {
+    let output = qcore(args);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
+    for word in words {
+        assert!(said.contains(word), "{args:?}: '{word}' is not in: {said}");
+    }
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).unwrap();
+    let mut names: Vec<String> = entries
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+/// A folder of IDX files: 600 training and 100 test digits.
+fn idx_folder() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let data = digits(3, 600, 100).unwrap();
+    for (name, half) in [("train", &data.train), ("t10k", &data.test)] {
+        write_idx(dir.path(), name, half);
+    }
+    dir
+}
+
+fn write_idx(dir: &Path, name: &str, half: &Images) {
+    let header = |kind: u8, dims: &[usize]| -> Vec<u8> {
+        let sizes = dims.iter().flat_map(|&d| (d as u32).to_be_bytes());
+        [0, 0, 8, kind].into_iter().chain(sizes).collect()
+    };
+    let images = [header(3, &[half.len(), 28, 28]), half.pixels().to_vec()].concat();
+    std::fs::write(dir.join(format!("{name}-images-idx3-ubyte")), images).unwrap();
+    let labels = [header(1, &[half.len()]), half.labels().to_vec()].concat();
+    std::fs::write(dir.join(format!("{name}-labels-idx1-ubyte")), labels).unwrap();
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// A small run: its options, and where it writes to.
+fn small<'a>(data: &'a Path, out: &'a Path) -> Vec<&'a str> {
+    let mut args = vec![
+        "train",
+        "--data",
+        path(data),
+        "--out",
+        path(out),
+        "--arch",
+        "32-32",
+    ];
+    args.extend(["--float-epochs", "2", "--epochs", "3", "--batch", "50"]);
+    args
+}
+
+#[test]
+fn train_eval_and_inspect() {
+    let (data, out) = (idx_folder(), tempfile::tempdir().unwrap());
+    let said = ok(&small(data.path(), out.path()));
+    for word in [
+        "float net:",
+        "quantized net:",
+        "bit for bit",
+        "packed size:",
+        "times smaller",
+    ] {
+        assert!(said.contains(word), "'{word}' is not in: {said}");
+    }
+    let files = [
+        "checkpoint.safetensors",
+        "curves.svg",
+        "log.jsonl",
+        "model.safetensors",
+    ];
+    assert_eq!(names(out.path()), files);
+
+    let log = std::fs::read_to_string(out.path().join("log.jsonl")).unwrap();
+    let lines: Vec<serde_json::Value> = log
+        .lines()
+        .map(|l| serde_json::from_str(l).unwrap())
+        .collect();
+    assert_eq!(
+        lines.len(),
+        1 + 5 + 1,
+        "the recipe, five epochs, the result"
+    );
+    assert_eq!(lines[0]["recipe"]["arch"], "32-32");
+    assert_eq!(
+        (&lines[2]["phase"], &lines[3]["phase"]),
+        (&"float".into(), &"quantized".into())
+    );
+    let accuracy = lines[6]["test_accuracy"].as_f64().unwrap();
+    let svg = std::fs::read_to_string(out.path().join("curves.svg")).unwrap();
+    assert!(
+        svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>") && svg.contains("accuracy")
+    );
+
+    // The packed model alone gives the same accuracy, on every ISA.
+    let model = out.path().join("model.safetensors");
+    for isa in qcore::isa::Isa::available() {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_qcore"));
+        let eval = ["eval", path(&model), "--data", path(data.path()), "--json"];
+        let output = command
+            .args(eval)
+            .env("QCORE_ISA", isa.name())
+            .output()
+            .unwrap();
+        let result: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(result["isa"], isa.name());
+        assert!((result["accuracy"].as_f64().unwrap() - 100.0 * accuracy).abs() < 1e-9);
+    }
+    let said = ok(&["inspect", path(&model)]);
+    for word in [
+        "32 x 784",
+        "bipolar x u8",
+        "10 x 32",
+        "u4",
+        "f32",
+        "times smaller",
+    ] {
+        assert!(said.contains(word), "'{word}' is not in: {said}");
+    }
+
+    // The same seed gives the same model whatever the threads; a run resumed after its end adds nothing.
+    let again = tempfile::tempdir().unwrap();
+    let mut args = small(data.path(), again.path());
+    args.extend(["--threads", "1"]);
+    ok(&args);
+    let bytes = |dir: &Path| std::fs::read(dir.join("model.safetensors")).unwrap();
+    assert!(
+        bytes(out.path()) == bytes(again.path()),
+        "two runs of one seed differ"
+    );
+    let checkpoint = out.path().join("checkpoint.safetensors");
+    let resumed = tempfile::tempdir().unwrap();
+    let (d, o) = (path(data.path()), path(resumed.path()));
+    ok(&[
+        "train",
+        "--data",
+        d,
+        "--out",
+        o,
+        "--resume",
+        path(&checkpoint),
+    ]);
+    assert!(bytes(out.path()) == bytes(resumed.path()));
+}
+
+#[test]
+fn info_tells_the_isas() {
+    let said = ok(&["info"]);
+    assert!(
+        said.contains("portable") && said.contains(env!("CARGO_PKG_VERSION")),
+        "{said}"
+    );
+    let info: serde_json::Value = serde_json::from_str(&ok(&["info", "--json"])).unwrap();
+    let isas = info["isas"].as_array().unwrap();
+    assert_eq!(isas.len(), qcore::isa::Isa::ALL.len());
+    assert_eq!(isas.iter().filter(|i| i["chosen"] == true).count(), 1);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_qcore"));
+    let output = command
+        .arg("info")
+        .env("QCORE_ISA", "sse9")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        said.contains("the ISA 'sse9'") && said.contains("available: portable"),
+        "{said}"
+    );
+}
+
+#[test]
+fn options_that_cannot_be_are_refused() {
+    let out = tempfile::tempdir().unwrap();
+    let target = out.path().join("never");
+    let cases: &[(&[&str], &[&str])] = &[
+        (&["--frobnicate"], &["--frobnicate"]),
+        (&["--bits-w", "2"], &["bits_w is 2", "1, or 32"]),
+        (&["--bits-a", "9"], &["bits_a is 9", "1 to 8"]),
+        (&["--bits-a", "many"], &["many", "--bits-a"]),
+        (&["--rule", "adam"], &["adam", "bcgd or binary-connect"]),
+        (
+            &["--rule", "binary-connect", "--rho", "0.1"],
+            &["--rho is 0.1"],
+        ),
+        (&["--rho", "2"], &["rho is 2"]),
+        (&["--rho", "nan"], &["rho is NaN"]),
+        (&["--lr", "nan"], &["lr is NaN"]),
+        (&["--arch", "resnet"], &["arch is 'resnet'", "sfc"]),
+        (&["--batch", "1"], &["batch is 1"]),
+        (&["--activation", "sign", "--bits-a", "4"], &["bits_a is 4"]),
+        (&["--gamma", "0.5"], &["--milestones"]),
+        (&["--threads", "100000"], &["threads is 100000"]),
+    ];
+    for (options, words) in cases {
+        let mut args = vec!["train", "--out", path(&target)];
+        args.extend(*options);
+        refused(&args, words);
+        assert!(!target.exists(), "{options:?} left something behind");
+    }
+    refused(&["fly"], &["fly"]);
+}
+
+#[test]
+fn data_that_is_not_there_or_not_whole_is_refused() {
+    let out = tempfile::tempdir().unwrap();
+    let target = out.path().join("never");
+    let train = |data: &Path, words: &[&str]| {
+        refused(
+            &["train", "--data", path(data), "--out", path(&target)],
+            words,
+        );
+        assert!(!target.exists(), "something was left behind");
+    };
+    train(&out.path().join("nowhere"), &["nowhere"]);
+    let data = idx_folder();
+    let images: PathBuf = data.path().join("train-images-idx3-ubyte");
+    let whole = std::fs::read(&images).unwrap();
+    std::fs::write(&images, &whole[..whole.len() - 1]).unwrap();
+    train(data.path(), &["train-images-idx3-ubyte"]);
+    std::fs::write(&images, b"not IDX at all").unwrap();
+    train(data.path(), &["train-images-idx3-ubyte"]);
+}
+
+#[test]
+fn files_that_are_no_models_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("m.safetensors");
+    std::fs::write(&file, b"GIF89a and some more bytes of it").unwrap();
+    for command in ["eval", "inspect"] {
+        refused(
+            &[command, path(&file)],
+            &["m.safetensors", "not a whole safetensors file"],
+        );
+        refused(
+            &[command, path(&dir.path().join("gone"))],
+            &["cannot read", "gone"],
+        );
+    }
+    let data = idx_folder();
+    let resume = [
+        "train",
+        "--data",
+        path(data.path()),
+        "--out",
+        path(dir.path()),
+        "--resume",
+        path(&file),
+    ];
+    refused(&resume, &["m.safetensors", "not a whole safetensors file"]);
+    assert_eq!(names(dir.path()), ["m.safetensors"]);
+}
+
+#[test]
+fn an_output_that_cannot_be_written_ends_the_run_before_it_begins() {
+    let (data, dir) = (idx_folder(), tempfile::tempdir().unwrap());
+    let file = dir.path().join("a-file");
+    std::fs::write(&file, b"in the way").unwrap();
+    let out = file.join("out");
+    refused(
+        &["train", "--data", path(data.path()), "--out", path(&out)],
+        &["cannot create", "a-file"],
+    );
+    assert_eq!(std::fs::read(&file).unwrap(), b"in the way");
+    assert_eq!(names(dir.path()), ["a-file"]);
+}
