@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::isa::Isa;
-use crate::nn::loss;
+use crate::nn::loss::{self, Score};
 use crate::nn::net::{Mode, Net};
 use crate::nn::rng::Rng;
 use crate::ops::Par;
@@ -205,16 +205,12 @@ impl<'a> Trainer<'a> {
             for (label, n) in self.labels.iter_mut().zip(order) {
                 *label = train.labels()[*n as usize];
             }
-            let score = self.net.step(&self.pixels, &self.labels, par)?;
+            // Into the pool once a step: each way in from outside costs a sleep and a wake.
+            let score = par.enter(|| self.step(sgd, par))?;
             if !score.loss.is_finite() {
                 let (step, loss) = (i + 1, score.loss);
                 return Err(Error::Diverged { epoch, step, loss });
             }
-            let mut parameters = self.net.parameters();
-            self.velocities
-                .update(&mut parameters, self.recipe.rule, sgd, par)?;
-            drop(parameters);
-            self.net.settle()?;
             loss += f64::from(score.loss);
             correct += score.correct;
             flips += self.net.take_flips().1;
@@ -244,6 +240,18 @@ impl<'a> Trainer<'a> {
             flip_ratio: flips as f64 / (weights * steps) as f64,
             images_per_second,
         }))
+    }
+
+    /// A step on the batch in `pixels` and `labels`; nothing moves if the loss is not finite.
+    fn step(&mut self, sgd: Sgd, par: Par<'_>) -> Result<Score> {
+        let score = self.net.step(&self.pixels, &self.labels, par)?;
+        if score.loss.is_finite() {
+            let mut parameters = self.net.parameters();
+            self.velocities
+                .update(&mut parameters, self.recipe.rule, sgd, par)?;
+            self.net.settle()?;
+        }
+        Ok(score)
     }
 
     /// Enters the quantized phase if it is time; the learning rate of the epoch that comes.

@@ -41,10 +41,10 @@ pub struct Args {
     /// Bits of an activation: 1 to 8, or 32 for floats
     #[arg(long, value_name = "BITS")]
     bits_a: Option<usize>,
-    /// Hidden activation: relu, or sign (1 bit, and what 1 bit has by default)
+    /// Hidden activation: relu, or sign (with 1 bit)
     #[arg(long, value_parser = one_of([("relu", Kind::Relu), ("sign", Kind::Sign)]))]
     activation: Option<Kind>,
-    /// Where the steps of the quantized ReLU lie: ceil or nearest
+    /// Where the steps of the quantized ReLU lie: ceil or nearest; nearest for 1 bit, else ceil, if absent
     #[arg(long, value_parser = one_of([("ceil", Rounding::Ceil), ("nearest", Rounding::Nearest)]))]
     rounding: Option<Rounding>,
     /// Weight rule: bcgd (blended coarse gradient descent) or binary-connect
@@ -188,8 +188,8 @@ fn recipe(args: &Args) -> Result<Recipe> {
     set(&mut r.momentum, args.momentum);
     set(&mut r.weight_decay, args.weight_decay);
     r.arch = args.arch.clone().unwrap_or(r.arch);
-    r.activation = args.activation.or(r.activation);
-    r.rounding = args.rounding.unwrap_or(r.rounding);
+    r.activation = args.activation.unwrap_or(r.activation);
+    r.rounding = args.rounding.or(r.rounding);
     if let Some(milestones) = args.milestones.clone() {
         r.schedule = Schedule::MultiStep {
             milestones,
