@@ -4,8 +4,10 @@
 //! [`PackedMatrix`] holds a matrix of such codes as bit planes. Nothing here depends on the ISA, and
 //! nothing here is fast: the kernels pack, the operations prepack; this is the meaning of both.
 
+mod bytes;
 mod encoding;
 mod packed;
 
+pub use bytes::ByteRef;
 pub use encoding::{Bits, Encoding};
 pub use packed::{PackedMatrix, PackedMut, PackedRef};

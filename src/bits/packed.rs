@@ -227,6 +227,22 @@ impl<'a> PackedRef<'a> {
         Ok(view)
     }
 
+    /// Words that a packer of this crate has just written, which needs no check.
+    pub(crate) fn packed_here(
+        encoding: Encoding,
+        rows: usize,
+        cols: usize,
+        words: &'a [u32],
+    ) -> Self {
+        debug_assert!(PackedRef::new(encoding, rows, cols, words).is_ok());
+        PackedRef {
+            encoding,
+            rows,
+            cols,
+            words,
+        }
+    }
+
     /// The integers, `[rows, cols]` row-major.
     pub fn unpack(&self) -> Vec<i32> {
         let (planes, w) = (self.encoding.planes(), words(self.cols));

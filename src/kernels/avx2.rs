@@ -29,6 +29,7 @@ pub(super) static VNNI_KERNELS: Kernels = Kernels {
         mr: 2,
         lanes: 8,
         vectors: 4,
+        worth_passes: 2,
         run: bytegemm_vnni,
     }),
     ..AVX2
@@ -45,12 +46,15 @@ const AVX2: Kernels = Kernels {
         mr: 2,
         lanes: 8,
         vectors: 4,
+        worth_passes: 2,
         run: bytegemm,
     }),
     quantize,
     pack,
     requantize,
     row_sums,
+    unpack,
+    byte_sums,
 };
 
 #[target_feature(enable = "avx2,fma,popcnt")]
@@ -100,6 +104,18 @@ unsafe fn requantize(
 #[target_feature(enable = "avx2,fma,popcnt")]
 unsafe fn row_sums(words: &[u32], encoding: Encoding, sums: &mut [i32]) {
     super::row_sums_with(words, sums, |row| pack::row_sum(row, encoding));
+}
+
+#[target_feature(enable = "avx2,fma,popcnt")]
+unsafe fn unpack(row: &[u32], encoding: Encoding, out: &mut [u8]) {
+    pack::unpack(row, encoding, out);
+}
+
+#[target_feature(enable = "avx2,fma,popcnt")]
+unsafe fn byte_sums(bytes: &[u8], stride: usize, signed: bool, factor: i32, sums: &mut [i32]) {
+    super::byte_sums_with(bytes, stride, sums, |row| {
+        pack::byte_sum(row, signed, factor)
+    });
 }
 
 #[derive(Clone, Copy)]

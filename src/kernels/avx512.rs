@@ -30,12 +30,15 @@ pub(super) static KERNELS: Kernels = Kernels {
         mr: 5,
         lanes: 16,
         vectors: 4,
+        worth_passes: 5,
         run: bytegemm,
     }),
     quantize,
     pack,
     requantize,
     row_sums,
+    unpack,
+    byte_sums,
 };
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni")]
@@ -79,6 +82,18 @@ unsafe fn requantize(
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni")]
 unsafe fn row_sums(words: &[u32], encoding: Encoding, sums: &mut [i32]) {
     super::row_sums_with(words, sums, |row| pack::row_sum(row, encoding));
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni")]
+unsafe fn unpack(row: &[u32], encoding: Encoding, out: &mut [u8]) {
+    pack::unpack(row, encoding, out);
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni")]
+unsafe fn byte_sums(bytes: &[u8], stride: usize, signed: bool, factor: i32, sums: &mut [i32]) {
+    super::byte_sums_with(bytes, stride, sums, |row| {
+        pack::byte_sum(row, signed, factor)
+    });
 }
 
 #[derive(Clone, Copy)]

@@ -17,7 +17,7 @@ pub(crate) struct ByteWeights {
     lines: Lines,
     pub(super) bits: usize,
     /// Whether activations are signed bytes.
-    pub(super) signed: bool,
+    signed: bool,
     pub(super) start: Vec<i32>,
     base: i32,
     nr: usize,
@@ -95,6 +95,11 @@ impl ByteWeights {
     /// What the sum of each row of activations is multiplied by before it is added; 0 if none is needed.
     pub(crate) fn base(&self) -> i32 {
         self.base
+    }
+
+    /// Whether activations are signed bytes.
+    pub(crate) fn signed(&self) -> bool {
+        self.signed
     }
 
     /// Number of panels.

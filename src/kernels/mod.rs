@@ -32,7 +32,7 @@ pub(crate) use pack::Steps;
 use panels::Panels;
 pub(crate) use view::MatMut;
 
-use crate::bits::{Encoding, PackedRef};
+use crate::bits::{ByteRef, Encoding, PackedRef};
 use crate::error::Result;
 use crate::isa::Isa;
 use crate::shape::words;
@@ -49,6 +49,8 @@ pub struct Kernels {
     pack: unsafe fn(*const u8, usize, usize, *mut u32),
     requantize: unsafe fn(*const i32, usize, *const i32, usize, *const i32, usize, *mut u32),
     row_sums: unsafe fn(&[u32], Encoding, &mut [i32]),
+    unpack: unsafe fn(&[u32], Encoding, &mut [u8]),
+    byte_sums: unsafe fn(&[u8], usize, bool, i32, &mut [i32]),
 }
 
 /// A byte GEMM kernel: its tile is `mr` rows by `vectors` vectors of `lanes` channels.
@@ -58,6 +60,8 @@ pub(crate) struct ByteKernel {
     pub(crate) mr: usize,
     pub(crate) lanes: usize,
     pub(crate) vectors: usize,
+    /// Bit-serial passes up to which those are faster.
+    pub(crate) worth_passes: usize,
     run: unsafe fn(&bytegemm::ByteTask),
 }
 
@@ -168,6 +172,50 @@ impl Kernels {
         // are checked above, those of `activations` by PackedRef; the passes name planes that both have,
         // because they were made for these encodings; and `out` is an exclusive view of rows x lanes.
         unsafe { (self.bitgemm)(&task) }
+    }
+
+    /// Bytes as planes, in `words`, which may be longer than they need.
+    pub(crate) fn planes_of<'a>(&self, bytes: ByteRef<'_>, words: &'a mut [u32]) -> PackedRef<'a> {
+        let (e, rows, cols) = (bytes.encoding(), bytes.rows(), bytes.cols());
+        let row_words = e.planes() * crate::shape::words(cols);
+        let words = &mut words[..rows * row_words];
+        if cols > 0 {
+            let out = words.chunks_exact_mut(row_words);
+            for (row, out) in bytes.data().chunks_exact(cols).zip(out) {
+                self.pack(row, e.planes(), out);
+            }
+        }
+        PackedRef::packed_here(e, rows, cols, words)
+    }
+
+    /// Planes as bytes, rows `stride` apart, with zeros behind K. Panics unless `out` is rows x stride long and
+    /// the stride at most 31 above K.
+    pub(crate) fn unpack(&self, planes: PackedRef<'_>, stride: usize, out: &mut [u8]) {
+        assert_eq!(out.len(), planes.rows() * stride);
+        assert!(stride <= words(planes.cols()) * 32);
+        if stride == 0 {
+            return;
+        }
+        let rows = planes.words().chunks_exact(planes.row_words());
+        for (row, out) in rows.zip(out.chunks_exact_mut(stride)) {
+            // SAFETY: features as in `bitgemm`; safe slices carry their lengths.
+            unsafe { (self.unpack)(row, planes.encoding(), out) }
+        }
+    }
+
+    /// `factor` times the sum of each row of bytes, signed or not. Panics unless there are `stride` bytes for
+    /// each sum.
+    pub(crate) fn byte_sums(
+        &self,
+        bytes: &[u8],
+        stride: usize,
+        signed: bool,
+        factor: i32,
+        sums: &mut [i32],
+    ) {
+        assert_eq!(bytes.len(), sums.len() * stride);
+        // SAFETY: features as in `bitgemm`; safe slices carry their lengths.
+        unsafe { (self.byte_sums)(bytes, stride, signed, factor, sums) }
     }
 
     /// The byte GEMM, where this ISA has one.
@@ -299,7 +347,7 @@ impl ByteKernel {
             stride,
             words: row_bytes / 4,
             rows,
-            signed: weights.signed,
+            signed: weights.signed(),
             start: start.as_ptr(),
             row_sums: if row_sums.is_empty() {
                 std::ptr::null()
@@ -326,5 +374,13 @@ fn row_sums_with(words: &[u32], sums: &mut [i32], row_sum: impl Fn(&[u32]) -> i3
     let rows = words.chunks_exact(words.len() / sums.len());
     for (sum, row) in sums.iter_mut().zip(rows) {
         *sum = row_sum(row);
+    }
+}
+
+/// Applies `sum` to each of `sums.len()` rows of `stride` bytes.
+#[inline(always)]
+fn byte_sums_with(bytes: &[u8], stride: usize, sums: &mut [i32], sum: impl Fn(&[u8]) -> i32) {
+    for (i, out) in sums.iter_mut().enumerate() {
+        *out = sum(&bytes[i * stride..(i + 1) * stride]);
     }
 }

@@ -203,6 +203,48 @@ pub(super) fn row_sum(row: &[u32], encoding: Encoding) -> i32 {
     sum
 }
 
+/// One row of planes as bytes, sign-extended if the codes are signed; as many as `out` is long.
+#[inline(always)]
+pub(super) fn unpack(row: &[u32], encoding: Encoding, out: &mut [u8]) {
+    let words = row.len() / encoding.planes();
+    let signed = matches!(encoding, Encoding::Signed(_));
+    // Flipping the sign bit and taking it away again extends it over the byte.
+    let sign = if signed {
+        1u8 << (encoding.planes() - 1)
+    } else {
+        0
+    };
+    for (at, out) in out.chunks_mut(8).enumerate() {
+        let mut codes = 0u64;
+        for plane in 0..encoding.planes() {
+            let byte = row[plane * words + at / 4] >> (8 * (at % 4)) & 0xFF;
+            codes |= spread(byte as u8) << plane;
+        }
+        for (i, out) in out.iter_mut().enumerate() {
+            let code = (codes >> (8 * i)) as u8;
+            *out = (code ^ sign).wrapping_sub(sign);
+        }
+    }
+}
+
+/// Bit i in byte i.
+#[inline(always)]
+fn spread(byte: u8) -> u64 {
+    // Copies seven apart: bit i of copy i lies at 8 i. The eighth bit would touch the next copy.
+    let low = u64::from(byte & 0x7F).wrapping_mul(0x0002_0408_1020_4081) & 0x0101_0101_0101_0101;
+    low | u64::from(byte >> 7) << 56
+}
+
+/// `factor` times the sum of one row of bytes.
+#[inline(always)]
+pub(super) fn byte_sum(row: &[u8], signed: bool, factor: i32) -> i32 {
+    let sum: i32 = match signed {
+        true => row.iter().map(|&b| i32::from(b as i8)).sum(),
+        false => row.iter().map(|&b| i32::from(b)).sum(),
+    };
+    sum.wrapping_mul(factor)
+}
+
 #[inline(always)]
 unsafe fn put<C: Codes>(codes: C, planes: usize, out: *mut u32, words: usize) {
     for plane in 0..planes {

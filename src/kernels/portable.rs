@@ -18,12 +18,15 @@ pub(super) static KERNELS: Kernels = Kernels {
         mr: 2,
         lanes: 8,
         vectors: 4,
+        worth_passes: 8,
         run: bytegemm,
     }),
     quantize,
     pack,
     requantize,
     row_sums,
+    unpack,
+    byte_sums,
 };
 
 unsafe fn bitgemm(task: &Task<'_>) {
@@ -61,6 +64,16 @@ unsafe fn requantize(
 
 unsafe fn row_sums(words: &[u32], encoding: Encoding, sums: &mut [i32]) {
     super::row_sums_with(words, sums, |row| pack::row_sum(row, encoding));
+}
+
+unsafe fn unpack(row: &[u32], encoding: Encoding, out: &mut [u8]) {
+    pack::unpack(row, encoding, out);
+}
+
+unsafe fn byte_sums(bytes: &[u8], stride: usize, signed: bool, factor: i32, sums: &mut [i32]) {
+    super::byte_sums_with(bytes, stride, sums, |row| {
+        pack::byte_sum(row, signed, factor)
+    });
 }
 
 #[derive(Clone, Copy)]

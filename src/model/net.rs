@@ -1,10 +1,10 @@
 //! The packed net in memory, and how it runs.
 
-use crate::bits::{Encoding, PackedMatrix};
+use crate::bits::{ByteRef, Encoding, PackedMatrix};
 use crate::error::{Error, Result};
 use crate::isa::Isa;
 use crate::kernels::Kernels;
-use crate::ops::{Epilogue, Gemm, Par, Thresholds, pack_codes};
+use crate::ops::{Activations, Epilogue, Gemm, Par, Thresholds};
 use crate::shape::{check_len, elements};
 
 /// What a model takes: images of unsigned codes, NHWC, one byte a code.
@@ -58,7 +58,7 @@ pub struct Model {
 /// The memory that a run needs, for up to a number of images; reused from run to run.
 pub struct Workspace {
     images: usize,
-    /// Codes that enter each layer.
+    /// Codes that enter each layer but the first.
     codes: Vec<PackedMatrix>,
     sums: Vec<i32>,
     scratch: Vec<i32>,
@@ -154,17 +154,21 @@ impl Model {
     ///
     /// Errors if that does not fit in memory's address space.
     pub fn workspace(&self, images: usize) -> Result<Workspace> {
-        let codes = self
-            .plans
-            .iter()
-            .map(|p| PackedMatrix::zeros(p.activation(), images, p.k()));
+        let codes = self.plans[1..].iter();
+        let codes = codes.map(|p| PackedMatrix::zeros(p.activation(), images, p.k()));
         let hidden = &self.plans[..self.plans.len() - 1];
         let widest = hidden.iter().map(Gemm::n).max().unwrap_or(0);
+        let scratch = self
+            .plans
+            .iter()
+            .map(|p| p.scratch_len(images))
+            .max()
+            .unwrap_or(0);
         Ok(Workspace {
             images,
             codes: codes.collect::<Result<_>>()?,
             sums: vec![0; elements("images", &[images, widest])?],
-            scratch: vec![0; images],
+            scratch: vec![0; scratch],
         })
     }
 
@@ -191,12 +195,11 @@ impl Model {
         }
         let count = images.len() / len;
         check_len("logits", logits.len(), count * outputs, "images x outputs")?;
-        let fits = workspace.codes.len() == self.plans.len()
-            && self
-                .plans
-                .iter()
-                .zip(&workspace.codes)
-                .all(|(p, c)| c.cols() == p.k() && c.encoding() == p.activation());
+        let behind = &self.plans[1..];
+        let fits =
+            |(p, c): (&Gemm, &PackedMatrix)| c.cols() == p.k() && c.encoding() == p.activation();
+        let fits =
+            workspace.codes.len() == behind.len() && behind.iter().zip(&workspace.codes).all(fits);
         if !fits || (workspace.images == 0 && count > 0) {
             return Err(Error::argument(
                 "workspace",
@@ -238,11 +241,14 @@ impl Model {
             scratch,
             ..
         } = workspace;
-        pack_codes(self.kernels, images, codes[0].rows_mut(0..m))?;
+        let input = ByteRef::new(self.plans[0].activation(), m, self.input.len(), images)?;
         for (i, (plan, layer)) in self.plans.iter().zip(&self.layers).enumerate() {
             let Layer::Linear { then, .. } = layer;
-            let (entering, leaving) = codes.split_at_mut(i + 1);
-            let entering = entering[i].view();
+            let (before, leaving) = codes.split_at_mut(i);
+            let entering = match before.last() {
+                None => Activations::Bytes(input),
+                Some(codes) => Activations::Planes(codes.view()),
+            };
             match then {
                 Then::Codes(thresholds) => {
                     let sums = &mut sums[..m * plan.n()];

@@ -4,18 +4,15 @@ use std::fmt;
 use std::ops::Range;
 
 use super::Par;
-use crate::bits::{Encoding, PackedRef};
+use crate::bits::{ByteRef, Encoding, PackedRef};
 use crate::error::{Error, Result};
 use crate::isa::Isa;
-use crate::kernels::{BitWeights, Kernels, MatMut, Out};
+use crate::kernels::{BitWeights, ByteKernel, ByteWeights, Kernels, MatMut, Out};
 use crate::shape::{check_len, words};
 
-/// Words of activations that a block of rows may take: half of a 1 MiB second-level cache, so that the
-/// block stays there while the panels of weights pass by.
-const BLOCK_WORDS: usize = 128 * 1024;
+mod grid;
 
-/// Bit operations below which splitting costs more than it gives: about ten microseconds of one core.
-const SPLIT_BITS: u64 = 1 << 24;
+use grid::Grid;
 
 /// What happens to the integer sums of a product.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -33,6 +30,52 @@ pub enum Epilogue {
     },
 }
 
+/// What a product reads: codes in bit planes or a byte each. A plan takes either and turns it into what its
+/// kernel wants, in scratch.
+#[derive(Clone, Copy, Debug)]
+pub enum Activations<'a> {
+    /// Bit planes, the canonical packed form.
+    Planes(PackedRef<'a>),
+    /// A byte each.
+    Bytes(ByteRef<'a>),
+}
+
+impl<'a> From<PackedRef<'a>> for Activations<'a> {
+    fn from(planes: PackedRef<'a>) -> Self {
+        Activations::Planes(planes)
+    }
+}
+
+impl<'a> From<ByteRef<'a>> for Activations<'a> {
+    fn from(bytes: ByteRef<'a>) -> Self {
+        Activations::Bytes(bytes)
+    }
+}
+
+impl Activations<'_> {
+    fn slice_rows(&self, rows: Range<usize>) -> Self {
+        match self {
+            Activations::Planes(planes) => Activations::Planes(planes.slice_rows(rows)),
+            Activations::Bytes(bytes) => Activations::Bytes(bytes.slice_rows(rows)),
+        }
+    }
+
+    fn shape(&self) -> (Encoding, usize, usize) {
+        match self {
+            Activations::Planes(a) => (a.encoding(), a.rows(), a.cols()),
+            Activations::Bytes(a) => (a.encoding(), a.rows(), a.cols()),
+        }
+    }
+}
+
+/// How a product is done: the kernel and the weights as it wants them.
+enum Method {
+    /// Popcounts of bit planes.
+    Bits(BitWeights),
+    /// Multiply-add of bytes.
+    Bytes(&'static ByteKernel, ByteWeights),
+}
+
 /// A plan for `activations [M, K] x weights [N, K] -> [M, N]`: weights prepacked, kernel chosen.
 ///
 /// Weights are of any encoding; activations are bipolar, unsigned or signed of 1 to 8 bits. Sums are
@@ -40,13 +83,25 @@ pub enum Epilogue {
 /// up to [`Gemm::max_k`]. The result is the same on every ISA and for every number of threads.
 pub struct Gemm {
     kernels: &'static Kernels,
-    weights: BitWeights,
+    method: Method,
     weight: Encoding,
     activation: Encoding,
     n: usize,
     k: usize,
     /// Scale and bias, padded to whole panels.
     scale_bias: Option<(Vec<f32>, Vec<f32>)>,
+}
+
+/// Activations in the form of the method, and the sums of their rows if it needs them.
+struct Ready<'a> {
+    form: Form<'a>,
+    sums: &'a [i32],
+}
+
+enum Form<'a> {
+    Planes(PackedRef<'a>),
+    /// Rows of bytes, `stride` apart.
+    Bytes(&'a [u8], usize),
 }
 
 impl Gemm {
@@ -74,13 +129,15 @@ impl Gemm {
             let expected = format!("at most {max_k} for {pair}, or i32 sums overflow");
             return Err(Error::argument("K", k, expected));
         }
+        let method = Self::choose(kernels, weights, activation)?;
+        let nr = method.nr(kernels);
         let scale_bias = match epilogue {
             Epilogue::None => None,
             Epilogue::ScaleBias { scale, bias } => {
                 check_len("scale", scale.len(), n, "N")?;
                 check_len("bias", bias.len(), n, "N")?;
                 let pad = |mut v: Vec<f32>| {
-                    v.resize(n.next_multiple_of(kernels.nr()), 0.0);
+                    v.resize(n.next_multiple_of(nr), 0.0);
                     v
                 };
                 Some((pad(scale), pad(bias)))
@@ -88,7 +145,7 @@ impl Gemm {
         };
         Ok(Gemm {
             kernels,
-            weights: BitWeights::new(weights, activation, kernels.nr())?,
+            method,
             weight: weights.encoding(),
             activation,
             n,
@@ -110,13 +167,36 @@ impl Gemm {
         Ok(i32::MAX as usize / largest)
     }
 
-    /// Elements of i32 scratch that a run over `rows` rows needs.
-    pub fn scratch_len(&self, rows: usize) -> usize {
-        if self.weights.needs_row_sums() {
-            rows
-        } else {
-            0
+    /// The method for a pair of encodings: bytes where bit-serial passes cost more than they do.
+    fn choose(
+        kernels: &'static Kernels,
+        weights: PackedRef<'_>,
+        activation: Encoding,
+    ) -> Result<Method> {
+        let passes = weights.encoding().planes() * activation.planes();
+        match kernels.byte_kernel() {
+            Some(bytes) if activation != Encoding::Bipolar && passes > bytes.worth_passes => {
+                let signed = activation.min() < 0;
+                let weights = ByteWeights::new(weights, signed, 0, bytes.lanes, bytes.vectors)?;
+                Ok(Method::Bytes(bytes, weights))
+            }
+            _ => Ok(Method::Bits(BitWeights::new(
+                weights,
+                activation,
+                kernels.nr(),
+            )?)),
         }
+    }
+
+    /// Elements of i32 scratch that a run over `rows` rows needs, in whatever form the activations come.
+    pub fn scratch_len(&self, rows: usize) -> usize {
+        let (sums, form) = match &self.method {
+            // Bipolar codes do not come in bytes.
+            Method::Bits(w) if self.activation == Encoding::Bipolar => (w.needs_row_sums(), 0),
+            Method::Bits(w) => (w.needs_row_sums(), self.activation.planes() * words(self.k)),
+            Method::Bytes(_, w) => (w.base() != 0, w.row_bytes() / 4),
+        };
+        rows * (usize::from(sums) + form)
     }
 
     /// The sums of rows `rows` of `activations`, into `out` `[rows.len(), N]`.
@@ -124,211 +204,180 @@ impl Gemm {
     /// `scratch` has [`Gemm::scratch_len`] elements or more. Errors if the encoding or K of the
     /// activations differ from the plan's, the range leaves the rows, or a length is wrong; then `out` is
     /// untouched.
-    pub fn run_i32(
+    pub fn run_i32<'a>(
         &self,
-        activations: PackedRef<'_>,
+        activations: impl Into<Activations<'a>>,
         rows: Range<usize>,
         out: &mut [i32],
         scratch: &mut [i32],
         par: Par<'_>,
     ) -> Result<()> {
-        let activations = self.check(activations, rows, scratch.len())?;
-        let out = MatMut::new("out", out, activations.rows(), self.n)?;
-        let part = |panel: usize, rows: PackedRef<'_>, sums: &[i32], out: MatMut<'_, i32>| {
-            self.kernels
-                .bitgemm(&self.weights, panel, rows, sums, Out::I32(out))
-        };
-        self.run(activations, out, scratch, par, &part);
+        let activations = self.check(activations.into(), rows, scratch.len())?;
+        let out = MatMut::new("out", out, activations.shape().1, self.n)?;
+        self.run(activations, out, scratch, par, &Integers);
         Ok(())
     }
 
     /// The floats `scale * sum + bias` of rows `rows` of `activations`, into `out` `[rows.len(), N]`.
     ///
     /// As [`Gemm::run_i32`]; errors also if the plan was made without [`Epilogue::ScaleBias`].
-    pub fn run_f32(
+    pub fn run_f32<'a>(
         &self,
-        activations: PackedRef<'_>,
+        activations: impl Into<Activations<'a>>,
         rows: Range<usize>,
         out: &mut [f32],
         scratch: &mut [i32],
         par: Par<'_>,
     ) -> Result<()> {
         let Some((scale, bias)) = &self.scale_bias else {
-            return Err(Error::argument(
-                "epilogue",
-                "none",
-                "scale and bias for a result in f32",
-            ));
+            let expected = "scale and bias for a result in f32";
+            return Err(Error::argument("epilogue", "none", expected));
         };
-        let activations = self.check(activations, rows, scratch.len())?;
-        let out = MatMut::new("out", out, activations.rows(), self.n)?;
-        let nr = self.kernels.nr();
-        let part = |panel: usize, rows: PackedRef<'_>, sums: &[i32], out: MatMut<'_, f32>| {
-            let lanes = panel * nr..(panel + 1) * nr;
-            let out = Out::F32 {
-                out,
-                scale: &scale[lanes.clone()],
-                bias: &bias[lanes],
-            };
-            self.kernels.bitgemm(&self.weights, panel, rows, sums, out)
-        };
-        self.run(activations, out, scratch, par, &part);
+        let activations = self.check(activations.into(), rows, scratch.len())?;
+        let out = MatMut::new("out", out, activations.shape().1, self.n)?;
+        let nr = self.method.nr(self.kernels);
+        self.run(activations, out, scratch, par, &Scaled { scale, bias, nr });
         Ok(())
     }
 
     /// The rows to work on, once everything fits.
     fn check<'a>(
         &self,
-        activations: PackedRef<'a>,
+        activations: Activations<'a>,
         rows: Range<usize>,
         scratch: usize,
-    ) -> Result<PackedRef<'a>> {
-        if activations.encoding() != self.activation {
-            let (got, expected) = (activations.encoding(), self.activation);
-            return Err(Error::argument(
-                "activations",
-                got,
-                format_args!("{expected} codes, as the plan says"),
-            ));
+    ) -> Result<Activations<'a>> {
+        let (encoding, m, k) = activations.shape();
+        if encoding != self.activation {
+            let expected = format!("{} codes, as the plan says", self.activation);
+            return Err(Error::argument("activations", encoding, expected));
         }
-        if activations.cols() != self.k {
-            return Err(Error::argument(
-                "K of the activations",
-                activations.cols(),
-                self.k,
-            ));
+        if k != self.k {
+            return Err(Error::argument("K of the activations", k, self.k));
         }
-        if rows.start > rows.end || rows.end > activations.rows() {
-            let expected = format!("a range inside 0..{}", activations.rows());
+        if rows.start > rows.end || rows.end > m {
+            let expected = format!("a range inside 0..{m}");
             return Err(Error::argument("rows", format_args!("{rows:?}"), expected));
         }
-        if scratch < self.scratch_len(rows.len()) {
-            let expected = format!("at least {}", self.scratch_len(rows.len()));
+        let needed = self.scratch_len(rows.len());
+        if scratch < needed {
+            let value = format!("{scratch} elements long");
             return Err(Error::argument(
                 "scratch",
-                format_args!("{scratch} elements long"),
-                expected,
+                value,
+                format_args!("at least {needed}"),
             ));
         }
         Ok(activations.slice_rows(rows))
     }
 
+    /// Runs the method over all rows.
     fn run<T: Send>(
         &self,
-        activations: PackedRef<'_>,
+        activations: Activations<'_>,
         out: MatMut<'_, T>,
         scratch: &mut [i32],
         par: Par<'_>,
-        part: &(impl Fn(usize, PackedRef<'_>, &[i32], MatMut<'_, T>) + Sync),
+        dress: &(impl Dress<T> + Sync),
     ) {
-        let sums = &mut scratch[..self.scratch_len(activations.rows())];
-        if !sums.is_empty() {
-            self.kernels.row_sums(activations, sums);
+        let rows = activations.shape().1;
+        if rows == 0 || self.n == 0 {
+            return;
         }
-        let passes = self.weights.passes() as u64;
-        let bits = activations.rows() as u64 * self.n as u64 * self.k as u64 * passes;
-        let pieces = (4 * par.threads() as u64).min(bits / SPLIT_BITS).max(1) as usize;
-        let panels = 0..self.weights.len();
-        if pieces == 1 || par.threads() == 1 {
-            self.blocks(activations, sums, panels, out, part);
-        } else {
-            let work = || self.split(pieces, activations, sums, panels, out, par, part);
-            par.enter(work);
-        }
-    }
-
-    /// Halves the work until `pieces` is 1: rows while there are many, else panels.
-    #[allow(clippy::too_many_arguments)]
-    fn split<T: Send>(
-        &self,
-        pieces: usize,
-        activations: PackedRef<'_>,
-        sums: &[i32],
-        panels: Range<usize>,
-        out: MatMut<'_, T>,
-        par: Par<'_>,
-        part: &(impl Fn(usize, PackedRef<'_>, &[i32], MatMut<'_, T>) + Sync),
-    ) {
-        let (mr, nr) = (self.kernels.mr(), self.kernels.nr());
-        let tiles = activations.rows().div_ceil(mr);
-        if pieces > 1 && tiles > 1 && tiles >= panels.len() {
-            let at = tiles / 2 * mr;
-            let (top, below) = out.split_rows(at);
-            let (sums_top, sums_below) = sums.split_at(at.min(sums.len()));
-            let (rows_top, rows_below) = (
-                activations.slice_rows(0..at),
-                activations.slice_rows(at..activations.rows()),
-            );
-            let panels_below = panels.clone();
-            par.join(
-                || self.split(pieces / 2, rows_top, sums_top, panels, top, par, part),
-                || {
-                    self.split(
-                        pieces - pieces / 2,
-                        rows_below,
-                        sums_below,
-                        panels_below,
-                        below,
-                        par,
-                        part,
-                    )
-                },
-            );
-        } else if pieces > 1 && panels.len() > 1 {
-            let at = panels.len() / 2;
-            let (left, right) = out.split_cols(at * nr);
-            let (panels_left, panels_right) = (
-                panels.start..panels.start + at,
-                panels.start + at..panels.end,
-            );
-            par.join(
-                || self.split(pieces / 2, activations, sums, panels_left, left, par, part),
-                || {
-                    self.split(
-                        pieces - pieces / 2,
-                        activations,
-                        sums,
-                        panels_right,
-                        right,
-                        par,
-                        part,
-                    )
-                },
-            );
-        } else {
-            self.blocks(activations, sums, panels, out, part);
-        }
-    }
-
-    /// Every panel times a block of rows that stays in the second-level cache, block after block.
-    fn blocks<T>(
-        &self,
-        activations: PackedRef<'_>,
-        sums: &[i32],
-        panels: Range<usize>,
-        mut out: MatMut<'_, T>,
-        part: &impl Fn(usize, PackedRef<'_>, &[i32], MatMut<'_, T>),
-    ) {
-        let (mr, nr) = (self.kernels.mr(), self.kernels.nr());
-        let fit = BLOCK_WORDS / activations.row_words().max(1);
-        let block = (fit / mr * mr).max(mr);
-        let mut row = 0;
-        while row < activations.rows() {
-            let end = activations.rows().min(row + block);
-            let rows = activations.slice_rows(row..end);
-            let sums = if sums.is_empty() {
-                sums
-            } else {
-                &sums[row..end]
-            };
-            let (_, below) = out.reborrow().split_rows(row);
-            let (mut block, _) = below.split_rows(end - row);
-            for panel in panels.clone() {
-                let (_, rest) = block.reborrow().split_cols((panel - panels.start) * nr);
-                let lanes = nr.min(rest.cols());
-                part(panel, rows, sums, rest.split_cols(lanes).0);
+        let ready = self.prepare(activations, scratch);
+        let grid = self.grid();
+        match (&self.method, ready.form) {
+            (Method::Bits(weights), Form::Planes(planes)) => {
+                grid.run(rows, weights.len(), out, par, &|panel, rows, out| {
+                    let sums = if ready.sums.is_empty() {
+                        &[]
+                    } else {
+                        &ready.sums[rows.clone()]
+                    };
+                    let out = dress.dress(panel, out);
+                    self.kernels
+                        .bitgemm(weights, panel, planes.slice_rows(rows), sums, out)
+                })
             }
-            row = end;
+            (Method::Bytes(kernel, weights), Form::Bytes(bytes, stride)) => {
+                grid.run(rows, weights.len(), out, par, &|panel, rows, out| {
+                    let sums = if ready.sums.is_empty() {
+                        &[]
+                    } else {
+                        &ready.sums[rows.clone()]
+                    };
+                    let bytes = &bytes[(rows.start * stride).min(bytes.len())..];
+                    kernel.run(weights, panel, bytes, stride, sums, dress.dress(panel, out))
+                })
+            }
+            _ => unreachable!("`prepare` gives the form of the method"),
+        }
+    }
+
+    /// Brings activations into the form of the method and sums their rows, in scratch where needed.
+    fn prepare<'a>(&self, activations: Activations<'a>, scratch: &'a mut [i32]) -> Ready<'a> {
+        let rows = activations.shape().1;
+        match &self.method {
+            Method::Bits(weights) => {
+                let (sums, rest) =
+                    scratch.split_at_mut(if weights.needs_row_sums() { rows } else { 0 });
+                let planes = match activations {
+                    Activations::Planes(planes) => planes,
+                    Activations::Bytes(bytes) => self
+                        .kernels
+                        .planes_of(bytes, bytemuck::cast_slice_mut(rest)),
+                };
+                if !sums.is_empty() {
+                    self.kernels.row_sums(planes, sums);
+                }
+                let form = Form::Planes(planes);
+                Ready { form, sums }
+            }
+            Method::Bytes(_, weights) => {
+                let base = weights.base();
+                let (sums, rest) = scratch.split_at_mut(if base == 0 { 0 } else { rows });
+                let stride = weights.row_bytes();
+                let bytes = match activations {
+                    Activations::Bytes(bytes) if bytes.cols() == stride => bytes.data(),
+                    other => {
+                        let padded = &mut bytemuck::cast_slice_mut(rest)[..rows * stride];
+                        match other {
+                            Activations::Bytes(bytes) => pad_rows(bytes, stride, padded),
+                            Activations::Planes(planes) => {
+                                self.kernels.unpack(planes, stride, padded)
+                            }
+                        }
+                        padded
+                    }
+                };
+                if !sums.is_empty() {
+                    self.kernels
+                        .byte_sums(bytes, stride, weights.signed(), base, sums);
+                }
+                let form = Form::Bytes(bytes, stride);
+                Ready { form, sums }
+            }
+        }
+    }
+
+    fn grid(&self) -> Grid {
+        match &self.method {
+            Method::Bits(weights) => {
+                let row_words = self.activation.planes() * words(self.k);
+                let vectors = (self.kernels.nr() / 8) as u64;
+                Grid {
+                    mr: self.kernels.mr(),
+                    nr: self.kernels.nr(),
+                    row_words,
+                    steps: weights.passes() as u64 * words(self.k) as u64 * vectors,
+                }
+            }
+            Method::Bytes(kernel, weights) => Grid {
+                mr: kernel.mr,
+                nr: weights.nr(),
+                row_words: weights.row_bytes() / 4,
+                steps: (weights.row_bytes() / 4 * kernel.vectors) as u64,
+            },
         }
     }
 
@@ -364,22 +413,88 @@ impl Gemm {
 
     /// Bytes of weights as prepacked for the kernel.
     pub fn prepacked_bytes(&self) -> usize {
-        self.weights.bytes()
+        match &self.method {
+            Method::Bits(weights) => weights.bytes(),
+            Method::Bytes(_, weights) => weights.bytes(),
+        }
     }
 
     /// Which kernel runs, for people: ISA, method, tile and planes.
     pub fn describe(&self) -> String {
         let kernels = self.kernels;
-        let (isa, name) = (kernels.isa(), kernels.bitgemm_name());
-        let pass = match self.weights.passes() {
-            1 => "1 pass".to_string(),
-            passes => format!("{passes} bit-serial passes"),
-        };
-        format!(
-            "{isa}: {name}, tile {}x{}, {pass}",
-            kernels.mr(),
-            kernels.nr()
-        )
+        let isa = kernels.isa();
+        match &self.method {
+            Method::Bits(weights) => {
+                let pass = match weights.passes() {
+                    1 => "1 pass".to_string(),
+                    passes => format!("{passes} bit-serial passes"),
+                };
+                let (name, mr, nr) = (kernels.bitgemm_name(), kernels.mr(), kernels.nr());
+                format!("{isa}: {name}, tile {mr}x{nr}, {pass}")
+            }
+            Method::Bytes(kernel, weights) => {
+                let (name, mr, nr) = (kernel.name, kernel.mr, weights.nr());
+                let bits = weights.field_bits();
+                format!("{isa}: {name}, tile {mr}x{nr}, weights in fields of {bits} bits")
+            }
+        }
+    }
+}
+
+impl Method {
+    /// Channels of a panel.
+    fn nr(&self, kernels: &Kernels) -> usize {
+        match self {
+            Method::Bits(_) => kernels.nr(),
+            Method::Bytes(_, weights) => weights.nr(),
+        }
+    }
+}
+
+/// How a panel's rectangle of the result becomes the kernel's output.
+trait Dress<T> {
+    fn dress<'a>(&'a self, panel: usize, out: MatMut<'a, T>) -> Out<'a>;
+}
+
+/// Sums as they are.
+struct Integers;
+
+impl Dress<i32> for Integers {
+    fn dress<'a>(&'a self, _: usize, out: MatMut<'a, i32>) -> Out<'a> {
+        Out::I32(out)
+    }
+}
+
+/// Scale and bias of the panel's channels.
+struct Scaled<'s> {
+    scale: &'s [f32],
+    bias: &'s [f32],
+    nr: usize,
+}
+
+impl Dress<f32> for Scaled<'_> {
+    fn dress<'a>(&'a self, panel: usize, out: MatMut<'a, f32>) -> Out<'a> {
+        let lanes = panel * self.nr..(panel + 1) * self.nr;
+        Out::F32 {
+            out,
+            scale: &self.scale[lanes.clone()],
+            bias: &self.bias[lanes],
+        }
+    }
+}
+
+/// Rows of bytes, each followed by zeros up to `stride`.
+fn pad_rows(bytes: ByteRef<'_>, stride: usize, out: &mut [u8]) {
+    if bytes.cols() == 0 {
+        return;
+    }
+    for (row, out) in bytes
+        .data()
+        .chunks_exact(bytes.cols())
+        .zip(out.chunks_exact_mut(stride))
+    {
+        out[..row.len()].copy_from_slice(row);
+        out[row.len()..].fill(0);
     }
 }
 

@@ -22,23 +22,40 @@ fn naive(w: &PackedMatrix, a: &PackedMatrix) -> Vec<i32> {
         .collect()
 }
 
+/// Every encoding that a name can have, by number.
+fn encoding(i: usize) -> Encoding {
+    match i {
+        0 => Encoding::Bipolar,
+        1..=8 => Encoding::unsigned(i).unwrap(),
+        9..=16 => Encoding::signed(i - 8).unwrap(),
+        _ => Encoding::Ternary,
+    }
+}
+
 proptest! {
     #[test]
-    fn any_shape_any_range_any_threads(
-        m in 0usize..40, n in 0usize..80, k in 0usize..200, bits in 0usize..9, we in 0usize..4, seed: u64, threads in 1usize..4,
+    fn any_pair_any_shape_any_range_any_threads(
+        m in 0usize..40, n in 0usize..80, k in 0usize..200, we in 0usize..18, e in 0usize..17, seed: u64,
+        threads in 1usize..4,
     ) {
-        let e = if bits == 0 { Encoding::Bipolar } else { Encoding::unsigned(bits).unwrap() };
-        let we = ["bipolar", "ternary", "u2", "s3"][we].parse().unwrap();
+        let (we, e) = (encoding(we), encoding(e));
         let (w, a) = (codes(we, n, k, seed), codes(e, m, k, seed ^ 77));
         let expected = naive(&w, &a);
         let pool = Pool::new(threads).unwrap();
         let rows = m / 3..m - m / 4;
+        let bytes: Vec<u8> = a.unpack().iter().map(|&v| v as u8).collect();
         for isa in Isa::available() {
             let gemm = Gemm::on(isa, w.view(), e, Epilogue::None).unwrap();
             let mut scratch = vec![7; gemm.scratch_len(rows.len())];
             let mut out = vec![7; rows.len() * n];
             gemm.run_i32(a.view(), rows.clone(), &mut out, &mut scratch, Par::Pool(&pool)).unwrap();
             prop_assert_eq!(&out, &expected[rows.start * n..rows.end * n]);
+            if e != Encoding::Bipolar {
+                let bytes = ByteRef::new(e, m, k, &bytes).unwrap();
+                out.fill(9);
+                gemm.run_i32(bytes, rows.clone(), &mut out, &mut scratch, Par::Pool(&pool)).unwrap();
+                prop_assert_eq!(&out, &expected[rows.start * n..rows.end * n]);
+            }
         }
     }
 }
@@ -104,27 +121,27 @@ fn what_does_not_fit_is_refused_and_nothing_is_written() {
         said.unwrap_err().to_string()
     };
     assert_eq!(
-        run(&b, 0..2, 6, 2),
+        run(&b, 0..2, 6, 20),
         "K of the activations is 41; expected 40"
     );
     assert_eq!(
-        run(&w, 0..2, 6, 2),
+        run(&w, 0..2, 6, 20),
         "activations is bipolar; expected u4 codes, as the plan says"
     );
     assert_eq!(
-        run(&a, 0..3, 9, 3),
+        run(&a, 0..3, 9, 30),
         "rows is 0..3; expected a range inside 0..2"
     );
     assert_eq!(
-        run(&a, 0..2, 5, 2),
+        run(&a, 0..2, 5, 20),
         "out is 5 elements long; expected 6 (rows x N)"
     );
     assert_eq!(
         run(&a, 0..2, 6, 1),
-        "scratch is 1 elements long; expected at least 2"
+        "scratch is 1 elements long; expected at least 18"
     );
     let said = gemm
-        .run_f32(a.view(), 0..2, &mut [0.0; 6], &mut [0; 2], Par::Caller)
+        .run_f32(a.view(), 0..2, &mut [0.0; 6], &mut [0; 20], Par::Caller)
         .unwrap_err();
     assert_eq!(
         said.to_string(),
@@ -155,7 +172,8 @@ fn k_beyond_the_bound_is_refused_and_at_the_bound_is_exact() {
         for isa in Isa::available() {
             let gemm = Gemm::on(isa, w.view(), u8s, Epilogue::None).unwrap();
             let mut out = [0];
-            gemm.run_i32(a.view(), 0..1, &mut out, &mut [0], Par::Caller)
+            let mut scratch = vec![0; gemm.scratch_len(1)];
+            gemm.run_i32(a.view(), 0..1, &mut out, &mut scratch, Par::Caller)
                 .unwrap();
             assert_eq!(out[0], expected, "{isa}");
         }
