@@ -52,11 +52,15 @@ typedef struct packed {
   int32_t *values;
   uint32_t *words;
   size_t n_words;
+  int32_t encoding;
+  size_t count;
 } packed;
 
 static inline packed random_packed(int32_t encoding, size_t rows, size_t cols, uint32_t seed) {
   packed p;
   size_t i;
+  p.encoding = encoding;
+  p.count = rows * cols;
   p.values = (int32_t *)room(rows * cols, sizeof(int32_t));
   for (i = 0; i < rows * cols; i++) p.values[i] = random_value(encoding, &seed);
   OK(qc_packed_words(encoding, rows, cols, &p.n_words));
@@ -86,12 +90,12 @@ static inline int32_t *naive_product(const int32_t *a, const int32_t *w, size_t 
   return out;
 }
 
-static inline qc_gemm *new_gemm(packed weights, int32_t activation, size_t n, size_t k,
+static inline qc_gemm *new_gemm(packed weights, int32_t weight, int32_t activation, size_t n, size_t k,
                                 const float *scale, const float *bias, const char *isa) {
   qc_gemm_options options;
   qc_gemm *gemm = NULL;
   OK(qc_gemm_options_init(sizeof options, &options));
-  options.weight_encoding = QC_BIPOLAR;
+  options.weight_encoding = weight;
   options.activation_encoding = activation;
   options.n = n;
   options.k = k;

@@ -14,7 +14,7 @@ static int32_t expected[M * N], out[M * N], scratch[M];
 
 int main(void) {
   packed w = random_packed(QC_BIPOLAR, N, K, 3), a = random_packed(QC_U4, M, K, 4);
-  qc_gemm *gemm = new_gemm(w, QC_U4, N, K, NULL, NULL, NULL);
+  qc_gemm *gemm = new_gemm(w, QC_BIPOLAR, QC_U4, N, K, NULL, NULL, NULL);
   qc_pool *pool = NULL;
   pid_t child;
   int status;

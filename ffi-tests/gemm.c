@@ -146,6 +146,21 @@ static void rows_of(const qc_gemm *gemm, packed a, size_t m, size_t n, size_t be
                      pool));
   OK(qc_gemm_run_f32(gemm, a.words, a.n_words, m, begin, end, floats + 1, count, scratch,
                      scratch_len, pool));
+  if (a.encoding != QC_BIPOLAR) {
+    /* The same from a byte a code. */
+    int32_t *again = (int32_t *)room(count, sizeof(int32_t));
+    uint8_t *bytes = (uint8_t *)room(a.count, 1);
+    int32_t *room_for_bytes;
+    OK(qc_gemm_scratch_len_bytes(gemm, rows, &scratch_len));
+    for (i = 0; i < a.count; i++) bytes[i] = (uint8_t)a.values[i];
+    room_for_bytes = (int32_t *)room(scratch_len, sizeof(int32_t));
+    OK(qc_gemm_run_bytes_i32(gemm, bytes, a.count, m, begin, end, again, count, room_for_bytes,
+                             scratch_len, pool));
+    free(room_for_bytes);
+    for (i = 0; i < count; i++) CHECK(again[i] == expected[begin * n + i]);
+    free(again);
+    free(bytes);
+  }
   for (i = 0; i < count; i++) {
     int32_t sum = expected[begin * n + i];
     volatile float product = scale[i % n] * (float)sum;
@@ -160,9 +175,9 @@ static void rows_of(const qc_gemm *gemm, packed a, size_t m, size_t n, size_t be
   free(scratch);
 }
 
-static void product(const char *isa, int32_t activation, size_t m, size_t n, size_t k,
+static void product(const char *isa, int32_t weight, int32_t activation, size_t m, size_t n, size_t k,
                     const qc_pool *pool) {
-  packed w = random_packed(QC_BIPOLAR, n, k, 5);
+  packed w = random_packed(weight, n, k, 5);
   packed a = random_packed(activation, m, k, 6);
   int32_t *expected = naive_product(a.values, w.values, m, n, k);
   float *scale = (float *)room(n, sizeof(float)), *bias = (float *)room(n, sizeof(float));
@@ -173,7 +188,7 @@ static void product(const char *isa, int32_t activation, size_t m, size_t n, siz
     scale[i] = 0.013f * (float)(i + 1);
     bias[i] = 0.7f - 0.1f * (float)i;
   }
-  gemm = new_gemm(w, activation, n, k, scale, bias, isa);
+  gemm = new_gemm(w, weight, activation, n, k, scale, bias, isa);
   /* The plan has its own copy of everything. */
   memset(w.words, 0xFF, w.n_words * sizeof(uint32_t));
   OK(qc_gemm_describe(gemm, text, sizeof text, &length));
@@ -195,9 +210,10 @@ static void product(const char *isa, int32_t activation, size_t m, size_t n, siz
 
 int main(int argc, char **argv) {
   int quick = argc > 1 && strcmp(argv[1], "quick") == 0;
-  int32_t activations[] = {QC_BIPOLAR, QC_U1, QC_U2, QC_U4, QC_U8};
+  int32_t activations[] = {QC_BIPOLAR, QC_U1, QC_U2, QC_U4, QC_U8, QC_S4, QC_S8};
+  int32_t weights[] = {QC_BIPOLAR, QC_TERNARY, QC_U2, QC_S4, QC_S8};
   size_t ks[] = {0, 1, 31, 33, 1000};
-  size_t isas, i, e, k, threads, chosen = 0;
+  size_t isas, i, e, k, w, threads, chosen = 0;
   qc_pool *pool = NULL;
 
   packing();
@@ -217,12 +233,17 @@ int main(int argc, char **argv) {
     printf(" %s", info.name);
     for (e = 0; e < sizeof activations / sizeof *activations; e++) {
       for (k = 0; k < sizeof ks / sizeof *ks; k++) {
-        product(info.name, activations[e], 19, 37, ks[k], NULL);
-        product(info.name, activations[e], 3, 1, ks[k], pool);
+        for (w = 0; w < sizeof weights / sizeof *weights; w++) {
+          product(info.name, weights[w], activations[e], 19, 37, ks[k], NULL);
+          product(info.name, weights[w], activations[e], 3, 1, ks[k], pool);
+        }
       }
     }
     /* Enough work that the pool splits it. */
-    if (!quick) product(info.name, QC_U4, 123, 200, 1000, pool);
+    if (!quick) {
+      product(info.name, QC_BIPOLAR, QC_U4, 123, 200, 1000, pool);
+      product(info.name, QC_S8, QC_S8, 123, 200, 1000, pool);
+    }
   }
   CHECK(chosen == 1);
   qc_pool_free(pool);

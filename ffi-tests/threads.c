@@ -92,7 +92,7 @@ int main(int argc, char **argv) {
   CHECK(argc == 3);
   all.activations = random_packed(QC_U4, M, K, 2);
   all.sums = naive_product(all.activations.values, weights.values, M, N, K);
-  all.gemm = new_gemm(weights, QC_U4, N, K, NULL, NULL, NULL);
+  all.gemm = new_gemm(weights, QC_BIPOLAR, QC_U4, N, K, NULL, NULL, NULL);
   OK(qc_model_load(argv[1], &all.model));
   info.struct_size = sizeof info;
   OK(qc_model_get_info(all.model, &info));

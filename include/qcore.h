@@ -301,7 +301,7 @@ typedef struct qc_gemm_options {
    */
   int32_t weight_encoding;
   /**
-   * Encoding of the activations: `QC_BIPOLAR` or `QC_U1` .. `QC_U8`. Default: `QC_BIPOLAR`.
+   * Encoding of the activations: `QC_BIPOLAR`, `QC_U1` .. `QC_U8` or `QC_S1` .. `QC_S8`. Default: `QC_BIPOLAR`.
    */
   int32_t activation_encoding;
   /**
@@ -520,10 +520,11 @@ int32_t qc_quantize_bf16(const uint16_t *x,
 int32_t qc_gemm_options_init(size_t struct_size, struct qc_gemm_options *options);
 
 /**
- * The largest K for which bipolar weights times activations of this encoding cannot overflow an
- * `int32_t` sum.
+ * The largest K for which weights times activations of these encodings cannot overflow an `int32_t` sum.
  */
-int32_t qc_gemm_max_k(int32_t activation_encoding, size_t *k);
+int32_t qc_gemm_max_k(int32_t weight_encoding,
+                      int32_t activation_encoding,
+                      size_t *k);
 
 /**
  * Makes a plan. Free it with `qc_gemm_free`.
@@ -534,6 +535,11 @@ int32_t qc_gemm_new(const struct qc_gemm_options *options, struct qc_gemm **gemm
  * The number of `int32_t` of scratch that a run over `rows` rows needs; may be 0.
  */
 int32_t qc_gemm_scratch_len(const struct qc_gemm *gemm, size_t rows, size_t *len);
+
+/**
+ * The number of `int32_t` of scratch that a run over `rows` rows of bytes needs; may be 0.
+ */
+int32_t qc_gemm_scratch_len_bytes(const struct qc_gemm *gemm, size_t rows, size_t *len);
 
 /**
  * The integer sums of rows `row_begin` .. `row_end` - 1 of the activations, `[rows, N]` row-major.
@@ -571,6 +577,37 @@ int32_t qc_gemm_run_f32(const struct qc_gemm *gemm,
                         int32_t *scratch,
                         size_t scratch_len,
                         const struct qc_pool *pool);
+
+/**
+ * As `qc_gemm_run_i32`, with a byte for each of the `m` x K codes, row-major: unsigned codes as `uint8_t`, signed
+ * ones as the bytes of `int8_t`. Not for bipolar activations. `scratch` has `qc_gemm_scratch_len_bytes` elements.
+ */
+int32_t qc_gemm_run_bytes_i32(const struct qc_gemm *gemm,
+                              const uint8_t *bytes,
+                              size_t n_bytes,
+                              size_t m,
+                              size_t row_begin,
+                              size_t row_end,
+                              int32_t *out,
+                              size_t out_len,
+                              int32_t *scratch,
+                              size_t scratch_len,
+                              const struct qc_pool *pool);
+
+/**
+ * As `qc_gemm_run_f32`, with a byte for each code as `qc_gemm_run_bytes_i32` takes them.
+ */
+int32_t qc_gemm_run_bytes_f32(const struct qc_gemm *gemm,
+                              const uint8_t *bytes,
+                              size_t n_bytes,
+                              size_t m,
+                              size_t row_begin,
+                              size_t row_end,
+                              float *out,
+                              size_t out_len,
+                              int32_t *scratch,
+                              size_t scratch_len,
+                              const struct qc_pool *pool);
 
 /**
  * Which kernel runs, for people: ISA, method, tile and passes. As `snprintf` does.

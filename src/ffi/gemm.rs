@@ -8,7 +8,7 @@ use super::pointer::{Growing, Out, copy_text, handle, init, options, slice, slic
 use super::pool::{par, qc_pool};
 use super::status::{Answer, Failure};
 use super::{Handle, enter, free};
-use crate::bits::PackedRef;
+use crate::bits::{ByteRef, PackedRef};
 use crate::error::Error;
 use crate::isa::Isa;
 use crate::ops::{Epilogue, Gemm};
@@ -164,6 +164,24 @@ pub unsafe extern "C" fn qc_gemm_scratch_len(
     })
 }
 
+/// The number of `int32_t` of scratch that a run over `rows` rows of bytes needs; may be 0.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qc_gemm_scratch_len_bytes(
+    gemm: *const qc_gemm,
+    rows: usize,
+    len: *mut usize,
+) -> i32 {
+    enter(|| {
+        // SAFETY: the caller promises what the head of the header says about handles and pointers.
+        let (gemm, len) = unsafe { (handle("gemm", gemm)?, Out::new("len", len)?) };
+        len.write(
+            gemm.0
+                .with("gemm", |gemm| Ok(gemm.scratch_len_bytes(rows)))?,
+        );
+        Ok(())
+    })
+}
+
 /// The integer sums of rows `row_begin` .. `row_end` - 1 of the activations, `[rows, N]` row-major.
 ///
 /// `words` are all `m` rows of the packed activations. `out_len` is (row_end - row_begin) x N.
@@ -229,6 +247,67 @@ pub unsafe extern "C" fn qc_gemm_run_f32(
     })
 }
 
+/// As `qc_gemm_run_i32`, with a byte for each of the `m` x K codes, row-major: unsigned codes as `uint8_t`, signed
+/// ones as the bytes of `int8_t`. Not for bipolar activations. `scratch` has `qc_gemm_scratch_len_bytes` elements.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qc_gemm_run_bytes_i32(
+    gemm: *const qc_gemm,
+    bytes: *const u8,
+    n_bytes: usize,
+    m: usize,
+    row_begin: usize,
+    row_end: usize,
+    out: *mut i32,
+    out_len: usize,
+    scratch: *mut i32,
+    scratch_len: usize,
+    pool: *const qc_pool,
+) -> i32 {
+    // SAFETY: the caller promises what the head of the header says about handles, pointers and lengths.
+    enter(|| unsafe {
+        let gemm = handle("gemm", gemm)?;
+        let bytes = slice("bytes", bytes, n_bytes)?;
+        let out = slice_mut("out", out, out_len)?;
+        let scratch = slice_mut("scratch", scratch, scratch_len)?;
+        let par = par(pool)?;
+        gemm.0.with("gemm", |gemm| {
+            let rows = range(m, row_begin, row_end)?;
+            let activations = ByteRef::new(gemm.activation(), m, gemm.k(), bytes)?;
+            Ok(gemm.run_i32(activations, rows, out, scratch, par)?)
+        })
+    })
+}
+
+/// As `qc_gemm_run_f32`, with a byte for each code as `qc_gemm_run_bytes_i32` takes them.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qc_gemm_run_bytes_f32(
+    gemm: *const qc_gemm,
+    bytes: *const u8,
+    n_bytes: usize,
+    m: usize,
+    row_begin: usize,
+    row_end: usize,
+    out: *mut f32,
+    out_len: usize,
+    scratch: *mut i32,
+    scratch_len: usize,
+    pool: *const qc_pool,
+) -> i32 {
+    // SAFETY: the caller promises what the head of the header says about handles, pointers and lengths.
+    enter(|| unsafe {
+        let gemm = handle("gemm", gemm)?;
+        let bytes = slice("bytes", bytes, n_bytes)?;
+        let out = slice_mut("out", out, out_len)?;
+        let scratch = slice_mut("scratch", scratch, scratch_len)?;
+        let par = par(pool)?;
+        gemm.0.with("gemm", |gemm| {
+            let rows = range(m, row_begin, row_end)?;
+            let activations = ByteRef::new(gemm.activation(), m, gemm.k(), bytes)?;
+            Ok(gemm.run_f32(activations, rows, out, scratch, par)?)
+        })
+    })
+}
+
 fn rows<'a>(
     gemm: &Gemm,
     words: &'a [u32],
@@ -238,13 +317,18 @@ fn rows<'a>(
 ) -> Answer<(PackedRef<'a>, Range<usize>)> {
     let (encoding, k) = (gemm.activation(), gemm.k());
     check_words("n_words", words.len(), encoding, "m x k", m, k)?;
+    let rows = range(m, row_begin, row_end)?;
+    let activations = PackedRef::new(encoding, m, k, words)?;
+    Ok((activations, rows))
+}
+
+fn range(m: usize, row_begin: usize, row_end: usize) -> Answer<Range<usize>> {
     if row_begin > row_end || row_end > m {
         let value = format!("{row_begin}..{row_end}");
         let expected = format!("a range inside 0..{m}");
         return Err(Error::argument("row_begin..row_end", value, expected).into());
     }
-    let activations = PackedRef::new(encoding, m, k, words)?;
-    Ok((activations, row_begin..row_end))
+    Ok(row_begin..row_end)
 }
 
 /// Which kernel runs, for people: ISA, method, tile and passes. As `snprintf` does.

@@ -158,12 +158,8 @@ impl Model {
         let codes = codes.map(|p| PackedMatrix::zeros(p.activation(), images, p.k()));
         let hidden = &self.plans[..self.plans.len() - 1];
         let widest = hidden.iter().map(Gemm::n).max().unwrap_or(0);
-        let scratch = self
-            .plans
-            .iter()
-            .map(|p| p.scratch_len(images))
-            .max()
-            .unwrap_or(0);
+        let behind = self.plans[1..].iter().map(|p| p.scratch_len(images));
+        let scratch = behind.fold(self.plans[0].scratch_len_bytes(images), usize::max);
         Ok(Workspace {
             images,
             codes: codes.collect::<Result<_>>()?,

@@ -1,0 +1,44 @@
+//! What a product reads: planes or bytes.
+
+use std::ops::Range;
+
+use crate::bits::{ByteRef, Encoding, PackedRef};
+
+/// What a product reads: codes in bit planes or a byte each. A plan takes either and turns it into what its
+/// kernel wants, in scratch.
+#[derive(Clone, Copy, Debug)]
+pub enum Activations<'a> {
+    /// Bit planes, the canonical packed form.
+    Planes(PackedRef<'a>),
+    /// A byte each.
+    Bytes(ByteRef<'a>),
+}
+
+impl<'a> From<PackedRef<'a>> for Activations<'a> {
+    fn from(planes: PackedRef<'a>) -> Self {
+        Activations::Planes(planes)
+    }
+}
+
+impl<'a> From<ByteRef<'a>> for Activations<'a> {
+    fn from(bytes: ByteRef<'a>) -> Self {
+        Activations::Bytes(bytes)
+    }
+}
+
+impl Activations<'_> {
+    pub(super) fn slice_rows(&self, rows: Range<usize>) -> Self {
+        match self {
+            Activations::Planes(planes) => Activations::Planes(planes.slice_rows(rows)),
+            Activations::Bytes(bytes) => Activations::Bytes(bytes.slice_rows(rows)),
+        }
+    }
+
+    /// Encoding, rows and columns.
+    pub(super) fn shape(&self) -> (Encoding, usize, usize) {
+        match self {
+            Activations::Planes(a) => (a.encoding(), a.rows(), a.cols()),
+            Activations::Bytes(a) => (a.encoding(), a.rows(), a.cols()),
+        }
+    }
+}
