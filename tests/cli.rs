@@ -196,8 +196,7 @@ fn info_tells_the_isas() {
     let isas = info["isas"].as_array().unwrap();
     assert_eq!(isas.len(), qcore::isa::Isa::ALL.len());
     assert_eq!(isas.iter().filter(|i| i["chosen"] == true).count(), 1);
-    let mut command = Command::new(env!("CARGO_BIN_EXE_qcore"));
-    let output = command
+    let output = tool()
         .arg("info")
         .env("QCORE_ISA", "sse9")
         .output()
