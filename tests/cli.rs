@@ -8,9 +8,22 @@ use std::process::{Command, Output};
 use qcore::train::data::{Images, digits};
 use tempfile::TempDir;
 
+/// The tool, through cargo's runner where the tests were built for another machine.
+fn tool() -> Command {
+    let binary = env!("CARGO_BIN_EXE_qcore");
+    let arch = std::env::consts::ARCH.to_uppercase();
+    match std::env::var_os(format!("CARGO_TARGET_{arch}_UNKNOWN_LINUX_GNU_RUNNER")) {
+        Some(runner) => {
+            let mut command = Command::new(runner);
+            command.arg(binary);
+            command
+        }
+        None => Command::new(binary),
+    }
+}
+
 fn qcore(args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_qcore"));
-    command.args(args).output().expect("the tool runs")
+    tool().args(args).output().expect("the tool runs")
 }
 
 fn ok(args: &[&str]) -> String {
@@ -124,7 +137,7 @@ fn train_eval_and_inspect() {
     // The packed model alone gives the same accuracy, on every ISA.
     let model = out.path().join("model.safetensors");
     for isa in qcore::isa::Isa::available() {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_qcore"));
+        let mut command = tool();
         let eval = ["eval", path(&model), "--data", path(data.path()), "--json"];
         let output = command
             .args(eval)
@@ -183,8 +196,7 @@ fn info_tells_the_isas() {
     let isas = info["isas"].as_array().unwrap();
     assert_eq!(isas.len(), qcore::isa::Isa::ALL.len());
     assert_eq!(isas.iter().filter(|i| i["chosen"] == true).count(), 1);
-    let mut command = Command::new(env!("CARGO_BIN_EXE_qcore"));
-    let output = command
+    let output = tool()
         .arg("info")
         .env("QCORE_ISA", "sse9")
         .output()
