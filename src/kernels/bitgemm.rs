@@ -205,14 +205,38 @@ unsafe fn tile<V: Lanes, const MR: usize, const NV: usize, const HOW: u8>(
     task: &Task<'_>,
     row: usize,
 ) {
-    // SAFETY: rows row .. row + MR exist; `count` and `finish` stay inside what the task states.
+    // SAFETY: rows row .. row + MR exist; `count` and `finish` stay inside what the task states, and NR
+    // starts are readable.
     unsafe {
         let first = task.activations.add(row * task.row_words);
         let mut sums = [[V::zero(); NV]; MR];
-        for pass in task.passes {
-            count::<V, MR, NV, HOW>(task, pass, first, &mut sums);
+        if HOW == AND {
+            for sums in &mut sums {
+                for (v, sum) in sums.iter_mut().enumerate() {
+                    *sum = V::load(task.start.add(v * V::LANES).cast());
+                }
+            }
+            for pass in task.passes {
+                count::<V, MR, NV, HOW>(task, pass, first, &mut sums);
+            }
+        } else {
+            // One pass, worth -2 a count: the counters themselves become the result, and no second set of
+            // accumulators is alive beside them.
+            let pass = Pass {
+                weight_plane: 0,
+                activation_plane: 0,
+                shift: 0,
+                negative: false,
+            };
+            count::<V, MR, NV, HOW>(task, &pass, first, &mut sums);
+            for sums in &mut sums {
+                for (v, sum) in sums.iter_mut().enumerate() {
+                    let start = V::load(task.start.add(v * V::LANES).cast());
+                    *sum = start.sub(sum.add(*sum));
+                }
+            }
         }
-        finish::<V, MR, NV>(task, row, sums);
+        finish::<V, MR, NV, HOW>(task, row, sums);
     }
 }
 
@@ -261,25 +285,25 @@ unsafe fn count<V: Lanes, const MR: usize, const NV: usize, const HOW: u8>(
                 }
                 k += 1;
             }
-            for (sum, counter) in sums
+            let pairs = sums
                 .as_flattened_mut()
                 .iter_mut()
-                .zip(counters.as_flattened())
-            {
-                let worth = counter.widen().shl(pass.shift);
-                *sum = if pass.negative {
-                    sum.sub(worth)
-                } else {
-                    sum.add(worth)
+                .zip(counters.as_flattened());
+            for (sum, counter) in pairs {
+                let counted = counter.widen();
+                *sum = match (HOW, pass.negative) {
+                    (AND, true) => sum.sub(counted.shl(pass.shift)),
+                    (AND, false) => sum.add(counted.shl(pass.shift)),
+                    _ => sum.add(counted),
                 };
             }
         }
     }
 }
 
-/// Corrects the sums of a tile and gives them to the sink, lane by lane.
+/// Takes the sums of rows away where they count, and gives the result to the sink, lane by lane.
 #[inline(always)]
-unsafe fn finish<V: Lanes, const MR: usize, const NV: usize>(
+unsafe fn finish<V: Lanes, const MR: usize, const NV: usize, const HOW: u8>(
     task: &Task<'_>,
     row: usize,
     sums: [[V; NV]; MR],
@@ -288,16 +312,18 @@ unsafe fn finish<V: Lanes, const MR: usize, const NV: usize>(
     // written.
     unsafe {
         for (i, sums) in sums.iter().enumerate() {
-            let row_sum = match task.row_sums.is_null() {
-                true => V::zero(),
-                false => V::splat(*task.row_sums.add(row + i) as u32),
-            };
-            for (v, sum) in sums.iter().enumerate() {
+            let mut result = *sums;
+            if HOW == AND && !task.row_sums.is_null() {
+                let row_sum = V::splat(*task.row_sums.add(row + i) as u32);
+                for result in &mut result {
+                    *result = result.sub(row_sum);
+                }
+            }
+            for (v, result) in result.into_iter().enumerate() {
                 let lane = v * V::LANES;
                 if lane >= task.lanes {
                     break;
                 }
-                let result = sum.add(V::load(task.start.add(lane).cast())).sub(row_sum);
                 task.sink.put(result, row + i, lane, task.lanes - lane);
             }
         }
