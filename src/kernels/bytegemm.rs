@@ -119,7 +119,7 @@ unsafe fn tile<
         let fields = 8 / BITS;
         let first = task.activations.add(row * task.stride);
         let flush = D::flush(BITS);
-        let mut sums = [[V::zero(); NV]; MR];
+        let mut sums = [[V::zero(); MR]; NV];
         let mut k = 0;
         while k < task.words {
             let end = if flush == usize::MAX {
@@ -127,20 +127,19 @@ unsafe fn tile<
             } else {
                 task.words.min(k + flush)
             };
-            let mut counters = [[V::zero(); NV]; MR];
+            let mut counters = [[V::zero(); MR]; NV];
             while k < end {
                 let mut a = [V::zero(); MR];
                 for (i, a) in a.iter_mut().enumerate() {
                     let bytes = first.add(i * task.stride + 4 * k).cast::<u32>();
                     *a = V::splat(bytes.read_unaligned());
                 }
-                for v in 0..NV {
-                    let packed =
-                        V::load(task.weights.add((k * NV / fields + v / fields) * V::LANES));
-                    let w = packed.field::<BITS>(v % fields);
-                    for i in 0..MR {
-                        let (u, s) = if SIGNED { (w, a[i]) } else { (a[i], w) };
-                        counters[i][v] = D::dot::<BITS>(counters[i][v], u, s);
+                for (v, counters) in counters.iter_mut().enumerate() {
+                    let at = (k * NV / fields + v / fields) * V::LANES;
+                    let w = V::load(task.weights.add(at)).field::<BITS>(v % fields);
+                    for (counter, a) in counters.iter_mut().zip(a) {
+                        let (u, s) = if SIGNED { (w, a) } else { (a, w) };
+                        *counter = D::dot::<BITS>(*counter, u, s);
                     }
                 }
                 k += 1;
@@ -161,22 +160,23 @@ unsafe fn tile<
 unsafe fn finish<V: Lanes, const MR: usize, const NV: usize>(
     task: &ByteTask,
     row: usize,
-    sums: [[V; NV]; MR],
+    sums: [[V; MR]; NV],
 ) {
     // SAFETY: rows row .. row + MR exist in the sink and in `row_sums`, and `Sink::put` writes no lane behind
     // `lanes`.
     unsafe {
-        for (i, sums) in sums.iter().enumerate() {
+        for i in 0..MR {
             let row_sum = match task.row_sums.is_null() {
                 true => V::zero(),
                 false => V::splat(*task.row_sums.add(row + i) as u32),
             };
-            for (v, sum) in sums.iter().enumerate() {
+            for (v, sums) in sums.iter().enumerate() {
                 let lane = v * V::LANES;
                 if lane >= task.lanes {
                     break;
                 }
-                let result = sum.add(V::load(task.start.add(lane).cast())).add(row_sum);
+                let start = V::load(task.start.add(lane).cast());
+                let result = sums[i].add(start).add(row_sum);
                 task.sink.put(result, row + i, lane, task.lanes - lane);
             }
         }

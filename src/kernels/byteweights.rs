@@ -62,7 +62,7 @@ impl ByteWeights {
         let mut lines = Lines::new(elements("weights", &[n.div_ceil(nr), panel_words])?);
         let mut start = vec![0i32; n.next_multiple_of(nr)];
         let words = lines.words_mut();
-        for row in 0..n {
+        for (row, start) in start.iter_mut().enumerate().take(n) {
             let (panel, vector, lane) = (row / nr, row % nr / lanes, row % lanes);
             let (group, shift) = (vector / fields, vector % fields * bits);
             let mut sum = 0i32;
@@ -77,7 +77,7 @@ impl ByteWeights {
                 let at = panel * panel_words + (column / 4 * groups + group) * lanes + lane;
                 words[at] |= byte << (8 * (column % 4));
             }
-            start[row] = sum.wrapping_mul(zero_point).wrapping_neg();
+            *start = sum.wrapping_mul(zero_point).wrapping_neg();
         }
         Ok(ByteWeights {
             lines,
