@@ -6,7 +6,16 @@ use std::sync::Once;
 use crate::toolchain::{Compiler, Language};
 
 /// The sources in the order of the header.
-const SOURCES: [&str; 7] = ["status", "isa", "pool", "pack", "quantize", "gemm", "model"];
+const SOURCES: [&str; 8] = [
+    "status",
+    "last_error",
+    "isa",
+    "pool",
+    "pack",
+    "quantize",
+    "gemm",
+    "model",
+];
 
 /// The header that is checked in, or, with `QCORE_WRITE_HEADER`, the one that was just made anew.
 pub fn checked_in() -> String {

@@ -18,16 +18,20 @@
 //!
 //! # Products
 //!
-//! Activations `[M, K]` times weights `[N, K]` give sums `[M, N]` in i32, exact. With S a count of bits,
+//! Activations `[M, K]` times weights `[N, K]` give sums `[M, N]` in i32, exact, for every pair of encodings but
+//! ternary activations. An integer is an offset plus weighted bits, w = o_w + sum_i c_i W_i, a = o_a + sum_j d_j A_j,
+//! so with pc() a popcount
 //!
 //! ```text
-//! bipolar w, bipolar a:       sum w a = K - 2 pc(w xor a)
-//! bipolar w, unsigned a:      sum w a = 2 sum_p 2^p pc(w and a_p) - sum a
+//! sum w a = sum_ij c_i d_j pc(W_i and A_j) + o_w sum a + o_a sum w - K o_w o_a
+//! bipolar w, bipolar a:   sum w a = K - 2 pc(w xor a)
+//! ternary w, bipolar a:   sum w a = pc(z) - 2 pc((s xor a) and z)       s: sign plane, z: nonzero plane
 //! ```
 //!
-//! Intermediate arithmetic is modulo 2^32, so the result is exact whenever it fits, and |sum| <= K x (largest
-//! activation) always fits: a plan with K > floor((2^31 - 1) / largest activation) is refused. That is
-//! 2,147,483,647 for 1 bit, 715,827,882 for 2, 143,165,576 for 4, 8,421,504 for 8.
+//! Where many planes meet, bytes are multiplied instead: the same integers. Intermediate arithmetic is modulo
+//! 2^32, so the result is exact whenever it fits, and |sum| <= K max|w| max|a| always fits: a plan with K > floor((2^31
+//! - 1) / (max|w| max|a|)) is refused. With bipolar or ternary weights that is 2,147,483,647 for 1 bit, 715,827,882 for
+//! u2, 143,165,576 for u4, 8,421,504 for u8; for s8 x s8 it is 131,071.
 //!
 //! # Floats to codes
 //!

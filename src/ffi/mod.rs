@@ -35,6 +35,7 @@
 
 mod gemm;
 mod isa;
+mod last_error;
 mod model;
 mod pack;
 mod pointer;
@@ -46,6 +47,7 @@ mod tests;
 
 pub use gemm::*;
 pub use isa::*;
+pub use last_error::*;
 pub use model::*;
 pub use pack::*;
 pub use pool::*;
@@ -56,7 +58,8 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use status::{Answer, Failure, remember};
+use last_error::remember;
+use status::{Answer, Failure};
 
 /// Runs the body of an exported function: an error or a panic becomes a status, and its text the
 /// thread's last one.
