@@ -126,7 +126,7 @@ pub fn run(args: &Args) -> Result<()> {
         data.train.classes()
     );
     println!(
-        "net {}: weights of {} bits, activations of {} bits; {} float and {} quantized epochs; {isa}, {} threads",
+        "net {}: {}-bit weights, {}-bit activations; {} float and {} quantized epochs; {isa}, {} threads",
         recipe.arch,
         recipe.bits_w,
         recipe.bits_a,
