@@ -27,6 +27,9 @@ mod panels;
 mod portable;
 mod view;
 
+// Miri neither maps pages nor forks.
+#[cfg(all(test, target_os = "linux", not(miri)))]
+mod fences;
 #[cfg(test)]
 mod tests;
 
