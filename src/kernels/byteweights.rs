@@ -8,6 +8,7 @@
 //! v / (8 / bits). Fields behind N or K are zero, and so are the bytes of activations behind K.
 
 use super::panels::Lines;
+use super::bounds::Sequence;
 use crate::bits::{Encoding, PackedRef};
 use crate::error::Result;
 use crate::shape::elements;
@@ -120,6 +121,14 @@ impl ByteWeights {
     /// Bits that a weight takes.
     pub(crate) fn field_bits(&self) -> usize {
         self.bits
+    }
+
+    /// What the kernel does between its loads.
+    pub(crate) fn sequence(&self) -> Sequence {
+        match self.bits {
+            8 => Sequence::DotWide,
+            _ => Sequence::Dot,
+        }
     }
 
     /// Bytes that the panels take.

@@ -14,6 +14,7 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod bitgemm;
+pub mod bounds;
 mod bytegemm;
 mod byteweights;
 #[cfg(target_arch = "aarch64")]
