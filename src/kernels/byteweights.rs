@@ -7,8 +7,8 @@
 //! Channel c of a panel is in vector v = c / LANES, lane c % LANES; vector v is field v % (8 / bits) of group
 //! v / (8 / bits). Fields behind N or K are zero, and so are the bytes of activations behind K.
 
-use super::panels::Lines;
 use super::bounds::Sequence;
+use super::panels::Lines;
 use crate::bits::{Encoding, PackedRef};
 use crate::error::Result;
 use crate::shape::elements;
