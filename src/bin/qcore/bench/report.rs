@@ -59,8 +59,8 @@ pub struct Conversion {
 pub struct Conditions {
     cpu: String,
     processors: usize,
-    /// Load averages before, where the system tells them.
-    before: Option<String>,
+    /// Load averages before.
+    before: String,
     /// GHz.
     clock: f64,
 }
@@ -77,24 +77,30 @@ impl Conditions {
 
     /// In one line.
     pub fn line(&self) -> String {
-        let load = |load: &Option<String>| load.clone().unwrap_or_else(|| "unknown".to_string());
+        // Checks in the inner loops halve the speed of some.
+        let build = match cfg!(debug_assertions) {
+            true => " (with debug assertions: not for its figures)",
+            false => "",
+        };
         format!(
-            "qcore {} on {} ({}), {} processors at {:.2} GHz, load {} before",
+            "qcore {}{build} on {} ({}), {} processors at {:.2} GHz, load {} before",
             env!("CARGO_PKG_VERSION"),
             self.cpu,
             std::env::consts::ARCH,
             self.processors,
             self.clock,
-            load(&self.before),
+            self.before,
         )
     }
 }
 
 /// The load averages, where the system tells them.
-fn load() -> Option<String> {
-    let text = std::fs::read_to_string("/proc/loadavg").ok()?;
-    let first: Vec<&str> = text.split_whitespace().take(3).collect();
-    Some(first.join(" "))
+fn load() -> String {
+    let text = std::fs::read_to_string("/proc/loadavg");
+    text.map_or("unknown".to_string(), |text| {
+        let first: Vec<&str> = text.split_whitespace().take(3).collect();
+        first.join(" ")
+    })
 }
 
 /// All of a run.
@@ -191,7 +197,7 @@ impl Report {
         let mut text = format!(
             "# qcore bench\n\n{}; load {} after.\n\n{}\n",
             self.conditions.line(),
-            load().unwrap_or_else(|| "unknown".to_string()),
+            load(),
             NOTES
         );
         for (heading, table) in self.tables() {
