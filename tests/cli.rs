@@ -304,3 +304,121 @@ fn an_output_that_cannot_be_written_ends_the_run_before_it_begins() {
     assert_eq!(std::fs::read(&file).unwrap(), b"in the way");
     assert_eq!(names(dir.path()), ["a-file"]);
 }
+
+/// The fields that every object of `bench --json` has.
+const BENCH_FIELDS: [&str; 14] = [
+    "op",
+    "w",
+    "a",
+    "isa",
+    "n",
+    "m",
+    "k",
+    "threads",
+    "kernel",
+    "mac_per_cycle",
+    "bound",
+    "percent",
+    "gmac_per_s",
+    "ratio_to_f32",
+];
+
+#[test]
+fn bench_measures_every_isa_and_writes_its_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let (page, svg) = (dir.path().join("page.md"), dir.path().join("roof.svg"));
+    let said = ok(&[
+        "bench",
+        "--quick",
+        "--json",
+        "--markdown",
+        path(&page),
+        "--svg",
+        path(&svg),
+    ]);
+    let rows: Vec<serde_json::Value> = serde_json::from_str(&said).unwrap();
+    for row in &rows {
+        for field in BENCH_FIELDS {
+            assert!(row.get(field).is_some(), "no {field} in {row}");
+        }
+        if row["op"] != "quantize" {
+            assert!(row["mac_per_cycle"].as_f64().unwrap() > 0.0, "{row}");
+            assert!(row["ratio_to_f32"].as_f64().unwrap() > 0.0, "{row}");
+        }
+    }
+    let has = |fields: &[(&str, &str)]| {
+        let fits = |row: &serde_json::Value| fields.iter().all(|(f, v)| row[f] == *v);
+        assert!(rows.iter().any(fits), "no row with {fields:?}");
+    };
+    has(&[("op", "gemm"), ("w", "f32"), ("a", "f32")]);
+    for isa in qcore::isa::Isa::available() {
+        has(&[("op", "gemm"), ("isa", isa.name()), ("a", "u4")]);
+        has(&[("op", "gemv"), ("isa", isa.name()), ("w", "ternary")]);
+        has(&[("op", "quantize"), ("isa", isa.name()), ("a", "bipolar")]);
+    }
+    assert_eq!(names(dir.path()), ["page.md", "roof.svg"]);
+    let page = std::fs::read_to_string(page).unwrap();
+    assert!(
+        page.contains(env!("CARGO_PKG_VERSION")) && page.contains("| GMAC/s |"),
+        "{page}"
+    );
+    let svg = std::fs::read_to_string(svg).unwrap();
+    assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
+    assert!(svg.contains("MAC per cycle"));
+}
+
+#[test]
+fn bench_measures_what_it_is_asked_for() {
+    let narrow = ["bench", "--quick", "--json", "--isa", "portable"];
+    let which = ["--pair", "s2:u3", "--shape", "33x1x40", "--threads", "1"];
+    let said = ok(&[&narrow[..], &which].concat());
+    let rows: Vec<serde_json::Value> = serde_json::from_str(&said).unwrap();
+    let products: Vec<_> = rows.iter().filter(|r| r["op"] == "gemv").collect();
+    assert_eq!(products.len(), 2, "f32 and the pair");
+    let row = products[1];
+    assert_eq!((&row["w"], &row["a"]), (&"s2".into(), &"u3".into()));
+    assert_eq!((&row["n"], &row["k"]), (&33.into(), &40.into()));
+    assert!(row["bound"].is_null(), "plain Rust has no bound: {row}");
+    assert!(
+        rows.iter()
+            .all(|r| r["isa"] == "portable" || r["w"] == "f32")
+    );
+}
+
+#[test]
+fn bench_refuses_what_cannot_be_measured() {
+    let absent = qcore::isa::Isa::ALL
+        .into_iter()
+        .find(|isa| !isa.is_available());
+    let absent = absent.expect("no machine is both x86 and Arm").name();
+    let dir = tempfile::tempdir().unwrap();
+    let nowhere = dir.path().join("nowhere").join("page.md");
+    let cases: &[(&[&str], &[&str])] = &[
+        (&["--shape", "0x1"], &["0x1", "NxMxK"]),
+        (&["--shape", "0x1x1"], &["0x1x1", "1 or more"]),
+        (&["--shape", "1x2x3x4"], &["1x2x3x4"]),
+        (&["--shape", "ax1x1"], &["ax1x1"]),
+        (&["--shape=-1x1x1"], &["-1x1x1"]),
+        (&["--shape", "99999999x1x99999999"], &["2^28"]),
+        (&["--shape", "99999999999999999999x1x1"], &["NxMxK"]),
+        (&["--pair", "bipolar"], &["bipolar", "WEIGHTS:ACTIVATIONS"]),
+        (&["--pair", "bipolar:u9"], &["u9", "u1..u8"]),
+        (&["--pair", "fp4:u4"], &["fp4"]),
+        (&["--pair", "bipolar:ternary"], &["activation is ternary"]),
+        (&["--isa", "sse9"], &["the ISA 'sse9'", "portable"]),
+        (&["--isa", absent], &[absent, "cannot be used here"]),
+        (&["--threads", "0"], &["threads is 0"]),
+        (&["--threads", "2000"], &["threads is 2000"]),
+        (&["--threads", "two"], &["two"]),
+        (
+            &["--markdown", path(&nowhere)],
+            &["cannot write", "nowhere"],
+        ),
+    ];
+    for (options, words) in cases {
+        let mut args = vec!["bench", "--quick"];
+        args.extend(*options);
+        refused(&args, words);
+    }
+    assert_eq!(names(dir.path()), [""; 0]);
+}

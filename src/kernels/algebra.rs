@@ -2,6 +2,7 @@
 
 use super::Panels;
 use super::bitgemm::{Combine, Pass};
+use super::bounds::Sequence;
 use crate::bits::{Encoding, PackedRef};
 use crate::error::{Error, Result};
 
@@ -46,6 +47,14 @@ impl BitWeights {
     /// Walks along K that a product takes.
     pub(crate) fn passes(&self) -> usize {
         self.algebra.passes.len()
+    }
+
+    /// What a pass does between its loads.
+    pub(crate) fn sequence(&self) -> Sequence {
+        match self.algebra.combine {
+            Combine::And | Combine::Xor => Sequence::Count,
+            Combine::XorNonzero => Sequence::CountMasked,
+        }
     }
 
     /// Bytes that the panels take.

@@ -8,6 +8,7 @@
 //! v / (8 / bits). Fields behind N or K are zero, and so are the bytes of activations behind K.
 
 use super::ByteKernel;
+use super::bounds::Sequence;
 use super::panels::Lines;
 use crate::bits::{Encoding, PackedRef};
 use crate::error::Result;
@@ -122,6 +123,14 @@ impl ByteWeights {
     /// Bits that a weight takes.
     pub(crate) fn field_bits(&self) -> usize {
         self.bits
+    }
+
+    /// What the kernel does between its loads.
+    pub(crate) fn sequence(&self) -> Sequence {
+        match self.bits {
+            8 => Sequence::DotWide,
+            _ => Sequence::Dot,
+        }
     }
 
     /// Bytes that the panels take.

@@ -16,6 +16,7 @@ mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod avx512bw;
 mod bitgemm;
+pub mod bounds;
 mod bytegemm;
 mod byteweights;
 #[cfg(target_arch = "aarch64")]

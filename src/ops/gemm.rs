@@ -7,6 +7,7 @@ use super::Par;
 use crate::bits::{Encoding, PackedRef};
 use crate::error::{Error, Result};
 use crate::isa::Isa;
+use crate::kernels::bounds::Sequence;
 use crate::kernels::{Kernels, MatMut};
 use crate::shape::{check_len, words};
 
@@ -236,6 +237,12 @@ impl Gemm {
     /// Bytes of weights as prepacked for the kernel.
     pub fn prepacked_bytes(&self) -> usize {
         self.method.bytes()
+    }
+
+    /// What the inner loop does and how often it walks along K, for whoever compares the plan with the limits of
+    /// the core ([`Loops`](crate::kernels::bounds::Loops)).
+    pub fn sequence(&self) -> (Sequence, usize) {
+        self.method.sequence()
     }
 
     /// Which kernel runs, for people: ISA, method, tile and planes.

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod curves;
 mod eval;
 mod info;
@@ -29,6 +30,8 @@ enum Command {
     Eval(eval::Args),
     /// Show what a packed model consists of, layer by layer
     Inspect(inspect::Args),
+    /// Measure products and conversions against the limits of this core, and against f32
+    Bench(bench::Args),
 }
 
 fn main() -> ExitCode {
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
         Command::Train(args) => train::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Bench(args) => bench::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -18,6 +18,14 @@ impl Table {
     pub fn row(&mut self, cells: Vec<String>) {
         self.rows.push(cells);
     }
+
+    /// As Markdown.
+    pub fn markdown(&self) -> String {
+        let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+        let rules = "|---".repeat(self.rows[0].len());
+        let rows: String = self.rows[1..].iter().map(|row| line(row)).collect();
+        format!("{}{rules}|\n{rows}", line(&self.rows[0]))
+    }
 }
 
 impl fmt::Display for Table {

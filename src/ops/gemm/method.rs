@@ -2,6 +2,7 @@
 
 use crate::bits::{ByteRef, Encoding, PackedRef};
 use crate::error::Result;
+use crate::kernels::bounds::Sequence;
 use crate::kernels::{BitWeights, ByteKernel, ByteWeights, Kernels, MatMut, Out};
 use crate::ops::Par;
 use crate::shape::words;
@@ -88,6 +89,14 @@ impl Method {
             How::Bits(weights) => weights.needs_row_sums(),
             How::Bytes(_, weights) => weights.base() != 0,
         })
+    }
+
+    /// What the inner loop does, and how often it walks along K.
+    pub(super) fn sequence(&self) -> (Sequence, usize) {
+        match &self.how {
+            How::Bits(weights) => (weights.sequence(), weights.passes()),
+            How::Bytes(_, weights) => (weights.sequence(), 1),
+        }
     }
 
     /// ISA, kernel, tile and what is special about it, for people.

@@ -1,0 +1,127 @@
+//! The loops of AArch64. Each is one `asm!`; a round does a tile's worth of independent accumulators.
+
+use std::arch::asm;
+
+use super::{Block, Ports, Sequence};
+
+/// The NEON loop of a sequence.
+pub(super) fn ports(sequence: Sequence) -> Option<Ports> {
+    let ports = |instructions, macs, run| {
+        Some(Ports {
+            instructions,
+            macs,
+            run,
+        })
+    };
+    match sequence {
+        Sequence::Count => ports("eor or and, cnt, add", 16 * 128, count),
+        Sequence::CountMasked => ports("eor, and, cnt, add", 16 * 128, count_masked),
+        Sequence::Fma => ports("fmla", 16 * 4, fma),
+        // The kernels multiply no bytes here.
+        Sequence::Dot | Sequence::DotWide => None,
+    }
+}
+
+/// `rounds` times 64 additions, each of which needs the one before. Registers are added, no constants: some
+/// cores fold constants away.
+pub(super) fn chain(rounds: u64) {
+    let rounds = rounds.max(1);
+    // SAFETY: additions in registers that are declared; the loop ends, for `rounds` is not 0.
+    unsafe {
+        asm!(
+            "2:",
+            ".rept 64",
+            "add {x}, {x}, {y}",
+            ".endr",
+            "subs {n}, {n}, #1",
+            "b.ne 2b",
+            x = inout(reg) 1u64 => _,
+            y = in(reg) 1u64,
+            n = inout(reg) rounds => _,
+            options(nomem, nostack),
+        );
+    }
+}
+
+/// A function that repeats instructions for each `\i`, 16 accumulators, in as many rounds as it is told. Besides
+/// those they may write v24; v30 and v31 are zero, for floats that are no ordinary numbers would slow some cores
+/// down.
+macro_rules! rounds {
+    ($(#[$doc:meta])* $name:ident, $($line:literal),+) => {
+        $(#[$doc])*
+        ///
+        /// # Safety
+        /// The CPU has NEON, and `rounds` is not 0.
+        unsafe fn $name(rounds: u64) {
+            // SAFETY: registers alone, every written one declared as clobbered; the features and the end of
+            // the loop are the contract.
+            unsafe {
+                asm!(
+                    ".irp i, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23, 30, 31",
+                    "movi v\\i\\().2d, #0",
+                    ".endr",
+                    "2:",
+                    ".irp i, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23",
+                    $($line,)+
+                    ".endr",
+                    "subs {n}, {n}, #1",
+                    "b.ne 2b",
+                    n = inout(reg) rounds => _,
+                    out("v0") _, out("v1") _, out("v2") _, out("v3") _,
+                    out("v4") _, out("v5") _, out("v6") _, out("v7") _,
+                    out("v16") _, out("v17") _, out("v18") _, out("v19") _,
+                    out("v20") _, out("v21") _, out("v22") _, out("v23") _,
+                    out("v24") _, out("v30") _, out("v31") _,
+                    options(nomem, nostack),
+                );
+            }
+        }
+    };
+}
+
+rounds!(
+    /// 16 triples: the tile of the kernel.
+    count,
+    "eor v24.16b, v30.16b, v31.16b",
+    "cnt v24.16b, v24.16b",
+    "add v\\i\\().16b, v\\i\\().16b, v24.16b"
+);
+
+rounds!(
+    /// The same with a mask.
+    count_masked,
+    "eor v24.16b, v30.16b, v31.16b",
+    "and v24.16b, v24.16b, v31.16b",
+    "cnt v24.16b, v24.16b",
+    "add v\\i\\().16b, v\\i\\().16b, v24.16b"
+);
+
+rounds!(
+    /// 16 sums: at 4 a cycle they hide a latency of 4.
+    fma,
+    "fmla v\\i\\().4s, v30.4s, v31.4s"
+);
+
+/// Loads all bytes of `count` blocks into registers that nobody looks at.
+///
+/// # Safety
+/// `count` blocks, not 0, are readable from `first`.
+pub(super) unsafe fn read(first: *const Block, count: u64) {
+    // SAFETY: each round reads one block of 512 bytes, 32 at a time, and moves on by as much, `count` times.
+    // Registers that are written are declared, and memory is only read.
+    unsafe {
+        asm!(
+            "2:",
+            ".irp i, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15",
+            "ldp q0, q1, [{p}, #32 * \\i]",
+            ".endr",
+            "add {p}, {p}, #512",
+            "subs {n}, {n}, #1",
+            "b.ne 2b",
+            p = inout(reg) first => _,
+            n = inout(reg) count => _,
+            out("v0") _, out("v1") _,
+            options(readonly, nostack),
+        );
+    }
+}
