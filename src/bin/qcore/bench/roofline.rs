@@ -16,6 +16,9 @@ const ROOF: RGBColor = RGBColor(0x88, 0x88, 0x88);
 const SLOPE: RGBColor = RGBColor(0xbb, 0xbb, 0xbb);
 const F32: RGBColor = RGBColor(0x33, 0x33, 0x33);
 
+/// Products of one name: their colour and points.
+type Group = (String, RGBColor, Vec<(f64, f64)>);
+
 /// The colour of an ISA's products.
 fn colour(isa: Isa) -> RGBColor {
     match isa {
@@ -91,7 +94,7 @@ fn draw(svg: &mut String, title: &str, limits: &Limits, products: &[Product]) ->
         let at = (left * 30.0, port.rate * 1.09);
         chart.draw_series([Text::new(text, at, ("sans-serif", 9))])?;
     }
-    let mut groups: Vec<(String, RGBColor, Vec<(f64, f64)>)> = Vec::new();
+    let mut groups: Vec<Group> = Vec::new();
     for p in points {
         let (name, colour) = match &p.w[..] {
             "f32" => ("f32, the crate gemm".to_string(), F32),
