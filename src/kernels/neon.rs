@@ -51,9 +51,9 @@ pub(super) static I8MM_KERNELS: Kernels = Kernels {
     ..NEON
 };
 
-// `worth_passes` here and above is predicted from counts of instructions, not measured: a pass is 43 MAC an
-// instruction; bytes with 2-bit fields are 192 / 36 = 5.3 by umlal and 320 / 34 = 9.4 by a dot product, loads
-// and fields included. At 8 passes umlal and bits tie, and fewer pipes multiply than count.
+// `worth_passes` here and above is predicted from counts of instructions, not measured: a pass is 2048 /
+// 62 = 33 MAC an instruction of the compiled loop, bytes are 128 / 30 = 4.3 by umlal and 320 / 41 = 7.8 by a dot
+// product. At 8 passes umlal and bits tie, and fewer pipes multiply than count.
 const NEON: Kernels = Kernels {
     isa: Isa::Neon,
     bitgemm_name: "cnt, 4 lanes",
@@ -62,7 +62,7 @@ const NEON: Kernels = Kernels {
     bitgemm,
     bytegemm: Some(ByteKernel {
         name: "umlal or smlal",
-        mr: 3,
+        mr: 2,
         lanes: 4,
         vectors: 4,
         alike: true,
