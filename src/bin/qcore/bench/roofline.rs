@@ -10,6 +10,9 @@ use qcore::{Error, Result};
 use super::limits::Limits;
 use super::report::{Product, Report};
 
+/// The name, colour and points of a series.
+type Group = (String, RGBColor, Vec<(f64, f64)>);
+
 type Drawn<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 const ROOF: RGBColor = RGBColor(0x88, 0x88, 0x88);
@@ -88,7 +91,7 @@ fn draw(svg: &mut String, title: &str, limits: &Limits, products: &[Product]) ->
         let at = (left * 30.0, port.rate * 1.09);
         chart.draw_series([Text::new(text, at, ("sans-serif", 9))])?;
     }
-    let mut groups: Vec<(String, RGBColor, Vec<(f64, f64)>)> = Vec::new();
+    let mut groups: Vec<Group> = Vec::new();
     for p in points {
         let (name, colour) = match &p.w[..] {
             "f32" => ("f32, the crate gemm".to_string(), F32),
