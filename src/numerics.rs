@@ -29,9 +29,9 @@
 //! ```
 //!
 //! Where many planes meet, bytes are multiplied instead: the same integers. Intermediate arithmetic is modulo
-//! 2^32, so the result is exact whenever it fits, and |sum| <= K max|w| max|a| always fits: a plan with K > floor((2^31
-//! - 1) / (max|w| max|a|)) is refused. With bipolar or ternary weights that is 2,147,483,647 for 1 bit, 715,827,882 for
-//! u2, 143,165,576 for u4, 8,421,504 for u8; for s8 x s8 it is 131,071.
+//! 2^32, so the result is exact whenever it fits, and |sum| <= K max|w| max|a| always fits: a plan is refused whose K
+//! exceeds floor((2^31 - 1) / (max|w| max|a|)). With bipolar or ternary weights that is 2,147,483,647 for bipolar
+//! activations and u1, 715,827,882 for u2, 143,165,576 for u4, 8,421,504 for u8; for s8 x s8 it is 131,071.
 //!
 //! # Floats to codes
 //!

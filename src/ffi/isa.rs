@@ -34,8 +34,11 @@ pub(super) const fn c_name(isa: Isa) -> &'static CStr {
     match isa {
         Isa::Portable => c"portable",
         Isa::Neon => c"neon",
+        Isa::NeonDot => c"neondot",
+        Isa::NeonI8mm => c"neoni8mm",
         Isa::Avx2 => c"avx2",
         Isa::Avx2Vnni => c"avx2vnni",
+        Isa::Avx512Bw => c"avx512bw",
         Isa::Avx512 => c"avx512",
     }
 }

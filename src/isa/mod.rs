@@ -16,12 +16,20 @@ pub const OVERRIDE: &str = "QCORE_ISA";
 pub enum Isa {
     /// Plain Rust: the meaning of every other.
     Portable,
-    /// 128-bit vectors of AArch64.
+    /// 128-bit vectors of AArch64: Cortex-A53 (2012) and every other.
     Neon,
+    /// NEON and a multiply-add of four bytes: Cortex-A75 and A55 (2017), Neoverse N1, Apple A13 and later. Feature
+    /// `dotprod`.
+    NeonDot,
+    /// The same of unsigned by signed bytes: Neoverse V1 and N2, Apple M2 and later. Features `dotprod`, `i8mm`.
+    NeonI8mm,
     /// 256-bit vectors of x86-64: Haswell (2013), Zen (2017) and later. Features `avx2`, `fma`, `popcnt`.
     Avx2,
     /// AVX2 and a multiply-add of bytes: Alder Lake (2021), Zen 5 (2024) and later. Feature `avxvnni` too.
     Avx2Vnni,
+    /// 512-bit vectors: Skylake-X (2017), Cascade Lake (2019). Features `avx512f`, `avx512bw`, `avx512dq`,
+    /// `avx512vl`.
+    Avx512Bw,
     /// 512-bit vectors with a vector popcount and a multiply-add of bytes: Ice Lake (2019), Zen 4 (2022) and
     /// later. Features `avx512f`, `avx512bw`, `avx512dq`, `avx512vl`, `avx512vpopcntdq`, `avx512vnni`.
     Avx512,
@@ -29,11 +37,14 @@ pub enum Isa {
 
 impl Isa {
     /// Every ISA that qcore knows, worst first.
-    pub const ALL: [Isa; 5] = [
+    pub const ALL: [Isa; 8] = [
         Isa::Portable,
         Isa::Neon,
+        Isa::NeonDot,
+        Isa::NeonI8mm,
         Isa::Avx2,
         Isa::Avx2Vnni,
+        Isa::Avx512Bw,
         Isa::Avx512,
     ];
 
@@ -42,8 +53,11 @@ impl Isa {
         match self {
             Isa::Portable => "portable",
             Isa::Neon => "neon",
+            Isa::NeonDot => "neondot",
+            Isa::NeonI8mm => "neoni8mm",
             Isa::Avx2 => "avx2",
             Isa::Avx2Vnni => "avx2vnni",
+            Isa::Avx512Bw => "avx512bw",
             Isa::Avx512 => "avx512",
         }
     }
@@ -52,8 +66,10 @@ impl Isa {
     pub const fn is_compiled(self) -> bool {
         match self {
             Isa::Portable => true,
-            Isa::Neon => cfg!(target_arch = "aarch64"),
-            Isa::Avx2 | Isa::Avx2Vnni | Isa::Avx512 => cfg!(target_arch = "x86_64"),
+            Isa::Neon | Isa::NeonDot | Isa::NeonI8mm => cfg!(target_arch = "aarch64"),
+            Isa::Avx2 | Isa::Avx2Vnni | Isa::Avx512Bw | Isa::Avx512 => {
+                cfg!(target_arch = "x86_64")
+            }
         }
     }
 
@@ -66,6 +82,14 @@ impl Isa {
             Isa::Portable => true,
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => std::arch::is_aarch64_feature_detected!("neon"),
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonDot => {
+                Isa::Neon.is_available() && std::arch::is_aarch64_feature_detected!("dotprod")
+            }
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonI8mm => {
+                Isa::NeonDot.is_available() && std::arch::is_aarch64_feature_detected!("i8mm")
+            }
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => {
                 is_x86_feature_detected!("avx2")
@@ -75,12 +99,16 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2Vnni => Isa::Avx2.is_available() && is_x86_feature_detected!("avxvnni"),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => {
+            Isa::Avx512Bw => {
                 Isa::Avx2.is_available()
                     && is_x86_feature_detected!("avx512f")
                     && is_x86_feature_detected!("avx512bw")
                     && is_x86_feature_detected!("avx512dq")
                     && is_x86_feature_detected!("avx512vl")
+            }
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => {
+                Isa::Avx512Bw.is_available()
                     && is_x86_feature_detected!("avx512vpopcntdq")
                     && is_x86_feature_detected!("avx512vnni")
             }

@@ -12,7 +12,7 @@
 
 use std::arch::x86_64::*;
 
-use super::bitgemm::{self, Lanes, Task};
+use super::bitgemm::{self, Count, Lanes, Task};
 use super::bytegemm::{self, ByteTask, Dot};
 use super::pack::{self, Codes, FROM, SIGN, Steps};
 use super::{ByteKernel, Kernels};
@@ -29,6 +29,7 @@ pub(super) static VNNI_KERNELS: Kernels = Kernels {
         mr: 2,
         lanes: 8,
         vectors: 4,
+        alike: false,
         worth_passes: 2,
         run: bytegemm_vnni,
     }),
@@ -46,6 +47,7 @@ const AVX2: Kernels = Kernels {
         mr: 2,
         lanes: 8,
         vectors: 4,
+        alike: false,
         worth_passes: 2,
         run: bytegemm,
     }),
@@ -60,7 +62,7 @@ const AVX2: Kernels = Kernels {
 #[target_feature(enable = "avx2,fma,popcnt")]
 unsafe fn bitgemm(task: &Task<'_>) {
     // SAFETY: this function carries the features of Ymm; the rest is the contract of the table entry.
-    unsafe { bitgemm::run::<Ymm, 3, 2>(task) }
+    unsafe { bitgemm::run::<Ymm, Nibbles, 3, 2>(task) }
 }
 
 #[target_feature(enable = "avx2,fma,popcnt")]
@@ -125,7 +127,6 @@ struct Ymm(__m256i);
 // `Codes` demand; memory is what the trait's method says that the caller vouches for.
 impl Lanes for Ymm {
     const LANES: usize = 8;
-    const FLUSH: usize = 31;
 
     #[inline(always)]
     unsafe fn zero() -> Self {
@@ -161,31 +162,6 @@ impl Lanes for Ymm {
     unsafe fn shl(self, bits: u32) -> Self {
         // SAFETY: see above the impl.
         unsafe { Ymm(_mm256_sll_epi32(self.0, _mm_cvtsi32_si128(bits as i32))) }
-    }
-    #[inline(always)]
-    unsafe fn count(self, bits: Self) -> Self {
-        // SAFETY: see above the impl.
-        unsafe {
-            #[rustfmt::skip]
-            let ones = _mm256_setr_epi8(
-                0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4,
-                0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4,
-            );
-            let nibble = _mm256_set1_epi8(15);
-            let low = _mm256_and_si256(bits.0, nibble);
-            let high = _mm256_and_si256(_mm256_srli_epi16::<4>(bits.0), nibble);
-            let sum = _mm256_add_epi8(self.0, _mm256_shuffle_epi8(ones, low));
-            Ymm(_mm256_add_epi8(sum, _mm256_shuffle_epi8(ones, high)))
-        }
-    }
-    #[inline(always)]
-    unsafe fn widen(self) -> Self {
-        // SAFETY: see above the impl.
-        unsafe {
-            // Bytes up to 248 times 1, in pairs: up to 496, far from the saturation of vpmaddubsw.
-            let pairs = _mm256_maddubs_epi16(self.0, _mm256_set1_epi8(1));
-            Ymm(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
-        }
     }
     #[inline(always)]
     unsafe fn field<const BITS: usize>(self, index: usize) -> Self {
@@ -240,10 +216,45 @@ impl Lanes for Ymm {
     }
 }
 
+/// Popcounts by a table of nibbles, in bytes.
+struct Nibbles;
+
+impl Count<Ymm> for Nibbles {
+    const FLUSH: usize = 31;
+
+    #[inline(always)]
+    unsafe fn count(counter: Ymm, bits: Ymm) -> Ymm {
+        // SAFETY: see above the first impl.
+        unsafe {
+            #[rustfmt::skip]
+            let ones = _mm256_setr_epi8(
+                0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4,
+                0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4,
+            );
+            let nibble = _mm256_set1_epi8(15);
+            let low = _mm256_and_si256(bits.0, nibble);
+            let high = _mm256_and_si256(_mm256_srli_epi16::<4>(bits.0), nibble);
+            let sum = _mm256_add_epi8(counter.0, _mm256_shuffle_epi8(ones, low));
+            Ymm(_mm256_add_epi8(sum, _mm256_shuffle_epi8(ones, high)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn widen(counter: Ymm) -> Ymm {
+        // SAFETY: see above the first impl.
+        unsafe {
+            // Bytes up to 248 times 1, in pairs: up to 496, far from the saturation of vpmaddubsw.
+            let pairs = _mm256_maddubs_epi16(counter.0, _mm256_set1_epi8(1));
+            Ymm(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+        }
+    }
+}
+
 /// vpmaddubsw for fields of 2 and 4 bits, vpmaddwd for 8 bits, which it would saturate.
 struct Madd;
 
 impl Dot<Ymm> for Madd {
+    type Counter = Ymm;
+
     fn flush(bits: usize) -> usize {
         // A step adds a pair, at most 2 * 255 * (2^bits - 1), to a lane of 16 bits: 1530 or 7650 of 32767.
         match bits {
@@ -253,7 +264,13 @@ impl Dot<Ymm> for Madd {
         }
     }
     #[inline(always)]
-    unsafe fn dot<const BITS: usize>(counter: Ymm, u: Ymm, s: Ymm) -> Ymm {
+    unsafe fn zero() -> Ymm {
+        // SAFETY: the callers carry the features of Ymm.
+        unsafe { Lanes::zero() }
+    }
+    #[inline(always)]
+    unsafe fn dot<const BITS: usize, const SIGNED: bool>(counter: Ymm, w: Ymm, a: Ymm) -> Ymm {
+        let (u, s) = bytegemm::mixed::<_, SIGNED>(w, a);
         // SAFETY: see above the first impl.
         unsafe {
             if BITS < 8 {
@@ -268,7 +285,7 @@ impl Dot<Ymm> for Madd {
         }
     }
     #[inline(always)]
-    unsafe fn widen<const BITS: usize>(counter: Ymm) -> Ymm {
+    unsafe fn widen<const BITS: usize, const SIGNED: bool>(counter: Ymm) -> Ymm {
         // SAFETY: see above the first impl.
         unsafe {
             match BITS {
@@ -283,16 +300,24 @@ impl Dot<Ymm> for Madd {
 struct Vnni;
 
 impl Dot<Ymm> for Vnni {
+    type Counter = Ymm;
+
     fn flush(_: usize) -> usize {
         usize::MAX
     }
     #[inline(always)]
-    unsafe fn dot<const BITS: usize>(counter: Ymm, u: Ymm, s: Ymm) -> Ymm {
+    unsafe fn zero() -> Ymm {
+        // SAFETY: the callers carry the features of Ymm.
+        unsafe { Lanes::zero() }
+    }
+    #[inline(always)]
+    unsafe fn dot<const BITS: usize, const SIGNED: bool>(counter: Ymm, w: Ymm, a: Ymm) -> Ymm {
+        let (u, s) = bytegemm::mixed::<_, SIGNED>(w, a);
         // SAFETY: see above the first impl; the entry carries avxvnni too.
         unsafe { Ymm(_mm256_dpbusd_avx_epi32(counter.0, u.0, s.0)) }
     }
     #[inline(always)]
-    unsafe fn widen<const BITS: usize>(counter: Ymm) -> Ymm {
+    unsafe fn widen<const BITS: usize, const SIGNED: bool>(counter: Ymm) -> Ymm {
         counter
     }
 }

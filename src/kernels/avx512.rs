@@ -12,7 +12,7 @@
 
 use std::arch::x86_64::*;
 
-use super::bitgemm::{self, Lanes, Task};
+use super::bitgemm::{self, Count, Lanes, Task};
 use super::bytegemm::{self, ByteTask, Dot};
 use super::pack::{self, Codes, FROM, SIGN, Steps};
 use super::{ByteKernel, Kernels};
@@ -30,6 +30,7 @@ pub(super) static KERNELS: Kernels = Kernels {
         mr: 5,
         lanes: 16,
         vectors: 4,
+        alike: false,
         worth_passes: 5,
         run: bytegemm,
     }),
@@ -44,7 +45,7 @@ pub(super) static KERNELS: Kernels = Kernels {
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni")]
 unsafe fn bitgemm(task: &Task<'_>) {
     // SAFETY: this function carries the features of Zmm; the rest is the contract of the table entry.
-    unsafe { bitgemm::run::<Zmm, 6, 2>(task) }
+    unsafe { bitgemm::run::<Zmm, Popcnt, 6, 2>(task) }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni")]
@@ -53,20 +54,32 @@ unsafe fn bytegemm(task: &ByteTask) {
     unsafe { bytegemm::run::<Zmm, Vnni, 5, 4>(task) }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni")]
-unsafe fn quantize(x: *const f32, cols: usize, steps: &Steps, planes: usize, out: *mut u32) {
+/// # Safety
+/// The contract of the table entry, here and in `avx512bw`: hence no feature that one of them lacks.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+pub(super) unsafe fn quantize(
+    x: *const f32,
+    cols: usize,
+    steps: &Steps,
+    planes: usize,
+    out: *mut u32,
+) {
     // SAFETY: as above.
     unsafe { pack::quantize::<Halves>(x, cols, steps, planes, out) }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni")]
-unsafe fn pack(codes: *const u8, cols: usize, planes: usize, out: *mut u32) {
+/// # Safety
+/// As [`quantize`].
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+pub(super) unsafe fn pack(codes: *const u8, cols: usize, planes: usize, out: *mut u32) {
     // SAFETY: as above.
     unsafe { pack::pack::<Halves>(codes, cols, planes, out) }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni")]
-unsafe fn requantize(
+/// # Safety
+/// As [`quantize`].
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+pub(super) unsafe fn requantize(
     sums: *const i32,
     cols: usize,
     thresholds: *const i32,
@@ -84,26 +97,35 @@ unsafe fn row_sums(words: &[u32], encoding: Encoding, sums: &mut [i32]) {
     super::row_sums_with(words, sums, |row| pack::row_sum(row, encoding));
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni")]
-unsafe fn unpack(row: &[u32], encoding: Encoding, out: &mut [u8]) {
+/// # Safety
+/// As [`quantize`].
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+pub(super) unsafe fn unpack(row: &[u32], encoding: Encoding, out: &mut [u8]) {
     pack::unpack(row, encoding, out);
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni")]
-unsafe fn byte_sums(bytes: &[u8], stride: usize, signed: bool, factor: i32, sums: &mut [i32]) {
+/// # Safety
+/// As [`quantize`].
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+pub(super) unsafe fn byte_sums(
+    bytes: &[u8],
+    stride: usize,
+    signed: bool,
+    factor: i32,
+    sums: &mut [i32],
+) {
     super::byte_sums_with(bytes, stride, sums, |row| {
         pack::byte_sum(row, signed, factor)
     });
 }
 
 #[derive(Clone, Copy)]
-struct Zmm(__m512i);
+pub(super) struct Zmm(pub(super) __m512i);
 
 // SAFETY of every block below: the intrinsics need the features that the callers carry, as `Lanes` and
 // `Codes` demand; memory is what the trait's method says that the caller vouches for.
 impl Lanes for Zmm {
     const LANES: usize = 16;
-    const FLUSH: usize = usize::MAX;
 
     #[inline(always)]
     unsafe fn zero() -> Self {
@@ -140,15 +162,6 @@ impl Lanes for Zmm {
     unsafe fn shl(self, bits: u32) -> Self {
         // SAFETY: see above the impl.
         unsafe { Zmm(_mm512_sll_epi32(self.0, _mm_cvtsi32_si128(bits as i32))) }
-    }
-    #[inline(always)]
-    unsafe fn count(self, bits: Self) -> Self {
-        // SAFETY: see above the impl.
-        unsafe { Zmm(_mm512_add_epi32(self.0, _mm512_popcnt_epi32(bits.0))) }
-    }
-    #[inline(always)]
-    unsafe fn widen(self) -> Self {
-        self
     }
     #[inline(always)]
     unsafe fn field<const BITS: usize>(self, index: usize) -> Self {
@@ -201,20 +214,45 @@ impl Lanes for Zmm {
     }
 }
 
+/// vpopcntd: whole lanes.
+struct Popcnt;
+
+impl Count<Zmm> for Popcnt {
+    const FLUSH: usize = usize::MAX;
+
+    #[inline(always)]
+    unsafe fn count(counter: Zmm, bits: Zmm) -> Zmm {
+        // SAFETY: see above the first impl.
+        unsafe { Zmm(_mm512_add_epi32(counter.0, _mm512_popcnt_epi32(bits.0))) }
+    }
+    #[inline(always)]
+    unsafe fn widen(counter: Zmm) -> Zmm {
+        counter
+    }
+}
+
 /// vpdpbusd: four products into a 32-bit lane.
 struct Vnni;
 
 impl Dot<Zmm> for Vnni {
+    type Counter = Zmm;
+
     fn flush(_: usize) -> usize {
         usize::MAX
     }
     #[inline(always)]
-    unsafe fn dot<const BITS: usize>(counter: Zmm, u: Zmm, s: Zmm) -> Zmm {
+    unsafe fn zero() -> Zmm {
+        // SAFETY: the callers carry the features of Zmm.
+        unsafe { Lanes::zero() }
+    }
+    #[inline(always)]
+    unsafe fn dot<const BITS: usize, const SIGNED: bool>(counter: Zmm, w: Zmm, a: Zmm) -> Zmm {
+        let (u, s) = bytegemm::mixed::<_, SIGNED>(w, a);
         // SAFETY: see above the first impl.
         unsafe { Zmm(_mm512_dpbusd_epi32(counter.0, u.0, s.0)) }
     }
     #[inline(always)]
-    unsafe fn widen<const BITS: usize>(counter: Zmm) -> Zmm {
+    unsafe fn widen<const BITS: usize, const SIGNED: bool>(counter: Zmm) -> Zmm {
         counter
     }
 }

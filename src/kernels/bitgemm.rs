@@ -32,8 +32,6 @@
 pub(super) trait Lanes: Copy {
     /// Lanes in a vector.
     const LANES: usize;
-    /// Steps after which a counter must be widened; `usize::MAX` if it counts in whole lanes.
-    const FLUSH: usize;
 
     /// All lanes zero.
     unsafe fn zero() -> Self;
@@ -47,8 +45,6 @@ pub(super) trait Lanes: Copy {
     unsafe fn and(self, other: Self) -> Self;
     /// (self xor other) and mask, lanewise.
     unsafe fn xor_and(self, other: Self, mask: Self) -> Self;
-    /// Counter plus the set bits of `bits`.
-    unsafe fn count(self, bits: Self) -> Self;
     /// This vector, made no earlier than the code says: an order for the compiler, not an instruction.
     ///
     /// For ISAs whose registers are just enough for a tile. Left alone, the compiler begins all rows of a
@@ -57,8 +53,6 @@ pub(super) trait Lanes: Copy {
     unsafe fn in_order(self) -> Self {
         self
     }
-    /// A counter as sums in 32-bit lanes.
-    unsafe fn widen(self) -> Self;
     /// Lanewise shift to the left, bits < 32.
     unsafe fn shl(self, bits: u32) -> Self;
     /// In each byte, bits `BITS * index` to `BITS * (index + 1) - 1`, moved to the bottom.
@@ -71,6 +65,17 @@ pub(super) trait Lanes: Copy {
     unsafe fn scale_bias(self, scale: *const f32, bias: *const f32) -> Self;
     /// Writes the first `valid` lanes, 1 <= `valid`; all of them if `valid >= LANES`.
     unsafe fn store(self, p: *mut u32, valid: usize);
+}
+
+/// A way to count bits in vectors of V. As [`Lanes`], to be called where the features are.
+pub(super) trait Count<V: Lanes> {
+    /// Steps after which a counter must be widened; `usize::MAX` if it counts in whole lanes.
+    const FLUSH: usize;
+
+    /// Counter plus the set bits of `bits`.
+    unsafe fn count(counter: V, bits: V) -> V;
+    /// A counter as sums in 32-bit lanes.
+    unsafe fn widen(counter: V) -> V;
 }
 
 /// How a pass combines a word of weights with a word of activations.
@@ -161,17 +166,17 @@ pub(crate) struct Task<'a> {
 /// Runs `task` in tiles of `MR` rows by `NV` vectors.
 ///
 /// # Safety
-/// The caller is compiled with V's features, and the pointers of `task` are valid for the sizes that its
+/// The caller is compiled with the features of V and C, and the pointers of `task` are valid for the sizes that its
 /// fields state: reads of weights, activations, NR starts, `rows` row sums if not null, NR scales and biases,
 /// writes of `lanes` elements in each of `rows` rows of the sink.
 #[inline(always)]
-pub(super) unsafe fn run<V: Lanes, const MR: usize, const NV: usize>(task: &Task<'_>) {
+pub(super) unsafe fn run<V: Lanes, C: Count<V>, const MR: usize, const NV: usize>(task: &Task<'_>) {
     // SAFETY: passed on from the caller.
     unsafe {
         match task.combine {
-            Combine::And => rows::<V, MR, NV, AND>(task),
-            Combine::Xor => rows::<V, MR, NV, XOR>(task),
-            Combine::XorNonzero => rows::<V, MR, NV, XOR_NONZERO>(task),
+            Combine::And => rows::<V, C, MR, NV, AND>(task),
+            Combine::Xor => rows::<V, C, MR, NV, XOR>(task),
+            Combine::XorNonzero => rows::<V, C, MR, NV, XOR_NONZERO>(task),
         }
     }
 }
@@ -181,27 +186,29 @@ const XOR: u8 = 1;
 const XOR_NONZERO: u8 = 2;
 
 #[inline(always)]
-unsafe fn rows<V: Lanes, const MR: usize, const NV: usize, const HOW: u8>(task: &Task<'_>) {
+unsafe fn rows<V: Lanes, C: Count<V>, const MR: usize, const NV: usize, const HOW: u8>(
+    task: &Task<'_>,
+) {
     // SAFETY: every tile starts at a row below `rows` and covers no row behind it.
     unsafe {
         let mut row = 0;
         while task.rows - row >= MR {
-            tile::<V, MR, NV, HOW>(task, row);
+            tile::<V, C, MR, NV, HOW>(task, row);
             row += MR;
         }
         match task.rows - row {
-            1 => tile::<V, 1, NV, HOW>(task, row),
-            2 => tile::<V, 2, NV, HOW>(task, row),
-            3 => tile::<V, 3, NV, HOW>(task, row),
-            4 => tile::<V, 4, NV, HOW>(task, row),
-            5 => tile::<V, 5, NV, HOW>(task, row),
+            1 => tile::<V, C, 1, NV, HOW>(task, row),
+            2 => tile::<V, C, 2, NV, HOW>(task, row),
+            3 => tile::<V, C, 3, NV, HOW>(task, row),
+            4 => tile::<V, C, 4, NV, HOW>(task, row),
+            5 => tile::<V, C, 5, NV, HOW>(task, row),
             _ => {}
         }
     }
 }
 
 #[inline(always)]
-unsafe fn tile<V: Lanes, const MR: usize, const NV: usize, const HOW: u8>(
+unsafe fn tile<V: Lanes, C: Count<V>, const MR: usize, const NV: usize, const HOW: u8>(
     task: &Task<'_>,
     row: usize,
 ) {
@@ -217,7 +224,7 @@ unsafe fn tile<V: Lanes, const MR: usize, const NV: usize, const HOW: u8>(
                 }
             }
             for pass in task.passes {
-                count::<V, MR, NV, HOW>(task, pass, first, &mut sums);
+                count::<V, C, MR, NV, HOW>(task, pass, first, &mut sums);
             }
         } else {
             // One pass, worth -2 a count: the counters themselves become the result, and no second set of
@@ -228,7 +235,7 @@ unsafe fn tile<V: Lanes, const MR: usize, const NV: usize, const HOW: u8>(
                 shift: 0,
                 negative: false,
             };
-            count::<V, MR, NV, HOW>(task, &pass, first, &mut sums);
+            count::<V, C, MR, NV, HOW>(task, &pass, first, &mut sums);
             for sums in &mut sums {
                 for (v, sum) in sums.iter_mut().enumerate() {
                     let start = V::load(task.start.add(v * V::LANES).cast());
@@ -242,7 +249,7 @@ unsafe fn tile<V: Lanes, const MR: usize, const NV: usize, const HOW: u8>(
 
 /// Adds what one pass counts to `sums`.
 #[inline(always)]
-unsafe fn count<V: Lanes, const MR: usize, const NV: usize, const HOW: u8>(
+unsafe fn count<V: Lanes, C: Count<V>, const MR: usize, const NV: usize, const HOW: u8>(
     task: &Task<'_>,
     pass: &Pass,
     first: *const u32,
@@ -256,10 +263,10 @@ unsafe fn count<V: Lanes, const MR: usize, const NV: usize, const HOW: u8>(
         let activations = first.add(pass.activation_plane * task.words);
         let mut k = 0;
         while k < task.words {
-            let end = if V::FLUSH == usize::MAX {
+            let end = if C::FLUSH == usize::MAX {
                 task.words
             } else {
-                task.words.min(k + V::FLUSH)
+                task.words.min(k + C::FLUSH)
             };
             let mut counters = [[V::zero(); NV]; MR];
             while k < end {
@@ -273,11 +280,12 @@ unsafe fn count<V: Lanes, const MR: usize, const NV: usize, const HOW: u8>(
                 for (i, counters) in counters.iter_mut().enumerate() {
                     let a = V::splat(*activations.add(i * task.row_words + k)).in_order();
                     for v in 0..NV {
-                        counters[v] = counters[v].count(match HOW {
+                        let bits = match HOW {
                             AND => w[v].and(a),
                             XOR => w[v].xor(a),
                             _ => w[v].xor_and(a, z[v]),
-                        });
+                        };
+                        counters[v] = C::count(counters[v], bits);
                     }
                     for counter in counters {
                         *counter = counter.in_order();
@@ -290,7 +298,7 @@ unsafe fn count<V: Lanes, const MR: usize, const NV: usize, const HOW: u8>(
                 .iter_mut()
                 .zip(counters.as_flattened());
             for (sum, counter) in pairs {
-                let counted = counter.widen();
+                let counted = C::widen(*counter);
                 *sum = match (HOW, pass.negative) {
                     (AND, true) => sum.sub(counted.shl(pass.shift)),
                     (AND, false) => sum.add(counted.shl(pass.shift)),

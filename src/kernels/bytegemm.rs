@@ -4,29 +4,46 @@
 //! 1. A weight is stored as a field w' = w - base of 2, 4 or 8 bits. Lanes are output channels again: the 32
 //!    bits of a lane hold four columns, a byte each, and a byte holds 8 / bits channels, `LANES` apart. One load
 //!    thus serves 8 / bits vectors of channels, and bit fields become bytes by a shift and a mask.
-//! 2. Multiply-add instructions take one operand of unsigned and one of signed bytes:
+//! 2. With activations as they come, unsigned or signed, and a base known when weights are packed:
 //!
 //!    ```text
-//!    unsigned activations:   sum w a = dot(u: a, s: w') + base sum a
-//!    signed activations:     sum w a = dot(u: w', s: a) + base sum a
+//!    sum w a = dot(w', a) + base sum a
 //!    ```
 //!
-//!    Fields of 2 and 4 bits are small enough to stand on either side. Of 8-bit weights, those for unsigned
-//!    activations are kept signed, those for signed activations unsigned.
-//! 3. Where the CPU sums products in 16 bits only, `FLUSH` steps are all that cannot overflow, and then the
+//!    Instructions differ in the operands that they take. Those of x86 and `usdot` want one of unsigned and one
+//!    of signed bytes; `sdot` and `smull` want two of signed, `udot` and `umull` two of unsigned bytes
+//!    ([`ByteKernel::alike`](super::ByteKernel)). Fields of 2 and 4 bits are small enough to be either. Fields of
+//!    8 bits are kept in the form that the activations leave: that is a choice of base, and costs no
+//!    instruction.
+//! 3. Where the CPU sums products in 16 bits only, `flush` steps are all that cannot overflow, and then the
 //!    counters are widened.
 
 use super::bitgemm::{Lanes, Sink};
 
 /// A way to multiply and add bytes in vectors of V. As [`Lanes`], to be called where the features are.
 pub(super) trait Dot<V: Lanes> {
+    /// Sums of products that are not yet in 32-bit lanes, or are.
+    type Counter: Copy;
+
     /// Steps after which a counter must be widened, for fields of `bits` bits.
     fn flush(bits: usize) -> usize;
-    /// Counter plus, in each lane, the four products of bytes of `u`, unsigned, and of `s`, signed; `BITS` is
-    /// the width of the weights' fields, on whichever side.
-    unsafe fn dot<const BITS: usize>(counter: V, u: V, s: V) -> V;
+    /// Nothing counted.
+    unsafe fn zero() -> Self::Counter;
+    /// Counter plus, in each lane, the four products of bytes of weights `w`, in fields of `BITS` bits, and of
+    /// activations `a`, signed or not.
+    unsafe fn dot<const BITS: usize, const SIGNED: bool>(
+        counter: Self::Counter,
+        w: V,
+        a: V,
+    ) -> Self::Counter;
     /// A counter as sums in 32-bit lanes.
-    unsafe fn widen<const BITS: usize>(counter: V) -> V;
+    unsafe fn widen<const BITS: usize, const SIGNED: bool>(counter: Self::Counter) -> V;
+}
+
+/// The unsigned operand, then the signed one, for instructions that want one of each.
+#[inline(always)]
+pub(super) fn mixed<V, const SIGNED: bool>(w: V, a: V) -> (V, V) {
+    if SIGNED { (w, a) } else { (a, w) }
 }
 
 /// One panel of weights times `rows` rows of bytes.
@@ -127,7 +144,7 @@ unsafe fn tile<
             } else {
                 task.words.min(k + flush)
             };
-            let mut counters = [[V::zero(); MR]; NV];
+            let mut counters = [[D::zero(); MR]; NV];
             while k < end {
                 let mut a = [V::zero(); MR];
                 for (i, a) in a.iter_mut().enumerate() {
@@ -138,8 +155,7 @@ unsafe fn tile<
                     let at = (k * NV / fields + v / fields) * V::LANES;
                     let w = V::load(task.weights.add(at)).field::<BITS>(v % fields);
                     for (counter, a) in counters.iter_mut().zip(a) {
-                        let (u, s) = if SIGNED { (w, a) } else { (a, w) };
-                        *counter = D::dot::<BITS>(*counter, u, s);
+                        *counter = D::dot::<BITS, SIGNED>(*counter, w, a);
                     }
                 }
                 k += 1;
@@ -149,7 +165,7 @@ unsafe fn tile<
                 .iter_mut()
                 .zip(counters.as_flattened())
             {
-                *sum = sum.add(D::widen::<BITS>(*counter));
+                *sum = sum.add(D::widen::<BITS, SIGNED>(*counter));
             }
         }
         finish::<V, MR, NV>(task, row, sums);

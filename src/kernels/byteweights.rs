@@ -7,6 +7,7 @@
 //! Channel c of a panel is in vector v = c / LANES, lane c % LANES; vector v is field v % (8 / bits) of group
 //! v / (8 / bits). Fields behind N or K are zero, and so are the bytes of activations behind K.
 
+use super::ByteKernel;
 use super::bounds::Sequence;
 use super::panels::Lines;
 use crate::bits::{Encoding, PackedRef};
@@ -27,36 +28,37 @@ pub(crate) struct ByteWeights {
     n: usize,
 }
 
-/// Bits of a field, and what a field stands below its integer, for signed or unsigned activations.
-fn field(weight: Encoding, signed: bool) -> (usize, i32) {
+/// Bits of a field, and what a field stands below its integer, where fields of 8 bits are `unsigned` bytes or
+/// signed ones.
+fn field(weight: Encoding, unsigned: bool) -> (usize, i32) {
     let bits = match weight.planes() {
         1 | 2 => 2,
         3 | 4 => 4,
         _ => 8,
     };
-    let base = match (bits, signed) {
-        // Eight bits stand on the side that the activations leave: unsigned, or signed.
+    let base = match (bits, unsigned) {
         (8, true) => weight.min(),
         (8, false) if weight.max() > 127 => 128,
         (8, false) => 0,
-        // Few bits are unsigned on either side.
+        // Few bits are never negative, so they are the same byte in both forms.
         _ => weight.min(),
     };
     (bits, base)
 }
 
 impl ByteWeights {
-    /// Lays out `weights` for activations of 8-bit codes, `signed` or not, minus `zero_point`; panels of
-    /// `vectors` vectors of `lanes` channels.
+    /// Lays out `weights` for activations of 8-bit codes, `signed` or not, minus `zero_point`, as `kernel`
+    /// wants them.
     pub(crate) fn new(
         weights: PackedRef<'_>,
         signed: bool,
         zero_point: i32,
-        lanes: usize,
-        vectors: usize,
+        kernel: &ByteKernel,
     ) -> Result<Self> {
         let (n, k) = (weights.rows(), weights.cols());
-        let (bits, base) = field(weights.encoding(), signed);
+        let (lanes, vectors) = (kernel.lanes, kernel.vectors);
+        // The form that the activations leave: their own, or the other one.
+        let (bits, base) = field(weights.encoding(), signed != kernel.alike);
         let (nr, fields, steps) = (lanes * vectors, 8 / bits, k.div_ceil(4));
         let groups = vectors / fields;
         let panel_words = elements("weights", &[steps, groups, lanes])?;

@@ -13,17 +13,24 @@ mod algebra;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod avx512bw;
 mod bitgemm;
 pub mod bounds;
 mod bytegemm;
 mod byteweights;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+#[cfg(target_arch = "aarch64")]
+mod neon_bytes;
 mod pack;
 mod panels;
 mod portable;
 mod view;
 
+// Miri neither maps pages nor forks.
+#[cfg(all(test, target_os = "linux", not(miri)))]
+mod fences;
 #[cfg(test)]
 mod tests;
 
@@ -61,6 +68,8 @@ pub(crate) struct ByteKernel {
     pub(crate) mr: usize,
     pub(crate) lanes: usize,
     pub(crate) vectors: usize,
+    /// Whether it multiplies bytes that are both signed or both unsigned, not one of each.
+    pub(crate) alike: bool,
     /// Bit-serial passes up to which those are faster.
     pub(crate) worth_passes: usize,
     run: unsafe fn(&bytegemm::ByteTask),
@@ -71,10 +80,16 @@ static TABLE: &[&Kernels] = &[
     &portable::KERNELS,
     #[cfg(target_arch = "aarch64")]
     &neon::KERNELS,
+    #[cfg(target_arch = "aarch64")]
+    &neon::DOT_KERNELS,
+    #[cfg(target_arch = "aarch64")]
+    &neon::I8MM_KERNELS,
     #[cfg(target_arch = "x86_64")]
     &avx2::KERNELS,
     #[cfg(target_arch = "x86_64")]
     &avx2::VNNI_KERNELS,
+    #[cfg(target_arch = "x86_64")]
+    &avx512bw::KERNELS,
     #[cfg(target_arch = "x86_64")]
     &avx512::KERNELS,
 ];

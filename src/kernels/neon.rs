@@ -1,4 +1,4 @@
-//! NEON (every AArch64).
+//! NEON (every AArch64), and what does not change with dotprod and i8mm.
 //!
 //! | step | instructions | MAC | bound |
 //! |---|---|---|---|
@@ -13,19 +13,62 @@
 
 use std::arch::aarch64::*;
 
-use super::Kernels;
-use super::bitgemm::{self, Lanes, Task};
+use super::bitgemm::{self, Count, Lanes, Task};
 use super::pack::{self, Codes, FROM, SIGN, Steps};
+use super::{ByteKernel, Kernels, neon_bytes};
 use crate::bits::Encoding;
 use crate::isa::Isa;
 
-pub(super) static KERNELS: Kernels = Kernels {
+pub(super) static KERNELS: Kernels = NEON;
+
+/// The same with dotprod: bytes by one instruction.
+pub(super) static DOT_KERNELS: Kernels = Kernels {
+    isa: Isa::NeonDot,
+    bytegemm: Some(ByteKernel {
+        name: "udot or sdot",
+        mr: 5,
+        lanes: 4,
+        vectors: 4,
+        alike: true,
+        worth_passes: 4,
+        run: neon_bytes::bytegemm_dot,
+    }),
+    ..NEON
+};
+
+/// The same with i8mm: bytes of both kinds.
+pub(super) static I8MM_KERNELS: Kernels = Kernels {
+    isa: Isa::NeonI8mm,
+    bytegemm: Some(ByteKernel {
+        name: "usdot",
+        mr: 5,
+        lanes: 4,
+        vectors: 4,
+        alike: false,
+        worth_passes: 4,
+        run: neon_bytes::bytegemm_i8mm,
+    }),
+    ..NEON
+};
+
+// `worth_passes` here and above is predicted from counts of instructions, not measured: a pass is 43 MAC an
+// instruction; bytes with 2-bit fields are 192 / 36 = 5.3 by umlal and 320 / 34 = 9.4 by a dot product, loads
+// and fields included. At 8 passes umlal and bits tie, and fewer pipes multiply than count.
+const NEON: Kernels = Kernels {
     isa: Isa::Neon,
     bitgemm_name: "cnt, 4 lanes",
     mr: 4,
     nr: 16,
     bitgemm,
-    bytegemm: None,
+    bytegemm: Some(ByteKernel {
+        name: "umlal or smlal",
+        mr: 3,
+        lanes: 4,
+        vectors: 4,
+        alike: true,
+        worth_passes: 8,
+        run: neon_bytes::bytegemm,
+    }),
     quantize,
     pack,
     requantize,
@@ -37,7 +80,7 @@ pub(super) static KERNELS: Kernels = Kernels {
 #[target_feature(enable = "neon")]
 unsafe fn bitgemm(task: &Task<'_>) {
     // SAFETY: this function carries the features of Quad; the rest is the contract of the table entry.
-    unsafe { bitgemm::run::<Quad, 4, 4>(task) }
+    unsafe { bitgemm::run::<Quad, Cnt, 4, 4>(task) }
 }
 
 #[target_feature(enable = "neon")]
@@ -84,13 +127,12 @@ unsafe fn byte_sums(bytes: &[u8], stride: usize, signed: bool, factor: i32, sums
 }
 
 #[derive(Clone, Copy)]
-struct Quad(uint32x4_t);
+pub(super) struct Quad(pub(super) uint32x4_t);
 
 // SAFETY of every block below: the intrinsics need NEON, which the callers carry, as `Lanes` and `Codes`
 // demand; memory is what the trait's method says that the caller vouches for.
 impl Lanes for Quad {
     const LANES: usize = 4;
-    const FLUSH: usize = 31;
 
     #[inline(always)]
     unsafe fn zero() -> Self {
@@ -128,17 +170,6 @@ impl Lanes for Quad {
         unsafe { Quad(vshlq_u32(self.0, vdupq_n_s32(bits as i32))) }
     }
     #[inline(always)]
-    unsafe fn count(self, bits: Self) -> Self {
-        // SAFETY: see above the impl.
-        unsafe {
-            let ones = vcntq_u8(vreinterpretq_u8_u32(bits.0));
-            Quad(vreinterpretq_u32_u8(vaddq_u8(
-                vreinterpretq_u8_u32(self.0),
-                ones,
-            )))
-        }
-    }
-    #[inline(always)]
     unsafe fn in_order(self) -> Self {
         let mut v = self.0;
         // SAFETY: no instruction. Not `pure`, so that the compiler keeps these in their order.
@@ -146,11 +177,6 @@ impl Lanes for Quad {
             std::arch::asm!("/* {0:v} */", inout(vreg) v, options(nomem, nostack, preserves_flags));
         }
         Quad(v)
-    }
-    #[inline(always)]
-    unsafe fn widen(self) -> Self {
-        // SAFETY: see above the impl.
-        unsafe { Quad(vpaddlq_u16(vpaddlq_u8(vreinterpretq_u8_u32(self.0)))) }
     }
     #[inline(always)]
     unsafe fn field<const BITS: usize>(self, index: usize) -> Self {
@@ -195,6 +221,30 @@ impl Lanes for Quad {
                 std::ptr::copy_nonoverlapping(lanes.as_ptr(), p, valid);
             }
         }
+    }
+}
+
+/// cnt: popcounts in bytes.
+struct Cnt;
+
+impl Count<Quad> for Cnt {
+    const FLUSH: usize = 31;
+
+    #[inline(always)]
+    unsafe fn count(counter: Quad, bits: Quad) -> Quad {
+        // SAFETY: see above the first impl.
+        unsafe {
+            let ones = vcntq_u8(vreinterpretq_u8_u32(bits.0));
+            Quad(vreinterpretq_u32_u8(vaddq_u8(
+                vreinterpretq_u8_u32(counter.0),
+                ones,
+            )))
+        }
+    }
+    #[inline(always)]
+    unsafe fn widen(counter: Quad) -> Quad {
+        // SAFETY: see above the first impl.
+        unsafe { Quad(vpaddlq_u16(vpaddlq_u8(vreinterpretq_u8_u32(counter.0)))) }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The portable kernels: plain Rust, eight lanes in an array. What every other ISA must equal.
 
-use super::bitgemm::{self, Lanes, Task};
+use super::bitgemm::{self, Count, Lanes, Task};
 use super::bytegemm::{self, ByteTask, Dot};
 use super::pack::{self, Codes, FROM, SIGN, Steps};
 use super::{ByteKernel, Kernels};
@@ -18,6 +18,7 @@ pub(super) static KERNELS: Kernels = Kernels {
         mr: 2,
         lanes: 8,
         vectors: 4,
+        alike: false,
         worth_passes: 8,
         run: bytegemm,
     }),
@@ -31,7 +32,7 @@ pub(super) static KERNELS: Kernels = Kernels {
 
 unsafe fn bitgemm(task: &Task<'_>) {
     // SAFETY: the contract of the table entry; there are no features to ask for.
-    unsafe { bitgemm::run::<Words, 4, 1>(task) }
+    unsafe { bitgemm::run::<Words, Popcount, 4, 1>(task) }
 }
 
 unsafe fn bytegemm(task: &ByteTask) {
@@ -88,7 +89,6 @@ impl Words {
 
 impl Lanes for Words {
     const LANES: usize = 8;
-    const FLUSH: usize = usize::MAX;
 
     #[inline(always)]
     unsafe fn zero() -> Self {
@@ -122,14 +122,6 @@ impl Lanes for Words {
         Words(self.0.map(|x| x << bits))
     }
     #[inline(always)]
-    unsafe fn count(self, bits: Self) -> Self {
-        self.zip(bits, |a, b| a.wrapping_add(b.count_ones()))
-    }
-    #[inline(always)]
-    unsafe fn widen(self) -> Self {
-        self
-    }
-    #[inline(always)]
     unsafe fn field<const BITS: usize>(self, index: usize) -> Self {
         let mask = 0x0101_0101 * ((1u32 << BITS) - 1);
         Words(self.0.map(|x| x >> (BITS * index) & mask))
@@ -157,15 +149,43 @@ impl Lanes for Words {
     }
 }
 
+/// Popcounts of words.
+struct Popcount;
+
+impl Count<Words> for Popcount {
+    const FLUSH: usize = usize::MAX;
+
+    #[inline(always)]
+    unsafe fn count(counter: Words, bits: Words) -> Words {
+        counter.zip(bits, |a, b| a.wrapping_add(b.count_ones()))
+    }
+    #[inline(always)]
+    unsafe fn widen(counter: Words) -> Words {
+        counter
+    }
+}
+
 /// Products one after the other.
 struct Scalar;
 
 impl Dot<Words> for Scalar {
+    type Counter = Words;
+
     fn flush(_: usize) -> usize {
         usize::MAX
     }
     #[inline(always)]
-    unsafe fn dot<const BITS: usize>(counter: Words, u: Words, s: Words) -> Words {
+    unsafe fn zero() -> Words {
+        // SAFETY: the callers carry the features of Words.
+        unsafe { Lanes::zero() }
+    }
+    #[inline(always)]
+    unsafe fn dot<const BITS: usize, const SIGNED: bool>(
+        counter: Words,
+        w: Words,
+        a: Words,
+    ) -> Words {
+        let (u, s) = bytegemm::mixed::<_, SIGNED>(w, a);
         Words(std::array::from_fn(|lane| {
             let pairs = u.0[lane]
                 .to_le_bytes()
@@ -176,7 +196,7 @@ impl Dot<Words> for Scalar {
         }))
     }
     #[inline(always)]
-    unsafe fn widen<const BITS: usize>(counter: Words) -> Words {
+    unsafe fn widen<const BITS: usize, const SIGNED: bool>(counter: Words) -> Words {
         counter
     }
 }

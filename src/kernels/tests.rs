@@ -388,7 +388,7 @@ fn thresholds_count_levels() {
 fn byte_product(kernels: &Kernels, w: &PackedMatrix, a: &PackedMatrix) -> Option<Vec<i32>> {
     let kernel = kernels.byte_kernel()?;
     let (n, m, signed) = (w.rows(), a.rows(), a.encoding().min() < 0);
-    let weights = ByteWeights::new(w.view(), signed, 0, kernel.lanes, kernel.vectors).unwrap();
+    let weights = ByteWeights::new(w.view(), signed, 0, kernel).unwrap();
     let stride = weights.row_bytes();
     let mut bytes = vec![0xAA; m * stride];
     kernels.unpack(a.view(), stride, &mut bytes);
@@ -449,14 +449,16 @@ fn byte_gemm_equals_the_oracle_for_every_pair() {
     });
 }
 
-/// Lanes of 16 bits at their worst: largest codes of every width, K on each side of each flush (4 steps of
-/// four columns for fields of 4 bits, 21 for 2 bits). Counters widened late, as in a published ternary
+/// Lanes of 16 bits at their worst: largest codes of every width, K on each side of each flush (4 and 17 steps
+/// of four columns for fields of 4 bits, 21 and 85 for 2 bits). Counters widened late, as in a published ternary
 /// kernel that adds 128 such products, wrap or saturate here.
 #[test]
 fn byte_accumulators_survive_their_worst_case() {
     let (u8s, s8) = (Encoding::unsigned(8).unwrap(), Encoding::signed(8).unwrap());
     each_isa(|kernels| {
-        for k in [15, 16, 17, 20, 83, 84, 85, 88, 1023, 4096] {
+        for k in [
+            15, 16, 17, 20, 67, 68, 69, 83, 84, 85, 88, 339, 340, 341, 1023, 4096,
+        ] {
             for we in weights() {
                 for e in [u8s, s8] {
                     for (w, a) in [

@@ -11,12 +11,12 @@
 //! with scale and bias folded from delta, the step of the codes and the normalisation. The frozen model has
 //! thresholds that were derived from this very computation, so the two agree bit for bit.
 
-use crate::bits::{Encoding, PackedMatrix};
+use crate::bits::{ByteRef, Encoding, PackedMatrix};
 use crate::error::{Error, Result};
 use crate::isa::Isa;
 use crate::kernels::Kernels;
 use crate::nn::net::{Mode, Net, PIXEL_STEP};
-use crate::ops::{Epilogue, Gemm, Par, pack_codes, quantize};
+use crate::ops::{Activations, Epilogue, Gemm, Par, quantize};
 use crate::quant::ActQuantizer;
 use crate::shape::check_len;
 
@@ -140,16 +140,21 @@ fn evaluate_packed(
     par: Par<'_>,
 ) -> Result<Vec<f32>> {
     let m = images.len() / k;
-    let mut codes = PackedMatrix::zeros(Encoding::unsigned(8)?, m, k)?;
-    pack_codes(kernels, images, &mut codes)?;
+    let pixels = ByteRef::new(Encoding::unsigned(8)?, m, k, images)?;
+    let mut codes: Option<PackedMatrix> = None;
     let mut y = Vec::new();
     for (plan, quantizer) in layers {
         y.resize(m * plan.n(), 0.0);
-        let mut scratch = vec![0; plan.scratch_len(m)];
-        plan.run_f32(codes.view(), 0..m, &mut y, &mut scratch, par)?;
+        let entering = match &codes {
+            None => Activations::Bytes(pixels),
+            Some(codes) => Activations::Planes(codes.view()),
+        };
+        let mut scratch = vec![0; plan.scratch_len_of(&entering, m)];
+        plan.run_f32(entering, 0..m, &mut y, &mut scratch, par)?;
         if let Some(quantizer) = quantizer {
-            codes = PackedMatrix::zeros(quantizer.encoding(), m, plan.n())?;
-            quantize(kernels, &y, quantizer, &mut codes)?;
+            let mut next = PackedMatrix::zeros(quantizer.encoding(), m, plan.n())?;
+            quantize(kernels, &y, quantizer, &mut next)?;
+            codes = Some(next);
         }
     }
     Ok(y)

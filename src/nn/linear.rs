@@ -11,12 +11,12 @@
 //!
 //! Source: Blended Coarse Gradient Descent, arXiv 1808.05240, section 2 (projection, gradient at w).
 
-use crate::bits::{Encoding, PackedMatrix, PackedRef};
+use crate::bits::{Encoding, PackedMatrix};
 use crate::error::Result;
 use crate::isa::Isa;
 use crate::nn::rng::Rng;
 use crate::nn::sgemm::{Matrix, sgemm};
-use crate::ops::{Epilogue, Gemm, Par};
+use crate::ops::{Activations, Epilogue, Gemm, Par};
 use crate::quant::binary_mean;
 use crate::shape::{check_len, elements};
 
@@ -35,7 +35,7 @@ pub struct Input<'a> {
     /// The floats, `[M, K]`.
     pub values: &'a [f32],
     /// The codes that the values are multiples of, with the step; `None` if there are none.
-    pub codes: Option<(PackedRef<'a>, f32)>,
+    pub codes: Option<(Activations<'a>, f32)>,
 }
 
 /// A linear layer of K inputs and N outputs.
@@ -154,8 +154,9 @@ impl Linear {
             bias: vec![0.0; self.n],
         };
         let plan = Gemm::on(isa, self.signs.view(), codes.encoding(), epilogue)?;
-        self.scratch.resize(plan.scratch_len(codes.rows()), 0);
-        plan.run_f32(codes, 0..codes.rows(), x, &mut self.scratch, par)
+        let rows = codes.rows();
+        self.scratch.resize(plan.scratch_len_of(&codes, rows), 0);
+        plan.run_f32(codes, 0..rows, x, &mut self.scratch, par)
     }
 
     /// As [`Linear::forward`], but on the floats that the codes stand for: the same up to rounding.
@@ -253,7 +254,7 @@ mod tests {
                 let (mut layer, codes, values) = layer(encoding, 0.37);
                 let input = Input {
                     values: &values,
-                    codes: Some((codes.view(), 0.37)),
+                    codes: Some((codes.view().into(), 0.37)),
                 };
                 let (mut packed, mut floats) = (vec![0.0; M * N], vec![0.0; M * N]);
                 layer.forward(isa, input, &mut packed, Par::Caller).unwrap();
@@ -281,7 +282,7 @@ mod tests {
             layer.project().unwrap();
             let input = Input {
                 values: &values,
-                codes: Some((codes.view(), 1.0)),
+                codes: Some((codes.view().into(), 1.0)),
             };
             let (mut packed, mut floats) = (vec![0.0; M * N], vec![0.0; M * N]);
             let isa = Isa::best();

@@ -5,16 +5,16 @@
 //! step 1 / 255. Changing the mode keeps the parameters: this is how a float net initialises the
 //! quantized one (Blended Coarse Gradient Descent, arXiv 1808.05240, section 4).
 
-use crate::bits::{Encoding, PackedMatrix};
+use crate::bits::{ByteRef, Encoding, PackedMatrix};
 use crate::error::Result;
 use crate::isa::Isa;
 use crate::kernels::Kernels;
-use crate::nn::activation::{Activation, Function, reshape};
+use crate::nn::activation::{Activation, Function};
 use crate::nn::batch_norm::BatchNorm;
 use crate::nn::linear::{Input, Linear, Weights};
 use crate::nn::loss::{Score, cross_entropy};
 use crate::nn::rng::Rng;
-use crate::ops::{Par, pack_codes};
+use crate::ops::Par;
 use crate::shape::check_len;
 
 pub use crate::nn::design::{Design, Kind, Mode};
@@ -70,7 +70,6 @@ pub struct Net {
     layers: Vec<Layer>,
     /// Pixels of the batch as floats, `[M, K]`.
     pixels: Vec<f32>,
-    pixel_codes: PackedMatrix,
     /// Gradients by a layer's output and by its input, in turns.
     d: [Vec<f32>; 2],
 }
@@ -112,7 +111,6 @@ impl Net {
             kernels: Kernels::of(isa)?,
             layers,
             pixels: Vec::new(),
-            pixel_codes: PackedMatrix::zeros(Encoding::Bipolar, 0, 0)?,
             d: [Vec::new(), Vec::new()],
         })
     }
@@ -184,16 +182,13 @@ impl Net {
             *value = f32::from(*pixel) * PIXEL_STEP;
         }
         let with_codes = self.packed && self.layers[0].linear.weights() == Weights::Binary;
-        if with_codes {
-            reshape(&mut self.pixel_codes, Encoding::unsigned(8)?, m, k)?;
-            pack_codes(self.kernels, images, &mut self.pixel_codes)?;
-        }
+        let pixels = ByteRef::new(Encoding::unsigned(8)?, m, k, images)?;
         for i in 0..self.layers.len() {
             let (before, rest) = self.layers.split_at_mut(i);
             let input = match before.last() {
                 None => Input {
                     values: &self.pixels,
-                    codes: Some((self.pixel_codes.view(), PIXEL_STEP)).filter(|_| with_codes),
+                    codes: Some((pixels.into(), PIXEL_STEP)).filter(|_| with_codes),
                 },
                 Some(layer) => layer.output(with_codes)?,
             };
@@ -354,7 +349,7 @@ impl Layer {
         };
         Ok(Input {
             values: &self.out,
-            codes: quantizer.map(|q| (self.codes.view(), q.step())),
+            codes: quantizer.map(|q| (self.codes.view().into(), q.step())),
         })
     }
 }

@@ -123,6 +123,14 @@ impl Gemm {
         rows.saturating_mul(self.method.scratch_of_bytes())
     }
 
+    /// [`Gemm::scratch_len`] or [`Gemm::scratch_len_bytes`], whichever these activations need.
+    pub fn scratch_len_of(&self, activations: &Activations<'_>, rows: usize) -> usize {
+        match activations {
+            Activations::Planes(_) => self.scratch_len(rows),
+            Activations::Bytes(_) => self.scratch_len_bytes(rows),
+        }
+    }
+
     /// The sums of rows `rows` of `activations`, into `out` `[rows.len(), N]`.
     ///
     /// `scratch` has [`Gemm::scratch_len`] or, for bytes, [`Gemm::scratch_len_bytes`] elements or more. Errors if the encoding or K of the
@@ -184,10 +192,7 @@ impl Gemm {
             let expected = format!("a range inside 0..{m}");
             return Err(Error::argument("rows", format_args!("{rows:?}"), expected));
         }
-        let needed = match activations {
-            Activations::Planes(_) => self.scratch_len(rows.len()),
-            Activations::Bytes(_) => self.scratch_len_bytes(rows.len()),
-        };
+        let needed = self.scratch_len_of(&activations, rows.len());
         if scratch < needed {
             let value = format!("{scratch} elements long");
             return Err(Error::argument(

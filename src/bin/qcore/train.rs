@@ -126,7 +126,7 @@ pub fn run(args: &Args) -> Result<()> {
         data.train.classes()
     );
     println!(
-        "net {}: weights of {} bits, activations of {} bits; {} float and {} quantized epochs; {isa}, {} threads",
+        "net {}: {}-bit weights, {}-bit activations; {} float and {} quantized epochs; {isa}, {} threads",
         recipe.arch,
         recipe.bits_w,
         recipe.bits_a,
@@ -161,6 +161,10 @@ pub fn run(args: &Args) -> Result<()> {
         finish(&net, &data, &model, &pool, &mut watch)?;
         files.insert(0, model);
     } else {
+        if let Some(last) = watch.points.last() {
+            let accuracy = last.test_accuracy;
+            println!("the net:        {accuracy:.2} % of the test images right");
+        }
         println!(
             "no packed model: it takes 1-bit weights, activations of 1 to 8 bits and a quantized epoch"
         );
@@ -253,6 +257,17 @@ fn finish(net: &Net, data: &Dataset, path: &Path, pool: &Pool, watch: &mut Watch
     }))
 }
 
+/// The first line of the log.
+#[derive(serde::Serialize)]
+struct Head<'a> {
+    version: &'a str,
+    data: &'a str,
+    train_images: usize,
+    test_images: usize,
+    epochs_done: usize,
+    recipe: &'a Recipe,
+}
+
 /// Who watches: bar, log, points of the curves, checkpoints.
 struct Watch {
     bar: ProgressBar,
@@ -290,14 +305,14 @@ impl Watch {
             failed: None,
             tested: String::new(),
         };
-        watch.line(&serde_json::json!({
-            "version": env!("CARGO_PKG_VERSION"),
-            "data": data.name,
-            "train_images": data.train.len(),
-            "test_images": data.test.len(),
-            "epochs_done": trainer.done(),
-            "recipe": trainer.recipe(),
-        }))?;
+        watch.line(&Head {
+            version: env!("CARGO_PKG_VERSION"),
+            data: &data.name,
+            train_images: data.train.len(),
+            test_images: data.test.len(),
+            epochs_done: trainer.done(),
+            recipe: trainer.recipe(),
+        })?;
         Ok(watch)
     }
 

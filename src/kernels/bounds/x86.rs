@@ -22,7 +22,19 @@ pub(super) fn ports(isa: Isa, sequence: Sequence) -> Option<Ports> {
             ports("vpternlogd, vpopcntd, vpaddd", 12 * 512, zmm_count_masked)
         }
         (Isa::Avx512, Sequence::Dot | Sequence::DotWide) => ports("vpdpbusd", 14 * 64, zmm_dot),
-        (Isa::Avx512, Sequence::Fma) => ports("vfmadd231ps", 14 * 16, zmm_fma),
+        (Isa::Avx512Bw, Sequence::Count) => ports(
+            "vpxord or vpandd, 2 vpandd, vpsrlw, 2 vpshufb, 2 vpaddb",
+            6 * 512,
+            zmm_count_bytes,
+        ),
+        (Isa::Avx512Bw, Sequence::CountMasked) => ports(
+            "vpternlogd, 2 vpandd, vpsrlw, 2 vpshufb, 2 vpaddb",
+            6 * 512,
+            zmm_count_bytes,
+        ),
+        (Isa::Avx512Bw, Sequence::Dot) => ports("vpmaddubsw, vpaddw", 8 * 64, zmm_madd),
+        (Isa::Avx512Bw, Sequence::DotWide) => ports("vpmaddwd, vpaddd", 8 * 32, zmm_madd_wide),
+        (Isa::Avx512 | Isa::Avx512Bw, Sequence::Fma) => ports("vfmadd231ps", 14 * 16, zmm_fma),
         (Isa::Avx2 | Isa::Avx2Vnni, Sequence::Count) => ports(
             "vpxor or vpand, 2 vpand, vpsrlw, 2 vpshufb, 2 vpaddb",
             6 * 256,
@@ -136,6 +148,36 @@ rounds!(
     zmm_fma,
     "0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13",
     "vfmadd231ps zmm\\i, zmm14, zmm15"
+);
+
+rounds!(
+    /// 6 octets, as of AVX2. zmm12 stands for the table, zmm13 for the mask.
+    zmm_count_bytes,
+    "0, 1, 2, 3, 4, 5",
+    "vpxord zmm6, zmm14, zmm15",
+    "vpandd zmm7, zmm6, zmm13",
+    "vpsrlw zmm6, zmm6, 4",
+    "vpandd zmm6, zmm6, zmm13",
+    "vpshufb zmm7, zmm12, zmm7",
+    "vpshufb zmm6, zmm12, zmm6",
+    "vpaddb zmm\\i, zmm\\i, zmm7",
+    "vpaddb zmm\\i, zmm\\i, zmm6"
+);
+
+rounds!(
+    /// 8 pairs, as of AVX2.
+    zmm_madd,
+    "0, 1, 2, 3, 4, 5, 6, 7",
+    "vpmaddubsw zmm8, zmm14, zmm15",
+    "vpaddw zmm\\i, zmm\\i, zmm8"
+);
+
+rounds!(
+    /// The same in 16 bits.
+    zmm_madd_wide,
+    "0, 1, 2, 3, 4, 5, 6, 7",
+    "vpmaddwd zmm8, zmm14, zmm15",
+    "vpaddd zmm\\i, zmm\\i, zmm8"
 );
 
 rounds!(

@@ -34,6 +34,16 @@ impl Activations<'_> {
         }
     }
 
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.shape().1
+    }
+
+    /// How codes stand for integers.
+    pub fn encoding(&self) -> Encoding {
+        self.shape().0
+    }
+
     /// Encoding, rows and columns.
     pub(super) fn shape(&self) -> (Encoding, usize, usize) {
         match self {

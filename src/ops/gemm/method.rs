@@ -37,7 +37,7 @@ impl Method {
         let how = match kernels.byte_kernel() {
             Some(bytes) if activation != Encoding::Bipolar && passes > bytes.worth_passes => {
                 let signed = activation.min() < 0;
-                let weights = ByteWeights::new(weights, signed, 0, bytes.lanes, bytes.vectors)?;
+                let weights = ByteWeights::new(weights, signed, 0, bytes)?;
                 How::Bytes(bytes, weights)
             }
             _ => How::Bits(BitWeights::new(weights, activation, kernels.nr())?),

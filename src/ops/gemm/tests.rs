@@ -122,27 +122,30 @@ fn what_does_not_fit_is_refused_and_nothing_is_written() {
         said.unwrap_err().to_string()
     };
     assert_eq!(
-        run(&b, 0..2, 6, 20),
+        run(&b, 0..2, 6, 99),
         "K of the activations is 41; expected 40"
     );
     assert_eq!(
-        run(&w, 0..2, 6, 20),
+        run(&w, 0..2, 6, 99),
         "activations is bipolar; expected u4 codes, as the plan says"
     );
     assert_eq!(
-        run(&a, 0..3, 9, 30),
+        run(&a, 0..3, 9, 99),
         "rows is 0..3; expected a range inside 0..2"
     );
     assert_eq!(
-        run(&a, 0..2, 5, 20),
+        run(&a, 0..2, 5, 99),
         "out is 5 elements long; expected 6 (rows x N)"
     );
     assert_eq!(
         run(&a, 0..2, 6, 1),
-        "scratch is 1 elements long; expected at least 2"
+        format!(
+            "scratch is 1 elements long; expected at least {}",
+            gemm.scratch_len(2)
+        )
     );
     let said = gemm
-        .run_f32(a.view(), 0..2, &mut [0.0; 6], &mut [0; 20], Par::Caller)
+        .run_f32(a.view(), 0..2, &mut [0.0; 6], &mut [0; 99], Par::Caller)
         .unwrap_err();
     assert_eq!(
         said.to_string(),

@@ -19,13 +19,19 @@ const ROOF: RGBColor = RGBColor(0x88, 0x88, 0x88);
 const SLOPE: RGBColor = RGBColor(0xbb, 0xbb, 0xbb);
 const F32: RGBColor = RGBColor(0x33, 0x33, 0x33);
 
+/// Products of one name: their colour and points.
+type Group = (String, RGBColor, Vec<(f64, f64)>);
+
 /// The colour of an ISA's products.
 fn colour(isa: Isa) -> RGBColor {
     match isa {
         Isa::Portable => RGBColor(0x8a, 0x6d, 0x3b),
         Isa::Neon => RGBColor(0x7a, 0x3f, 0x9d),
+        Isa::NeonDot => RGBColor(0xb0, 0x5f, 0xb5),
+        Isa::NeonI8mm => RGBColor(0xd1, 0x49, 0x8b),
         Isa::Avx2 => RGBColor(0x1f, 0x5f, 0xa8),
         Isa::Avx2Vnni => RGBColor(0x2a, 0x8c, 0x5a),
+        Isa::Avx512Bw => RGBColor(0xb8, 0x92, 0x1f),
         Isa::Avx512 => RGBColor(0xc8, 0x4b, 0x16),
     }
 }
