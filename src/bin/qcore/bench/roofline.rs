@@ -10,6 +10,9 @@ use qcore::{Error, Result};
 use super::limits::Limits;
 use super::report::{Product, Report};
 
+/// The name, colour and points of a series.
+type Group = (String, RGBColor, Vec<(f64, f64)>);
+
 type Drawn<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 const ROOF: RGBColor = RGBColor(0x88, 0x88, 0x88);
