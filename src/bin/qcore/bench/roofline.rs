@@ -19,9 +19,6 @@ const ROOF: RGBColor = RGBColor(0x88, 0x88, 0x88);
 const SLOPE: RGBColor = RGBColor(0xbb, 0xbb, 0xbb);
 const F32: RGBColor = RGBColor(0x33, 0x33, 0x33);
 
-/// Products of one name: their colour and points.
-type Group = (String, RGBColor, Vec<(f64, f64)>);
-
 /// The colour of an ISA's products.
 fn colour(isa: Isa) -> RGBColor {
     match isa {
