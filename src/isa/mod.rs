@@ -22,8 +22,9 @@ pub enum Isa {
     Avx2,
     /// AVX2 and a multiply-add of bytes: Alder Lake (2021), Zen 5 (2024) and later. Feature `avxvnni` too.
     Avx2Vnni,
-    /// 512-bit vectors with a vector popcount and a multiply-add of bytes: Ice Lake (2019), Zen 4 (2022) and
-    /// later. Features `avx512f`, `avx512bw`, `avx512dq`, `avx512vl`, `avx512vpopcntdq`, `avx512vnni`.
+    /// 512-bit vectors with a vector popcount, a multiply-add of bytes and a look-up of bytes: Ice Lake (2019),
+    /// Zen 4 (2022) and later. Features `avx512f`, `avx512bw`, `avx512dq`, `avx512vl`, `avx512vpopcntdq`,
+    /// `avx512vnni`, `avx512vbmi`.
     Avx512,
 }
 
@@ -83,6 +84,7 @@ impl Isa {
                     && is_x86_feature_detected!("avx512vl")
                     && is_x86_feature_detected!("avx512vpopcntdq")
                     && is_x86_feature_detected!("avx512vnni")
+                    && is_x86_feature_detected!("avx512vbmi")
             }
             #[allow(unreachable_patterns)]
             _ => false,

@@ -49,6 +49,7 @@ const AVX2: Kernels = Kernels {
         worth_passes: 2,
         run: bytegemm,
     }),
+    lutgemm: None,
     quantize,
     pack,
     requantize,

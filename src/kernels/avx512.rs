@@ -19,6 +19,8 @@ use super::{ByteKernel, Kernels};
 use crate::bits::Encoding;
 use crate::isa::Isa;
 
+mod lut;
+
 pub(super) static KERNELS: Kernels = Kernels {
     isa: Isa::Avx512,
     bitgemm_name: "vpopcntd, 16 lanes",
@@ -33,6 +35,7 @@ pub(super) static KERNELS: Kernels = Kernels {
         worth_passes: 5,
         run: bytegemm,
     }),
+    lutgemm: Some(lut::KERNEL),
     quantize,
     pack,
     requantize,
@@ -41,31 +44,31 @@ pub(super) static KERNELS: Kernels = Kernels {
     byte_sums,
 };
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni,avx512vbmi")]
 unsafe fn bitgemm(task: &Task<'_>) {
     // SAFETY: this function carries the features of Zmm; the rest is the contract of the table entry.
     unsafe { bitgemm::run::<Zmm, 6, 2>(task) }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni,avx512vbmi")]
 unsafe fn bytegemm(task: &ByteTask) {
     // SAFETY: as above.
     unsafe { bytegemm::run::<Zmm, Vnni, 5, 4>(task) }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni,avx512vbmi")]
 unsafe fn quantize(x: *const f32, cols: usize, steps: &Steps, planes: usize, out: *mut u32) {
     // SAFETY: as above.
     unsafe { pack::quantize::<Halves>(x, cols, steps, planes, out) }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni,avx512vbmi")]
 unsafe fn pack(codes: *const u8, cols: usize, planes: usize, out: *mut u32) {
     // SAFETY: as above.
     unsafe { pack::pack::<Halves>(codes, cols, planes, out) }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni,avx512vbmi")]
 unsafe fn requantize(
     sums: *const i32,
     cols: usize,
@@ -79,17 +82,17 @@ unsafe fn requantize(
     unsafe { pack::requantize::<Halves>(sums, cols, thresholds, levels, sign, planes, out) }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni,avx512vbmi")]
 unsafe fn row_sums(words: &[u32], encoding: Encoding, sums: &mut [i32]) {
     super::row_sums_with(words, sums, |row| pack::row_sum(row, encoding));
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni,avx512vbmi")]
 unsafe fn unpack(row: &[u32], encoding: Encoding, out: &mut [u8]) {
     pack::unpack(row, encoding, out);
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni,avx512vbmi")]
 unsafe fn byte_sums(bytes: &[u8], stride: usize, signed: bool, factor: i32, sums: &mut [i32]) {
     super::byte_sums_with(bytes, stride, sums, |row| {
         pack::byte_sum(row, signed, factor)

@@ -26,6 +26,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     nr: 16,
     bitgemm,
     bytegemm: None,
+    lutgemm: None,
     quantize,
     pack,
     requantize,

@@ -21,6 +21,7 @@ pub(super) static KERNELS: Kernels = Kernels {
         worth_passes: 8,
         run: bytegemm,
     }),
+    lutgemm: None,
     quantize,
     pack,
     requantize,
