@@ -182,8 +182,8 @@ unsafe fn tile<T: Tables, const MR: usize, const NV: usize, const FEW: usize>(
         if task.flush == FEW {
             while task.groups - group >= FEW {
                 let mut bytes = [[T::zero(); MR]; NV];
-                for i in group..group + FEW {
-                    let at = (indices.add(i * step), tables.add(i << T::GROUP));
+                for i in 0..FEW {
+                    let at = (indices.add((group + i) * step), tables.add((group + i) << T::GROUP));
                     look_up(task, at.0, at.1, &mut bytes);
                 }
                 flush(&mut low, &mut high, &bytes);
