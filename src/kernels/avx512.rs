@@ -44,31 +44,41 @@ pub(super) static KERNELS: Kernels = Kernels {
     byte_sums,
 };
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni,avx512vbmi")]
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni,avx512vbmi"
+)]
 unsafe fn bitgemm(task: &Task<'_>) {
     // SAFETY: this function carries the features of Zmm; the rest is the contract of the table entry.
     unsafe { bitgemm::run::<Zmm, 6, 2>(task) }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni,avx512vbmi")]
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni,avx512vbmi"
+)]
 unsafe fn bytegemm(task: &ByteTask) {
     // SAFETY: as above.
     unsafe { bytegemm::run::<Zmm, Vnni, 5, 4>(task) }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni,avx512vbmi")]
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni,avx512vbmi"
+)]
 unsafe fn quantize(x: *const f32, cols: usize, steps: &Steps, planes: usize, out: *mut u32) {
     // SAFETY: as above.
     unsafe { pack::quantize::<Halves>(x, cols, steps, planes, out) }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni,avx512vbmi")]
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni,avx512vbmi"
+)]
 unsafe fn pack(codes: *const u8, cols: usize, planes: usize, out: *mut u32) {
     // SAFETY: as above.
     unsafe { pack::pack::<Halves>(codes, cols, planes, out) }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni,avx512vbmi")]
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni,avx512vbmi"
+)]
 unsafe fn requantize(
     sums: *const i32,
     cols: usize,
@@ -82,17 +92,24 @@ unsafe fn requantize(
     unsafe { pack::requantize::<Halves>(sums, cols, thresholds, levels, sign, planes, out) }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni,avx512vbmi")]
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni,avx512vbmi"
+)]
 unsafe fn row_sums(words: &[u32], encoding: Encoding, sums: &mut [i32]) {
     super::row_sums_with(words, sums, |row| pack::row_sum(row, encoding));
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni,avx512vbmi")]
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni,avx512vbmi"
+)]
 unsafe fn unpack(row: &[u32], encoding: Encoding, out: &mut [u8]) {
-    pack::unpack(row, encoding, out);
+    // SAFETY: as above.
+    unsafe { pack::unpack::<Halves>(row, encoding, out) }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni,avx512vbmi")]
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni,avx512vbmi"
+)]
 unsafe fn byte_sums(bytes: &[u8], stride: usize, signed: bool, factor: i32, sums: &mut [i32]) {
     super::byte_sums_with(bytes, stride, sums, |row| {
         pack::byte_sum(row, signed, factor)
@@ -250,6 +267,21 @@ impl Codes for Halves {
     unsafe fn plane(self, plane: usize) -> u32 {
         // SAFETY: see above the first impl.
         unsafe { _mm512_test_epi16_mask(self.0, _mm512_set1_epi16(1 << plane)) }
+    }
+    #[inline(always)]
+    unsafe fn unpack(planes: *const u32, words: usize, count: usize, sign: u8, out: *mut u8) {
+        // SAFETY: see above the first impl.
+        unsafe {
+            let mut codes = _mm256_setzero_si256();
+            for plane in 0..count {
+                let bits = *planes.add(plane * words);
+                let worth = _mm256_maskz_set1_epi8(bits, (1u8 << plane) as i8);
+                codes = _mm256_or_si256(codes, worth);
+            }
+            let sign = _mm256_set1_epi8(sign as i8);
+            let codes = _mm256_sub_epi8(_mm256_xor_si256(codes, sign), sign);
+            _mm256_storeu_si256(out.cast(), codes);
+        }
     }
 }
 

@@ -183,7 +183,10 @@ unsafe fn tile<T: Tables, const MR: usize, const NV: usize, const FEW: usize>(
             while task.groups - group >= FEW {
                 let mut bytes = [[T::zero(); MR]; NV];
                 for i in 0..FEW {
-                    let at = (indices.add((group + i) * step), tables.add((group + i) << T::GROUP));
+                    let at = (
+                        indices.add((group + i) * step),
+                        tables.add((group + i) << T::GROUP),
+                    );
                     look_up(task, at.0, at.1, &mut bytes);
                 }
                 flush(&mut low, &mut high, &bytes);
@@ -254,39 +257,67 @@ unsafe fn finish<T: Tables, const MR: usize, const NV: usize>(
     low: &[[T; MR]; NV],
     high: &[[T; MR]; NV],
 ) {
-    // SAFETY: rows row .. row + MR exist in the sink and in `row_sums`, starts for all vectors, and no lane
-    // behind `lanes` is touched.
+    // SAFETY: the caller vouches for rows row .. row + MR and vectors vector .. vector + NV.
     unsafe {
-        for i in 0..MR {
-            let row = row + i;
-            let row_sum = match task.row_sums.is_null() {
-                true => 0,
-                false => *task.row_sums.add(row),
-            };
-            for v in 0..NV {
+        let mut quarters = [[[T::Sums::zero(); 4]; NV]; MR];
+        for (i, quarters) in quarters.iter_mut().enumerate() {
+            for (v, quarters) in quarters.iter_mut().enumerate() {
                 // Even bytes are the first half of the channels, odd ones the second (see `lutweights`).
-                let parts = [low[v][i].less_upper(high[v][i]), high[v][i]];
-                for part in 0..4 {
-                    let lane = (vector + v) * T::LANES + part * T::Sums::LANES;
-                    if lane >= task.lanes {
-                        break;
-                    }
-                    let valid = task.lanes - lane;
-                    let kept = task.sink.kept(row, lane);
-                    let mut sum = parts[part / 2].widen(part % 2);
-                    if !task.first {
-                        sum = sum.add(kept_sums(kept, valid));
-                    }
-                    if task.last {
-                        let start = T::Sums::load(task.start.add(lane).cast());
-                        let row_sum = T::Sums::splat(row_sum as u32);
-                        let result = sum.shl(task.shift).add(start).add(row_sum);
-                        task.sink.put(result, row, lane, valid);
-                    } else {
-                        sum.store(kept, valid);
-                    }
-                }
+                let even = low[v][i].less_upper(high[v][i]);
+                let odd = high[v][i];
+                *quarters = [even.widen(0), even.widen(1), odd.widen(0), odd.widen(1)];
             }
+        }
+        let first = vector * T::LANES;
+        for (i, quarters) in quarters.iter().enumerate() {
+            match (task.first, task.last) {
+                (true, true) => {
+                    put::<T::Sums, true, true>(task, row + i, first, quarters.as_flattened())
+                }
+                (true, false) => {
+                    put::<T::Sums, true, false>(task, row + i, first, quarters.as_flattened())
+                }
+                (false, true) => {
+                    put::<T::Sums, false, true>(task, row + i, first, quarters.as_flattened())
+                }
+                _ => put::<T::Sums, false, false>(task, row + i, first, quarters.as_flattened()),
+            }
+        }
+    }
+}
+
+/// Sums of one row from channel `lane` on.
+#[inline(always)]
+unsafe fn put<V: Lanes, const FIRST: bool, const LAST: bool>(
+    task: &LutTask,
+    row: usize,
+    mut lane: usize,
+    sums: &[V],
+) {
+    // SAFETY: the row exists in the sink and in `row_sums`, `start` has a number for each lane of the vectors,
+    // and no lane behind `lanes` is touched.
+    unsafe {
+        let row_sum = match task.row_sums.is_null() {
+            true => V::zero(),
+            false => V::splat(*task.row_sums.add(row) as u32),
+        };
+        for &sum in sums {
+            if lane >= task.lanes {
+                return;
+            }
+            let (valid, waiting) = (task.lanes - lane, task.sink.kept(row, lane));
+            let sum = match FIRST {
+                true => sum,
+                false => sum.add(kept_sums(waiting, valid)),
+            };
+            if LAST {
+                let start = V::load(task.start.add(lane).cast());
+                let result = sum.shl(task.shift).add(start).add(row_sum);
+                task.sink.put(result, row, lane, valid);
+            } else {
+                sum.store(waiting, valid);
+            }
+            lane += V::LANES;
         }
     }
 }

@@ -88,7 +88,11 @@ impl LutWeights {
         let blocks = groups.div_ceil(BLOCK).max(1);
         let total = elements("weights", &[n.div_ceil(lanes), lanes, groups])?;
         // Codes of bipolar activations stand for integers 2 apart.
-        let apart = if activation == Encoding::Bipolar { 2 } else { 1 };
+        let apart = if activation == Encoding::Bipolar {
+            2
+        } else {
+            1
+        };
         let (plane, low) = (we.plane_weight(0), activation.min());
         let codes = (activation.max() - low) / apart;
         let mut laid = LutWeights {
@@ -249,7 +253,10 @@ impl LutKernel {
         let (groups, table_stride) = (weights.groups(block), weights.table_bytes());
         assert_eq!((weights.lanes, weights.group), (self.lanes, self.group));
         let rows = out.rows();
-        assert_eq!(row_sums.len(), if weights.row_factor == 0 { 0 } else { rows });
+        assert_eq!(
+            row_sums.len(),
+            if weights.row_factor == 0 { 0 } else { rows }
+        );
         assert!(tables.len() >= rows * table_stride && block < weights.blocks());
         let (lanes, sink) = out.sink(rows, self.nr());
         let vectors = weights.vectors(panel);
@@ -259,7 +266,10 @@ impl LutKernel {
         }
         let indices: &[u8] = bytemuck::cast_slice(weights.lines.words());
         let first = panel * self.nr() * weights.groups;
-        let (from, step) = (first + groups.start * vectors * self.lanes, vectors * self.lanes);
+        let (from, step) = (
+            first + groups.start * vectors * self.lanes,
+            vectors * self.lanes,
+        );
         let task = LutTask {
             indices: indices[from..from + groups.len() * step].as_ptr(),
             vectors,

@@ -21,6 +21,25 @@ pub(super) trait Codes: Copy {
     unsafe fn load(p: *const u8) -> Self;
     /// Bit `plane` of each code, code 0 in bit 0.
     unsafe fn plane(self, plane: usize) -> u32;
+    /// 32 codes as bytes at `out`, from `count` planes whose words are `words` apart; `sign` is the bit that is
+    /// extended over the byte, or 0.
+    #[inline(always)]
+    unsafe fn unpack(planes: *const u32, words: usize, count: usize, sign: u8, out: *mut u8) {
+        for at in 0..4 {
+            let mut codes = 0u64;
+            for plane in 0..count {
+                // SAFETY: the caller vouches for a word of each plane, and for 32 bytes.
+                let byte = unsafe { *planes.add(plane * words) } >> (8 * at);
+                codes |= spread(byte as u8) << plane;
+            }
+            for i in 0..8 {
+                let code = (codes >> (8 * i)) as u8;
+                // Flipping the sign bit and taking it away again extends it over the byte.
+                // SAFETY: as above.
+                unsafe { *out.add(8 * at + i) = (code ^ sign).wrapping_sub(sign) };
+            }
+        }
+    }
 }
 
 /// [`Codes::quantize`]: 1 if x >= 0, else 0.
@@ -203,26 +222,32 @@ pub(super) fn row_sum(row: &[u32], encoding: Encoding) -> i32 {
     sum
 }
 
-/// One row of planes as bytes, sign-extended if the codes are signed; as many as `out` is long.
+/// One row of planes as bytes, sign-extended if the codes are signed; as many as `out` is long, which is at most
+/// what its words hold.
+///
+/// # Safety
+/// The caller is compiled with C's features.
 #[inline(always)]
-pub(super) fn unpack(row: &[u32], encoding: Encoding, out: &mut [u8]) {
-    let words = row.len() / encoding.planes();
-    let signed = matches!(encoding, Encoding::Signed(_));
-    // Flipping the sign bit and taking it away again extends it over the byte.
-    let sign = if signed {
-        1u8 << (encoding.planes() - 1)
-    } else {
-        0
+pub(super) unsafe fn unpack<C: Codes>(row: &[u32], encoding: Encoding, out: &mut [u8]) {
+    let count = encoding.planes();
+    let words = row.len() / count;
+    assert!(out.len() <= 32 * words);
+    let sign = match encoding {
+        Encoding::Signed(_) => 1u8 << (count - 1),
+        _ => 0,
     };
-    for (at, out) in out.chunks_mut(8).enumerate() {
-        let mut codes = 0u64;
-        for plane in 0..encoding.planes() {
-            let byte = row[plane * words + at / 4] >> (8 * (at % 4)) & 0xFF;
-            codes |= spread(byte as u8) << plane;
-        }
-        for (i, out) in out.iter_mut().enumerate() {
-            let code = (codes >> (8 * i)) as u8;
-            *out = (code ^ sign).wrapping_sub(sign);
+    for (word, out) in out.chunks_mut(32).enumerate() {
+        // SAFETY: word < words, so that word exists in each of the planes; 32 bytes go to a chunk as long or
+        // to a buffer.
+        unsafe {
+            let planes = row.as_ptr().add(word);
+            if out.len() == 32 {
+                C::unpack(planes, words, count, sign, out.as_mut_ptr());
+            } else {
+                let mut some = [0; 32];
+                C::unpack(planes, words, count, sign, some.as_mut_ptr());
+                out.copy_from_slice(&some[..out.len()]);
+            }
         }
     }
 }

@@ -11,8 +11,8 @@
 use std::arch::x86_64::*;
 
 use super::Zmm;
-use crate::kernels::lutgemm::{self, BuildTask, LutTask, Tables};
 use crate::kernels::LutKernel;
+use crate::kernels::lutgemm::{self, BuildTask, LutTask, Tables};
 
 pub(super) const KERNEL: LutKernel = LutKernel {
     name: "vpermb",
@@ -26,13 +26,17 @@ pub(super) const KERNEL: LutKernel = LutKernel {
     run,
 };
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni,avx512vbmi")]
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni,avx512vbmi"
+)]
 unsafe fn build(task: &BuildTask) {
     // SAFETY: this function carries the features of Sixes; the rest is the contract of the kernel.
     unsafe { lutgemm::build::<Sixes>(task) }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni,avx512vbmi")]
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni,avx512vbmi"
+)]
 unsafe fn run(task: &LutTask) {
     // SAFETY: as above.
     unsafe { lutgemm::run::<Sixes, 2, 4, 2>(task) }

@@ -211,9 +211,9 @@ impl Method {
         let (sums, rest) = scratch.split_at_mut(bit_sums(weights) * rows);
         let planes = match activations {
             Activations::Planes(planes) => planes,
-            Activations::Bytes(bytes) => {
-                self.kernels.planes_of(bytes, bytemuck::cast_slice_mut(rest))
-            }
+            Activations::Bytes(bytes) => self
+                .kernels
+                .planes_of(bytes, bytemuck::cast_slice_mut(rest)),
         };
         if !sums.is_empty() {
             self.kernels.row_sums(planes, sums);

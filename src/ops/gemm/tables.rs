@@ -45,7 +45,8 @@ impl Tables {
             false => self.weights.row_bytes() / 4,
         };
         let tables = rows.min(SPACE) * self.weights.table_bytes() + LINE;
-        rows.saturating_mul(self.sums() + bytes).saturating_add(tables / 4)
+        rows.saturating_mul(self.sums() + bytes)
+            .saturating_add(tables / 4)
     }
 
     /// 1 if the sum of each row is needed, else 0.
@@ -88,26 +89,33 @@ impl Tables {
             steps: (stride / self.kernel.group * self.kernel.vectors * 3) as u64,
         };
         let sums = &*sums;
-        grid.leaves(rows, weights.len(), out, space, par, &|rows, panels, mut out, space| {
-            let fit = space.len().checked_div(unit).unwrap_or(ROWS).min(ROWS);
-            for from in rows.clone().step_by(fit) {
-                let block = from..rows.end.min(from + fit);
-                let tables = &mut space[..block.len() * unit];
-                let (_, below) = out.reborrow().split_rows(from - rows.start);
-                let (mut out, _) = below.split_rows(block.len());
-                for k in 0..weights.blocks() {
-                    self.kernel
-                        .build(weights, k, &bytes[from * stride..], stride, tables);
-                    for panel in panels.clone() {
-                        let (_, right) = out.reborrow().split_cols((panel - panels.start) * nr);
-                        let lanes = nr.min(right.cols());
-                        let out = right.split_cols(lanes).0;
-                        let out = dress.dress(panel * nr..(panel + 1) * nr, out);
-                        let sums = some(sums, &block);
-                        self.kernel.run(weights, panel, k, tables, sums, out);
+        grid.leaves(
+            rows,
+            weights.len(),
+            out,
+            space,
+            par,
+            &|rows, panels, mut out, space| {
+                let fit = space.len().checked_div(unit).unwrap_or(ROWS).min(ROWS);
+                for from in rows.clone().step_by(fit) {
+                    let block = from..rows.end.min(from + fit);
+                    let tables = &mut space[..block.len() * unit];
+                    let (_, below) = out.reborrow().split_rows(from - rows.start);
+                    let (mut out, _) = below.split_rows(block.len());
+                    for k in 0..weights.blocks() {
+                        self.kernel
+                            .build(weights, k, &bytes[from * stride..], stride, tables);
+                        for panel in panels.clone() {
+                            let (_, right) = out.reborrow().split_cols((panel - panels.start) * nr);
+                            let lanes = nr.min(right.cols());
+                            let out = right.split_cols(lanes).0;
+                            let out = dress.dress(panel * nr..(panel + 1) * nr, out);
+                            let sums = some(sums, &block);
+                            self.kernel.run(weights, panel, k, tables, sums, out);
+                        }
                     }
                 }
-            }
-        });
+            },
+        );
     }
 }
