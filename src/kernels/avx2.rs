@@ -343,13 +343,13 @@ impl Codes for Bytes {
                 2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3,
             );
             let bit = _mm256_set1_epi64x(0x8040_2010_0804_0201u64 as i64);
-            let mut codes = _mm256_setzero_si256();
+            let (mut codes, mut worth) = (_mm256_setzero_si256(), _mm256_set1_epi8(1));
             for plane in 0..count {
                 let bits = _mm256_set1_epi32(*planes.add(plane * words) as i32);
                 let bits = _mm256_and_si256(_mm256_shuffle_epi8(bits, byte), bit);
-                let worth = _mm256_set1_epi8((1u8 << plane) as i8);
                 let set = _mm256_and_si256(_mm256_cmpeq_epi8(bits, bit), worth);
                 codes = _mm256_or_si256(codes, set);
+                worth = _mm256_add_epi8(worth, worth);
             }
             let sign = _mm256_set1_epi8(sign as i8);
             let codes = _mm256_sub_epi8(_mm256_xor_si256(codes, sign), sign);

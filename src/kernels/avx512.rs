@@ -272,11 +272,11 @@ impl Codes for Halves {
     unsafe fn unpack(planes: *const u32, words: usize, count: usize, sign: u8, out: *mut u8) {
         // SAFETY: see above the first impl.
         unsafe {
-            let mut codes = _mm256_setzero_si256();
+            let (mut codes, mut worth) = (_mm256_setzero_si256(), _mm256_set1_epi8(1));
             for plane in 0..count {
-                let bits = *planes.add(plane * words);
-                let worth = _mm256_maskz_set1_epi8(bits, (1u8 << plane) as i8);
-                codes = _mm256_or_si256(codes, worth);
+                let set = _mm256_maskz_mov_epi8(*planes.add(plane * words), worth);
+                codes = _mm256_or_si256(codes, set);
+                worth = _mm256_add_epi8(worth, worth);
             }
             let sign = _mm256_set1_epi8(sign as i8);
             let codes = _mm256_sub_epi8(_mm256_xor_si256(codes, sign), sign);

@@ -120,7 +120,7 @@ impl Method {
             }
             How::Tables(tables, few) => {
                 let few = few.as_ref().map_or(0, bits);
-                few.max(tables.scratch(rows, false))
+                few.max(tables.scratch(rows))
             }
         }
     }
@@ -137,7 +137,7 @@ impl Method {
             How::Bytes(..) => self.scratch_of_planes(rows),
             How::Tables(tables, few) => {
                 let few = few.as_ref().map_or(0, bits);
-                few.max(tables.scratch(rows, tables.weights.row_bytes() == self.k))
+                few.max(tables.scratch(rows))
             }
         }
     }
@@ -278,7 +278,7 @@ fn byte_sums(weights: &ByteWeights) -> usize {
 }
 
 /// The sums of `rows`, or none where there are none.
-pub(super) fn some<'a>(sums: &'a [i32], rows: &Range<usize>) -> &'a [i32] {
+fn some<'a>(sums: &'a [i32], rows: &Range<usize>) -> &'a [i32] {
     match sums.is_empty() {
         true => sums,
         false => &sums[rows.clone()],
