@@ -257,74 +257,77 @@ unsafe fn finish<T: Tables, const MR: usize, const NV: usize>(
     low: &[[T; MR]; NV],
     high: &[[T; MR]; NV],
 ) {
-    // SAFETY: the caller vouches for rows row .. row + MR and vectors vector .. vector + NV.
+    // SAFETY: rows row .. row + MR exist in `row_sums`, and `put` stays inside the sink.
     unsafe {
-        let mut quarters = [[[T::Sums::zero(); 4]; NV]; MR];
-        for (i, quarters) in quarters.iter_mut().enumerate() {
-            for (v, quarters) in quarters.iter_mut().enumerate() {
-                // Even bytes are the first half of the channels, odd ones the second (see `lutweights`).
+        for i in 0..MR {
+            let row_sum = match task.row_sums.is_null() {
+                true => T::Sums::zero(),
+                false => T::Sums::splat(*task.row_sums.add(row + i) as u32),
+            };
+            for v in 0..NV {
+                let lane = (vector + v) * T::LANES;
                 let even = low[v][i].less_upper(high[v][i]);
                 let odd = high[v][i];
-                *quarters = [even.widen(0), even.widen(1), odd.widen(0), odd.widen(1)];
-            }
-        }
-        let first = vector * T::LANES;
-        for (i, quarters) in quarters.iter().enumerate() {
-            match (task.first, task.last) {
-                (true, true) => {
-                    put::<T::Sums, true, true>(task, row + i, first, quarters.as_flattened())
+                if task.lanes - lane >= T::LANES {
+                    put::<T, true>(task, row + i, lane, even, odd, row_sum);
+                } else {
+                    put::<T, false>(task, row + i, lane, even, odd, row_sum);
                 }
-                (true, false) => {
-                    put::<T::Sums, true, false>(task, row + i, first, quarters.as_flattened())
-                }
-                (false, true) => {
-                    put::<T::Sums, false, true>(task, row + i, first, quarters.as_flattened())
-                }
-                _ => put::<T::Sums, false, false>(task, row + i, first, quarters.as_flattened()),
             }
         }
     }
 }
 
-/// Sums of one row from channel `lane` on.
+/// The sums of one vector of channels, from channel `lane` on; `ALL` of them or some.
 #[inline(always)]
-unsafe fn put<V: Lanes, const FIRST: bool, const LAST: bool>(
+unsafe fn put<T: Tables, const ALL: bool>(
     task: &LutTask,
     row: usize,
-    mut lane: usize,
-    sums: &[V],
+    lane: usize,
+    even: T,
+    odd: T,
+    row_sum: T::Sums,
 ) {
-    // SAFETY: the row exists in the sink and in `row_sums`, `start` has a number for each lane of the vectors,
-    // and no lane behind `lanes` is touched.
+    // SAFETY: the row exists in the sink, a vector of the panel has a channel below `lanes` and as many
+    // starts as bytes, and no lane behind `lanes` is touched.
     unsafe {
-        let row_sum = match task.row_sums.is_null() {
-            true => V::zero(),
-            false => V::splat(*task.row_sums.add(row) as u32),
-        };
-        for &sum in sums {
-            if lane >= task.lanes {
-                return;
+        let quarter = T::Sums::LANES;
+        let waiting = task.sink.kept(row, lane);
+        let mut valid = [usize::MAX; 4];
+        if !ALL {
+            let there = task.lanes - lane;
+            valid = [0, 1, 2, 3].map(|i| there.saturating_sub(i * quarter));
+        }
+        // Even bytes are the first half of the channels, odd ones the second (see `lutweights`).
+        let mut sums = [even.widen(0), even.widen(1), odd.widen(0), odd.widen(1)];
+        if !task.first {
+            for (i, sum) in sums.iter_mut().enumerate() {
+                if ALL || valid[i] > 0 {
+                    *sum = sum.add(load_some(waiting.add(i * quarter), valid[i]));
+                }
             }
-            let (valid, waiting) = (task.lanes - lane, task.sink.kept(row, lane));
-            let sum = match FIRST {
-                true => sum,
-                false => sum.add(kept_sums(waiting, valid)),
-            };
-            if LAST {
-                let start = V::load(task.start.add(lane).cast());
-                let result = sum.shl(task.shift).add(start).add(row_sum);
-                task.sink.put(result, row, lane, valid);
-            } else {
-                sum.store(waiting, valid);
+        }
+        if !task.last {
+            for (i, sum) in sums.into_iter().enumerate() {
+                if ALL || valid[i] > 0 {
+                    sum.store(waiting.add(i * quarter), valid[i]);
+                }
             }
-            lane += V::LANES;
+            return;
+        }
+        for (i, sum) in sums.into_iter().enumerate() {
+            if ALL || valid[i] > 0 {
+                let start = T::Sums::load(task.start.add(lane + i * quarter).cast());
+                let result = sum.shl(task.shift).add(start.add(row_sum));
+                task.sink.put(result, row, lane + i * quarter, valid[i]);
+            }
         }
     }
 }
 
 /// A vector of sums that wait at `p`, of which `valid` are there.
 #[inline(always)]
-unsafe fn kept_sums<V: Lanes>(p: *const u32, valid: usize) -> V {
+unsafe fn load_some<V: Lanes>(p: *const u32, valid: usize) -> V {
     // SAFETY: a whole vector is read where it is there, else `valid` words into a buffer of at least one.
     unsafe {
         if valid >= V::LANES {

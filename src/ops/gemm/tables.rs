@@ -17,11 +17,8 @@ use super::Activations;
 use super::grid::{Grid, Space};
 use super::method::{Dress, bytes_of};
 
-/// Rows of a block where several panels use their tables: these stay in the second-level cache.
+/// Rows of a block: as many as have their tables in the second-level cache.
 const ROWS: usize = 64;
-
-/// Rows of a block where one panel uses their tables: they and the panel's indices stay in the first-level cache.
-const ROWS_OF_ONE: usize = 2;
 
 /// Rows for which there is working space, if the product has as many. They bound the parts that can run at once.
 const SPACE: usize = 8 * ROWS;
@@ -86,8 +83,7 @@ impl Tables {
             space,
             par,
             &|rows, panels, mut out, space| {
-                let most = if panels.len() == 1 { ROWS_OF_ONE } else { ROWS };
-                let fit = most.min(space.len() / self.unit());
+                let fit = ROWS.min(space.len() / self.unit());
                 for from in rows.clone().step_by(fit) {
                     let block = from..rows.end.min(from + fit);
                     let (_, below) = out.reborrow().split_rows(from - rows.start);
