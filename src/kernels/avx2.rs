@@ -334,7 +334,12 @@ impl Codes for Bytes {
         }
     }
     #[inline(always)]
-    unsafe fn unpack(planes: *const u32, words: usize, count: usize, sign: u8, out: *mut u8) {
+    unsafe fn unpack<const PLANES: usize>(
+        planes: *const u32,
+        words: usize,
+        sign: u8,
+        out: *mut u8,
+    ) {
         // SAFETY: see above the first impl.
         unsafe {
             #[rustfmt::skip]
@@ -344,7 +349,7 @@ impl Codes for Bytes {
             );
             let bit = _mm256_set1_epi64x(0x8040_2010_0804_0201u64 as i64);
             let (mut codes, mut worth) = (_mm256_setzero_si256(), _mm256_set1_epi8(1));
-            for plane in 0..count {
+            for plane in 0..PLANES {
                 let bits = _mm256_set1_epi32(*planes.add(plane * words) as i32);
                 let bits = _mm256_and_si256(_mm256_shuffle_epi8(bits, byte), bit);
                 let set = _mm256_and_si256(_mm256_cmpeq_epi8(bits, bit), worth);

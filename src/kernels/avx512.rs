@@ -269,11 +269,16 @@ impl Codes for Halves {
         unsafe { _mm512_test_epi16_mask(self.0, _mm512_set1_epi16(1 << plane)) }
     }
     #[inline(always)]
-    unsafe fn unpack(planes: *const u32, words: usize, count: usize, sign: u8, out: *mut u8) {
+    unsafe fn unpack<const PLANES: usize>(
+        planes: *const u32,
+        words: usize,
+        sign: u8,
+        out: *mut u8,
+    ) {
         // SAFETY: see above the first impl.
         unsafe {
             let (mut codes, mut worth) = (_mm256_setzero_si256(), _mm256_set1_epi8(1));
-            for plane in 0..count {
+            for plane in 0..PLANES {
                 let set = _mm256_maskz_mov_epi8(*planes.add(plane * words), worth);
                 codes = _mm256_or_si256(codes, set);
                 worth = _mm256_add_epi8(worth, worth);

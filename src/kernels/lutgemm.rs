@@ -19,7 +19,8 @@
 //!    the high ones alone; at the end the first minus 256 times the second is exact modulo 2^16.
 //! 5. Tables are large, 64 bytes for 6 activations. So K is cut into blocks whose tables stay in the
 //!    second-level cache for a block of rows while the indices of a panel stay in the first (see
-//!    `lutweights`). Sums of a block are added to those of the blocks before, which wait in the result itself.
+//!    `lutweights`). Sums of a block are added to those of the blocks before, which wait in the result itself:
+//!    as the two vectors of 16-bit sums while these cannot overflow, else as 32 bits.
 //!
 //! Bits of weights behind K are zero, so what tables hold of activations behind K is never taken.
 
@@ -38,6 +39,8 @@ pub(super) trait Tables: Copy {
     unsafe fn zero() -> Self;
     /// `LANES` bytes from `p`.
     unsafe fn load(p: *const u8) -> Self;
+    /// Writes `LANES` bytes to `p`.
+    unsafe fn store(self, p: *mut u8);
     /// The table of 2^GROUP bytes at `p`.
     unsafe fn table(p: *const u8) -> Self;
     /// The bytes of this table at `indices`, each below 2^GROUP.
@@ -92,6 +95,8 @@ pub(crate) struct LutTask {
     pub(crate) first: bool,
     /// Whether the sums are complete, and go to the sink as results.
     pub(crate) last: bool,
+    /// Whether 16 bits hold the sums of all blocks together.
+    pub(crate) narrow: bool,
     /// A sum of lookups is worth 2^shift.
     pub(crate) shift: u32,
     /// What is added to each lane, as many as the vectors have bytes.
@@ -178,6 +183,18 @@ unsafe fn tile<T: Tables, const MR: usize, const NV: usize, const FEW: usize>(
         let tables = task.tables.add(row * task.table_stride);
         let mut low = [[T::zero(); MR]; NV];
         let mut high = [[T::zero(); MR]; NV];
+        if !task.first && task.narrow {
+            for v in 0..NV {
+                let lane = (vector + v) * T::LANES;
+                for i in 0..MR {
+                    if task.lanes - lane >= T::LANES {
+                        let waiting = task.sink.kept(row + i, lane).cast::<u8>();
+                        low[v][i] = T::load(waiting);
+                        high[v][i] = T::load(waiting.add(T::LANES));
+                    }
+                }
+            }
+        }
         let mut group = 0;
         if task.flush == FEW {
             while task.groups - group >= FEW {
@@ -266,9 +283,16 @@ unsafe fn finish<T: Tables, const MR: usize, const NV: usize>(
             };
             for v in 0..NV {
                 let lane = (vector + v) * T::LANES;
+                let all = task.lanes - lane >= T::LANES;
+                if all && task.narrow && !task.last {
+                    let waiting = task.sink.kept(row + i, lane).cast::<u8>();
+                    low[v][i].store(waiting);
+                    high[v][i].store(waiting.add(T::LANES));
+                    continue;
+                }
                 let even = low[v][i].less_upper(high[v][i]);
                 let odd = high[v][i];
-                if task.lanes - lane >= T::LANES {
+                if all {
                     put::<T, true>(task, row + i, lane, even, odd, row_sum);
                 } else {
                     put::<T, false>(task, row + i, lane, even, odd, row_sum);
@@ -300,7 +324,7 @@ unsafe fn put<T: Tables, const ALL: bool>(
         }
         // Even bytes are the first half of the channels, odd ones the second (see `lutweights`).
         let mut sums = [even.widen(0), even.widen(1), odd.widen(0), odd.widen(1)];
-        if !task.first {
+        if !(task.first || ALL && task.narrow) {
             for (i, sum) in sums.iter_mut().enumerate() {
                 if ALL || valid[i] > 0 {
                     *sum = sum.add(load_some(waiting.add(i * quarter), valid[i]));

@@ -280,6 +280,7 @@ impl LutKernel {
             flush: weights.flush,
             first: block == 0,
             last: block + 1 == weights.blocks(),
+            narrow: weights.groups.div_ceil(weights.flush) <= usize::from(u16::MAX) / 255,
             shift: weights.shift,
             start: weights.start[panel * self.nr()..(panel + 1) * self.nr()].as_ptr(),
             row_sums: if row_sums.is_empty() {

@@ -64,6 +64,11 @@ impl Tables for Sixes {
         unsafe { Sixes(_mm512_loadu_si512(p.cast())) }
     }
     #[inline(always)]
+    unsafe fn store(self, p: *mut u8) {
+        // SAFETY: see above the impl.
+        unsafe { _mm512_storeu_si512(p.cast(), self.0) }
+    }
+    #[inline(always)]
     unsafe fn table(p: *const u8) -> Self {
         // SAFETY: see above the impl.
         unsafe { Self::load(p) }
