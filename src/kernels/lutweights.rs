@@ -57,8 +57,8 @@ pub(crate) struct LutWeights {
     groups: usize,
     /// Groups of a block, a multiple of QUAD.
     block: usize,
-    /// Lookups between two flushes.
-    flush: usize,
+    /// The largest entry of a table.
+    most: usize,
     shift: u32,
     signed: bool,
     /// What is added to a byte to make its code.
@@ -104,7 +104,7 @@ impl LutWeights {
             group,
             groups,
             block: groups.div_ceil(blocks).next_multiple_of(QUAD),
-            flush: 255 / (group * codes as usize),
+            most: group * codes as usize,
             shift: (plane * apart).trailing_zeros(),
             signed: matches!(activation, Encoding::Signed(_)),
             base: match activation {
@@ -167,7 +167,7 @@ impl LutWeights {
 
     /// Lookups that a byte can sum.
     pub(crate) fn flush(&self) -> usize {
-        self.flush
+        255 / self.most
     }
 
     /// Bytes that the panels take.
@@ -277,10 +277,10 @@ impl LutKernel {
             table_stride,
             groups: groups.len(),
             rows,
-            flush: weights.flush,
+            flush: weights.flush(),
             first: block == 0,
             last: block + 1 == weights.blocks(),
-            narrow: weights.groups.div_ceil(weights.flush) <= usize::from(u16::MAX) / 255,
+            narrow: weights.groups * weights.most <= usize::from(u16::MAX),
             shift: weights.shift,
             start: weights.start[panel * self.nr()..(panel + 1) * self.nr()].as_ptr(),
             row_sums: if row_sums.is_empty() {
