@@ -120,7 +120,7 @@ pub(super) unsafe fn build<T: Tables>(task: &BuildTask) {
             // SAFETY: row < rows and quad < quads, so codes are read and tables written inside their rows.
             unsafe {
                 let codes = task.codes.add(row * task.stride + quad * QUAD * T::GROUP);
-                let at = row * task.table_stride + (quad * QUAD << T::GROUP);
+                let at = row * task.table_stride + ((quad * QUAD) << T::GROUP);
                 T::build(codes, task.base, task.tables.add(at));
             }
         }

@@ -38,8 +38,6 @@ pub(crate) struct LutKernel {
     pub(crate) group: usize,
     /// Channels from which on tables are faster than bit-serial passes, for activations of 1, 2, 3 and 4 bits.
     pub(crate) worth_channels: [usize; 4],
-    /// Rows from which on they are.
-    pub(crate) worth_rows: usize,
     pub(super) build: unsafe fn(&BuildTask),
     pub(super) run: unsafe fn(&LutTask),
 }
@@ -260,10 +258,14 @@ impl LutKernel {
         assert!(tables.len() >= rows * table_stride && block < weights.blocks());
         let (lanes, sink) = out.sink(rows, self.nr());
         let vectors = weights.vectors(panel);
-        assert!(lanes <= vectors * self.lanes);
         if rows == 0 || lanes == 0 {
             return;
         }
+        assert_eq!(
+            lanes.div_ceil(self.lanes),
+            vectors,
+            "all channels of the panel"
+        );
         let indices: &[u8] = bytemuck::cast_slice(weights.lines.words());
         let first = panel * self.nr() * weights.groups;
         let (from, step) = (

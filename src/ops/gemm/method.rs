@@ -27,8 +27,8 @@ enum How {
     Bits(BitWeights),
     /// Multiply-add of bytes.
     Bytes(&'static ByteKernel, ByteWeights),
-    /// Look-up of sums; popcounts where rows are too few to pay for it.
-    Tables(Tables, Option<BitWeights>),
+    /// Look-up of sums.
+    Tables(Tables),
 }
 
 /// The ways to do a product.
@@ -76,9 +76,8 @@ impl Method {
                 How::Bytes(bytes, weights)
             }
             (Way::Tables, _, Some(kernel)) => {
-                let few = BitWeights::new(weights, activation, kernels.nr())?;
                 let weights = LutWeights::new(weights, activation, kernel)?;
-                How::Tables(Tables { kernel, weights }, Some(few))
+                How::Tables(Tables { kernel, weights })
             }
             _ => How::Bits(BitWeights::new(weights, activation, kernels.nr())?),
         };
@@ -90,12 +89,12 @@ impl Method {
         })
     }
 
-    /// A number of channels that whole panels of every way hold.
+    /// Channels of a panel.
     pub(super) fn nr(&self) -> usize {
         match &self.how {
             How::Bits(_) => self.kernels.nr(),
             How::Bytes(_, weights) => weights.nr(),
-            How::Tables(tables, _) => tables.weights.nr(),
+            How::Tables(tables) => tables.weights.nr(),
         }
     }
 
@@ -104,41 +103,31 @@ impl Method {
         match &self.how {
             How::Bits(weights) => weights.bytes(),
             How::Bytes(_, weights) => weights.bytes(),
-            How::Tables(tables, few) => {
-                tables.weights.bytes() + few.as_ref().map_or(0, BitWeights::bytes)
-            }
+            How::Tables(tables) => tables.weights.bytes(),
         }
     }
 
     /// Elements of scratch for `rows` rows of packed codes.
     pub(super) fn scratch_of_planes(&self, rows: usize) -> usize {
-        let bits = |weights| rows.saturating_mul(bit_sums(weights));
         match &self.how {
-            How::Bits(weights) => bits(weights),
+            How::Bits(weights) => rows.saturating_mul(bit_sums(weights)),
             How::Bytes(_, weights) => {
                 rows.saturating_mul(byte_sums(weights) + weights.row_bytes() / 4)
             }
-            How::Tables(tables, few) => {
-                let few = few.as_ref().map_or(0, bits);
-                few.max(tables.scratch(rows))
-            }
+            How::Tables(tables) => tables.scratch(rows),
         }
     }
 
     /// Elements of scratch for `rows` rows of bytes.
     pub(super) fn scratch_of_bytes(&self, rows: usize) -> usize {
         let planes = self.activation.planes() * words(self.k);
-        let bits = |weights| rows.saturating_mul(bit_sums(weights) + planes);
         match &self.how {
-            How::Bits(weights) => bits(weights),
+            How::Bits(weights) => rows.saturating_mul(bit_sums(weights) + planes),
             How::Bytes(_, weights) if weights.row_bytes() == self.k => {
                 rows.saturating_mul(byte_sums(weights))
             }
             How::Bytes(..) => self.scratch_of_planes(rows),
-            How::Tables(tables, few) => {
-                let few = few.as_ref().map_or(0, bits);
-                few.max(tables.scratch(rows))
-            }
+            How::Tables(tables) => tables.scratch(rows),
         }
     }
 
@@ -159,7 +148,7 @@ impl Method {
                 let bits = weights.field_bits();
                 format!("{isa}: {name}, tile {mr}x{nr}, weights in fields of {bits} bits")
             }
-            How::Tables(tables, _) => {
+            How::Tables(tables) => {
                 let (kernel, flush) = (tables.kernel, tables.weights.flush());
                 let (name, mr, nr) = (kernel.name, kernel.mr, kernel.nr());
                 let (group, entries) = (kernel.group, 1 << kernel.group);
@@ -189,12 +178,7 @@ impl Method {
             How::Bytes(kernel, weights) => {
                 self.run_bytes(kernel, weights, activations, out, scratch, par, dress)
             }
-            How::Tables(tables, Some(few)) if rows < tables.kernel.worth_rows => {
-                self.run_bits(few, activations, out, scratch, par, dress)
-            }
-            How::Tables(tables, _) => {
-                tables.run(self.kernels, activations, out, scratch, par, dress)
-            }
+            How::Tables(tables) => tables.run(self.kernels, activations, out, scratch, par, dress),
         }
     }
 

@@ -20,10 +20,10 @@ use super::method::{Dress, bytes_of};
 /// Rows of a block: as many as have their tables in the second-level cache.
 const ROWS: usize = 64;
 
-/// Rows for which there is working space, if the product has as many. They bound the parts that can run at once.
+/// Rows for which there is working space at most. They bound the parts that can run at once.
 const SPACE: usize = 8 * ROWS;
 
-/// Rows of working space that a part gets at least.
+/// Rows of working space that a part gets at least, if there are as many.
 const LEAST: usize = 16;
 
 /// What working space is aligned to: a cache line.
@@ -40,8 +40,14 @@ impl Tables {
     pub(super) fn scratch(&self, rows: usize) -> usize {
         match rows {
             0 => 0,
-            _ => (rows.min(SPACE) * self.unit() + LINE) / 4,
+            _ => (Self::units(rows) * self.unit() + LINE) / 4,
         }
+    }
+
+    /// Rows of working space for `rows` rows of activations: more than those, if these are few, so that parts with
+    /// other channels have their own.
+    fn units(rows: usize) -> usize {
+        rows.clamp(ROWS, SPACE)
     }
 
     /// Bytes of working space for a row: tables, bytes and a sum, in whole lines.
@@ -63,9 +69,9 @@ impl Tables {
         let bytes: &mut [u8] = bytemuck::cast_slice_mut(scratch);
         let skip = bytes.as_ptr().align_offset(LINE).min(LINE);
         let space = Space {
-            bytes: &mut bytes[skip..][..rows.min(SPACE) * self.unit()],
+            bytes: &mut bytes[skip..][..Self::units(rows) * self.unit()],
             unit: self.unit(),
-            least: LEAST,
+            least: LEAST.min(rows),
         };
         let groups = weights.row_bytes() / self.kernel.group;
         let grid = Grid {
