@@ -1,4 +1,4 @@
-//! AVX-512 with VPOPCNTDQ (Ice Lake, Zen 4 and later).
+//! AVX-512 with VPOPCNTDQ, VNNI and VBMI (Ice Lake, Zen 4 and later).
 //!
 //! | step | instructions | MAC | Zen 5: ports, bound |
 //! |---|---|---|---|
