@@ -1,8 +1,8 @@
 //! The micro-kernels, by operation, and the one table in which operations and ISAs cross.
 //!
-//! `bitgemm`, `bytegemm`, `lutgemm` and `pack` hold the algorithms, each once and generic over a small vector trait. A file per
-//! ISA gives that trait its instructions and fills one row of [`Kernels`]. Whoever wants a kernel takes
-//! a row ([`Kernels::of`]); tests, benches, `qcore info` and the C functions walk all of them
+//! `bitgemm`, `bytegemm`, `lutgemm` and `pack` hold the algorithms, each once and generic over a small vector
+//! trait. A file per ISA gives that trait its instructions and fills one row of [`Kernels`]. Whoever wants
+//! a kernel takes a row ([`Kernels::of`]); tests, benches, `qcore info` and the C functions walk all of them
 //! ([`Kernels::available`]). A new ISA is a file and a row here.
 //!
 //! Kernels allocate nothing, start no thread and ask nothing of the CPU. The methods of `Kernels` are
