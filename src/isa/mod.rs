@@ -30,8 +30,9 @@ pub enum Isa {
     /// 512-bit vectors: Skylake-X (2017), Cascade Lake (2019). Features `avx512f`, `avx512bw`, `avx512dq`,
     /// `avx512vl`.
     Avx512Bw,
-    /// 512-bit vectors with a vector popcount and a multiply-add of bytes: Ice Lake (2019), Zen 4 (2022) and
-    /// later. Features `avx512f`, `avx512bw`, `avx512dq`, `avx512vl`, `avx512vpopcntdq`, `avx512vnni`.
+    /// 512-bit vectors with a vector popcount, a multiply-add of bytes and a look-up of bytes: Ice Lake (2019),
+    /// Zen 4 (2022) and later. Features `avx512f`, `avx512bw`, `avx512dq`, `avx512vl`, `avx512vpopcntdq`,
+    /// `avx512vnni`, `avx512vbmi`.
     Avx512,
 }
 
@@ -111,6 +112,7 @@ impl Isa {
                 Isa::Avx512Bw.is_available()
                     && is_x86_feature_detected!("avx512vpopcntdq")
                     && is_x86_feature_detected!("avx512vnni")
+                    && is_x86_feature_detected!("avx512vbmi")
             }
             #[allow(unreachable_patterns)]
             _ => false,

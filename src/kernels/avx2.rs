@@ -51,6 +51,7 @@ const AVX2: Kernels = Kernels {
         worth_passes: 2,
         run: bytegemm,
     }),
+    lutgemm: None,
     quantize,
     pack,
     requantize,
@@ -110,7 +111,8 @@ unsafe fn row_sums(words: &[u32], encoding: Encoding, sums: &mut [i32]) {
 
 #[target_feature(enable = "avx2,fma,popcnt")]
 unsafe fn unpack(row: &[u32], encoding: Encoding, out: &mut [u8]) {
-    pack::unpack(row, encoding, out);
+    // SAFETY: as above.
+    unsafe { pack::unpack::<Bytes>(row, encoding, out) }
 }
 
 #[target_feature(enable = "avx2,fma,popcnt")]
@@ -354,6 +356,34 @@ impl Codes for Bytes {
             // Bit `plane` becomes the top bit of its byte; what crosses from the next byte lies below it.
             let up = _mm_cvtsi32_si128(7 - plane as i32);
             _mm256_movemask_epi8(_mm256_sll_epi16(self.0, up)) as u32
+        }
+    }
+    #[inline(always)]
+    unsafe fn unpack<const PLANES: usize>(
+        planes: *const u32,
+        words: usize,
+        sign: u8,
+        out: *mut u8,
+    ) {
+        // SAFETY: see above the first impl.
+        unsafe {
+            #[rustfmt::skip]
+            let byte = _mm256_setr_epi8(
+                0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1,
+                2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3,
+            );
+            let bit = _mm256_set1_epi64x(0x8040_2010_0804_0201u64 as i64);
+            let (mut codes, mut worth) = (_mm256_setzero_si256(), _mm256_set1_epi8(1));
+            for plane in 0..PLANES {
+                let bits = _mm256_set1_epi32(*planes.add(plane * words) as i32);
+                let bits = _mm256_and_si256(_mm256_shuffle_epi8(bits, byte), bit);
+                let set = _mm256_and_si256(_mm256_cmpeq_epi8(bits, bit), worth);
+                codes = _mm256_or_si256(codes, set);
+                worth = _mm256_add_epi8(worth, worth);
+            }
+            let sign = _mm256_set1_epi8(sign as i8);
+            let codes = _mm256_sub_epi8(_mm256_xor_si256(codes, sign), sign);
+            _mm256_storeu_si256(out.cast(), codes);
         }
     }
 }

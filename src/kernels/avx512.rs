@@ -1,4 +1,4 @@
-//! AVX-512 with VPOPCNTDQ (Ice Lake, Zen 4 and later).
+//! AVX-512 with VPOPCNTDQ, VNNI and VBMI (Ice Lake, Zen 4 and later).
 //!
 //! | step | instructions | MAC | Zen 5: ports, bound |
 //! |---|---|---|---|
@@ -19,6 +19,8 @@ use super::{ByteKernel, Kernels};
 use crate::bits::Encoding;
 use crate::isa::Isa;
 
+mod lut;
+
 pub(super) static KERNELS: Kernels = Kernels {
     isa: Isa::Avx512,
     bitgemm_name: "vpopcntd, 16 lanes",
@@ -34,6 +36,7 @@ pub(super) static KERNELS: Kernels = Kernels {
         worth_passes: 5,
         run: bytegemm,
     }),
+    lutgemm: Some(lut::KERNEL),
     quantize,
     pack,
     requantize,
@@ -42,13 +45,17 @@ pub(super) static KERNELS: Kernels = Kernels {
     byte_sums,
 };
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni")]
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni,avx512vbmi"
+)]
 unsafe fn bitgemm(task: &Task<'_>) {
     // SAFETY: this function carries the features of Zmm; the rest is the contract of the table entry.
     unsafe { bitgemm::run::<Zmm, Popcnt, 6, 2>(task) }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni")]
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni,avx512vbmi"
+)]
 unsafe fn bytegemm(task: &ByteTask) {
     // SAFETY: as above.
     unsafe { bytegemm::run::<Zmm, Vnni, 5, 4>(task) }
@@ -92,7 +99,9 @@ pub(super) unsafe fn requantize(
     unsafe { pack::requantize::<Halves>(sums, cols, thresholds, levels, sign, planes, out) }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni")]
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni,avx512vbmi"
+)]
 unsafe fn row_sums(words: &[u32], encoding: Encoding, sums: &mut [i32]) {
     super::row_sums_with(words, sums, |row| pack::row_sum(row, encoding));
 }
@@ -101,7 +110,8 @@ unsafe fn row_sums(words: &[u32], encoding: Encoding, sums: &mut [i32]) {
 /// As [`quantize`].
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 pub(super) unsafe fn unpack(row: &[u32], encoding: Encoding, out: &mut [u8]) {
-    pack::unpack(row, encoding, out);
+    // SAFETY: as above.
+    unsafe { pack::unpack::<Halves>(row, encoding, out) }
 }
 
 /// # Safety
@@ -285,6 +295,26 @@ impl Codes for Halves {
     unsafe fn plane(self, plane: usize) -> u32 {
         // SAFETY: see above the first impl.
         unsafe { _mm512_test_epi16_mask(self.0, _mm512_set1_epi16(1 << plane)) }
+    }
+    #[inline(always)]
+    unsafe fn unpack<const PLANES: usize>(
+        planes: *const u32,
+        words: usize,
+        sign: u8,
+        out: *mut u8,
+    ) {
+        // SAFETY: see above the first impl.
+        unsafe {
+            let (mut codes, mut worth) = (_mm256_setzero_si256(), _mm256_set1_epi8(1));
+            for plane in 0..PLANES {
+                let set = _mm256_maskz_mov_epi8(*planes.add(plane * words), worth);
+                codes = _mm256_or_si256(codes, set);
+                worth = _mm256_add_epi8(worth, worth);
+            }
+            let sign = _mm256_set1_epi8(sign as i8);
+            let codes = _mm256_sub_epi8(_mm256_xor_si256(codes, sign), sign);
+            _mm256_storeu_si256(out.cast(), codes);
+        }
     }
 }
 

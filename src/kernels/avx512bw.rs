@@ -35,6 +35,7 @@ pub(super) static KERNELS: Kernels = Kernels {
         worth_passes: 2,
         run: bytegemm,
     }),
+    lutgemm: None,
     quantize: avx512::quantize,
     pack: avx512::pack,
     requantize: avx512::requantize,

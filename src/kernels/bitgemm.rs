@@ -115,6 +115,21 @@ pub(crate) enum Sink {
 }
 
 impl Sink {
+    /// Where sums of row `row` from channel `lane` on may wait: the words of the result themselves.
+    ///
+    /// # Safety
+    /// The row and the channel exist.
+    #[inline(always)]
+    pub(super) unsafe fn kept(&self, row: usize, lane: usize) -> *mut u32 {
+        // SAFETY: passed on from the caller.
+        unsafe {
+            match *self {
+                Sink::I32 { out, stride } => out.add(row * stride + lane).cast(),
+                Sink::F32 { out, stride, .. } => out.add(row * stride + lane).cast(),
+            }
+        }
+    }
+
     /// Gives the first `valid` lanes of `result`, sums of row `row` from channel `lane` on.
     ///
     /// # Safety

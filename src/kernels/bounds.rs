@@ -28,17 +28,20 @@ pub enum Sequence {
     Dot,
     /// The same for weights of 8 bits.
     DotWide,
+    /// Look sums up and add them; the loop is that of 4-bit activations, widened every second look-up.
+    LookUp,
     /// Multiply f32 and add.
     Fma,
 }
 
 impl Sequence {
     /// Every sequence, bits first.
-    pub const ALL: [Sequence; 5] = [
+    pub const ALL: [Sequence; 6] = [
         Sequence::Count,
         Sequence::CountMasked,
         Sequence::Dot,
         Sequence::DotWide,
+        Sequence::LookUp,
         Sequence::Fma,
     ];
 }

@@ -1,8 +1,8 @@
 //! The micro-kernels, by operation, and the one table in which operations and ISAs cross.
 //!
-//! `bitgemm` and `pack` hold the algorithms, each once and generic over a small vector trait. A file per
-//! ISA gives that trait its instructions and fills one row of [`Kernels`]. Whoever wants a kernel takes
-//! a row ([`Kernels::of`]); tests, benches, `qcore info` and the C functions walk all of them
+//! `bitgemm`, `bytegemm`, `lutgemm` and `pack` hold the algorithms, each once and generic over a small vector
+//! trait. A file per ISA gives that trait its instructions and fills one row of [`Kernels`]. Whoever wants
+//! a kernel takes a row ([`Kernels::of`]); tests, benches, `qcore info` and the C functions walk all of them
 //! ([`Kernels::available`]). A new ISA is a file and a row here.
 //!
 //! Kernels allocate nothing, start no thread and ask nothing of the CPU. The methods of `Kernels` are
@@ -19,6 +19,8 @@ mod bitgemm;
 pub mod bounds;
 mod bytegemm;
 mod byteweights;
+mod lutgemm;
+mod lutweights;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 #[cfg(target_arch = "aarch64")]
@@ -36,6 +38,7 @@ mod tests;
 
 pub(crate) use algebra::BitWeights;
 pub(crate) use byteweights::ByteWeights;
+pub(crate) use lutweights::{LutKernel, LutWeights};
 pub(crate) use pack::Steps;
 use panels::Panels;
 pub(crate) use view::MatMut;
@@ -53,6 +56,7 @@ pub struct Kernels {
     nr: usize,
     bitgemm: unsafe fn(&bitgemm::Task<'_>),
     bytegemm: Option<ByteKernel>,
+    lutgemm: Option<LutKernel>,
     quantize: unsafe fn(*const f32, usize, &Steps, usize, *mut u32),
     pack: unsafe fn(*const u8, usize, usize, *mut u32),
     requantize: unsafe fn(*const i32, usize, *const i32, usize, *const i32, usize, *mut u32),
@@ -204,18 +208,20 @@ impl Kernels {
         PackedRef::packed_here(e, rows, cols, words)
     }
 
-    /// Planes as bytes, rows `stride` apart, with zeros behind K. Panics unless `out` is rows x stride long and
-    /// the stride at most 31 above K.
+    /// Planes as bytes, rows `stride` apart, with zeros behind K. Panics unless `out` is rows x stride long.
     pub(crate) fn unpack(&self, planes: PackedRef<'_>, stride: usize, out: &mut [u8]) {
         assert_eq!(out.len(), planes.rows() * stride);
-        assert!(stride <= words(planes.cols()) * 32);
-        if stride == 0 {
+        if planes.cols() == 0 {
+            out.fill(0);
             return;
         }
+        let there = stride.min(words(planes.cols()) * 32);
         let rows = planes.words().chunks_exact(planes.row_words());
         for (row, out) in rows.zip(out.chunks_exact_mut(stride)) {
+            let (codes, behind) = out.split_at_mut(there);
             // SAFETY: features as in `bitgemm`; safe slices carry their lengths.
-            unsafe { (self.unpack)(row, planes.encoding(), out) }
+            unsafe { (self.unpack)(row, planes.encoding(), codes) }
+            behind.fill(0);
         }
     }
 
@@ -237,6 +243,11 @@ impl Kernels {
     /// The byte GEMM, where this ISA has one.
     pub(crate) fn byte_kernel(&self) -> Option<&ByteKernel> {
         self.bytegemm.as_ref()
+    }
+
+    /// The table GEMM, where this ISA has one.
+    pub(crate) fn lut_kernel(&self) -> Option<&LutKernel> {
+        self.lutgemm.as_ref()
     }
 
     /// Quantizes a row of floats into its planes. Panics unless `out` is planes x ceil(K / 32) long.
@@ -292,6 +303,13 @@ impl Kernels {
 }
 
 impl Out<'_> {
+    fn rows(&self) -> usize {
+        match self {
+            Out::I32(out) => out.rows(),
+            Out::F32 { out, .. } => out.rows(),
+        }
+    }
+
     /// Channels and raw form; panics unless there are `rows` rows and at most `nr` channels.
     fn sink(self, rows: usize, nr: usize) -> (usize, bitgemm::Sink) {
         let (out_rows, lanes, sink) = match self {
@@ -342,10 +360,7 @@ impl ByteKernel {
         row_sums: &[i32],
         out: Out<'_>,
     ) {
-        let rows = match &out {
-            Out::I32(out) => out.rows(),
-            Out::F32 { out, .. } => out.rows(),
-        };
+        let rows = out.rows();
         let nr = self.lanes * self.vectors;
         assert_eq!(weights.nr(), nr, "weights laid out for this kernel");
         assert_eq!(row_sums.len(), if weights.base() == 0 { 0 } else { rows });

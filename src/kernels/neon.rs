@@ -69,6 +69,7 @@ const NEON: Kernels = Kernels {
         worth_passes: 8,
         run: neon_bytes::bytegemm,
     }),
+    lutgemm: None,
     quantize,
     pack,
     requantize,
@@ -116,7 +117,8 @@ unsafe fn row_sums(words: &[u32], encoding: Encoding, sums: &mut [i32]) {
 
 #[target_feature(enable = "neon")]
 unsafe fn unpack(row: &[u32], encoding: Encoding, out: &mut [u8]) {
-    pack::unpack(row, encoding, out);
+    // SAFETY: as above.
+    unsafe { pack::unpack::<Bytes>(row, encoding, out) }
 }
 
 #[target_feature(enable = "neon")]

@@ -21,6 +21,30 @@ pub(super) trait Codes: Copy {
     unsafe fn load(p: *const u8) -> Self;
     /// Bit `plane` of each code, code 0 in bit 0.
     unsafe fn plane(self, plane: usize) -> u32;
+    /// 32 codes as bytes at `out`, from `PLANES` planes whose words are `words` apart; `sign` is the bit that is
+    /// extended over the byte, or 0.
+    #[inline(always)]
+    unsafe fn unpack<const PLANES: usize>(
+        planes: *const u32,
+        words: usize,
+        sign: u8,
+        out: *mut u8,
+    ) {
+        for at in 0..4 {
+            let mut codes = 0u64;
+            for plane in 0..PLANES {
+                // SAFETY: the caller vouches for a word of each plane, and for 32 bytes.
+                let byte = unsafe { *planes.add(plane * words) } >> (8 * at);
+                codes |= spread(byte as u8) << plane;
+            }
+            for i in 0..8 {
+                let code = (codes >> (8 * i)) as u8;
+                // Flipping the sign bit and taking it away again extends it over the byte.
+                // SAFETY: as above.
+                unsafe { *out.add(8 * at + i) = (code ^ sign).wrapping_sub(sign) };
+            }
+        }
+    }
 }
 
 /// [`Codes::quantize`]: 1 if x >= 0, else 0.
@@ -203,26 +227,50 @@ pub(super) fn row_sum(row: &[u32], encoding: Encoding) -> i32 {
     sum
 }
 
-/// One row of planes as bytes, sign-extended if the codes are signed; as many as `out` is long.
+/// One row of planes as bytes, sign-extended if the codes are signed; as many as `out` is long, which is at most
+/// what its words hold.
+///
+/// # Safety
+/// The caller is compiled with C's features.
 #[inline(always)]
-pub(super) fn unpack(row: &[u32], encoding: Encoding, out: &mut [u8]) {
-    let words = row.len() / encoding.planes();
-    let signed = matches!(encoding, Encoding::Signed(_));
-    // Flipping the sign bit and taking it away again extends it over the byte.
-    let sign = if signed {
-        1u8 << (encoding.planes() - 1)
-    } else {
-        0
+pub(super) unsafe fn unpack<C: Codes>(row: &[u32], encoding: Encoding, out: &mut [u8]) {
+    let sign = match encoding {
+        Encoding::Signed(bits) => 1u8 << (bits.get() - 1),
+        _ => 0,
     };
-    for (at, out) in out.chunks_mut(8).enumerate() {
-        let mut codes = 0u64;
-        for plane in 0..encoding.planes() {
-            let byte = row[plane * words + at / 4] >> (8 * (at % 4)) & 0xFF;
-            codes |= spread(byte as u8) << plane;
+    // SAFETY: passed on from the caller.
+    unsafe {
+        match encoding.planes() {
+            1 => unpack_planes::<C, 1>(row, sign, out),
+            2 => unpack_planes::<C, 2>(row, sign, out),
+            3 => unpack_planes::<C, 3>(row, sign, out),
+            4 => unpack_planes::<C, 4>(row, sign, out),
+            5 => unpack_planes::<C, 5>(row, sign, out),
+            6 => unpack_planes::<C, 6>(row, sign, out),
+            7 => unpack_planes::<C, 7>(row, sign, out),
+            _ => unpack_planes::<C, 8>(row, sign, out),
         }
-        for (i, out) in out.iter_mut().enumerate() {
-            let code = (codes >> (8 * i)) as u8;
-            *out = (code ^ sign).wrapping_sub(sign);
+    }
+}
+
+#[inline(always)]
+unsafe fn unpack_planes<C: Codes, const PLANES: usize>(row: &[u32], sign: u8, out: &mut [u8]) {
+    let words = row.len() / PLANES;
+    assert!(out.len() <= 32 * words);
+    let mut whole = out.chunks_exact_mut(32);
+    // SAFETY: there is a chunk of `out`, or a part of one, for at most as many words as a plane has, so that
+    // word exists in each of the planes; 32 bytes go to a chunk as long or to a buffer.
+    unsafe {
+        let mut planes = row.as_ptr();
+        for out in &mut whole {
+            C::unpack::<PLANES>(planes, words, sign, out.as_mut_ptr());
+            planes = planes.add(1);
+        }
+        let rest = whole.into_remainder();
+        if !rest.is_empty() {
+            let mut some = [0; 32];
+            C::unpack::<PLANES>(planes, words, sign, some.as_mut_ptr());
+            rest.copy_from_slice(&some[..rest.len()]);
         }
     }
 }

@@ -22,6 +22,7 @@ pub(super) static KERNELS: Kernels = Kernels {
         worth_passes: 8,
         run: bytegemm,
     }),
+    lutgemm: None,
     quantize,
     pack,
     requantize,
@@ -68,7 +69,8 @@ unsafe fn row_sums(words: &[u32], encoding: Encoding, sums: &mut [i32]) {
 }
 
 unsafe fn unpack(row: &[u32], encoding: Encoding, out: &mut [u8]) {
-    pack::unpack(row, encoding, out);
+    // SAFETY: as above.
+    unsafe { pack::unpack::<Bytes>(row, encoding, out) }
 }
 
 unsafe fn byte_sums(bytes: &[u8], stride: usize, signed: bool, factor: i32, sums: &mut [i32]) {

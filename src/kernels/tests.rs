@@ -7,6 +7,8 @@ use super::*;
 use crate::bits::PackedMatrix;
 use crate::quant::{ActQuantizer, QuantRelu, Rounding};
 
+mod lut;
+
 /// The product of integers `[n, k]` and `[m, k]` as `[m, n]`, in i64 so that it cannot overflow.
 fn oracle(w: &[i32], a: &[i32], n: usize, m: usize, k: usize) -> Vec<i64> {
     let dot = |i: usize, j: usize| {

@@ -14,9 +14,10 @@ use crate::shape::{check_len, words};
 mod activations;
 mod grid;
 mod method;
+mod tables;
 
 pub use activations::Activations;
-use method::{Integers, Method, Scaled};
+use method::{Integers, Method, Scaled, Way};
 
 /// What happens to the integer sums of a product.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -67,6 +68,17 @@ impl Gemm {
         activation: Encoding,
         epilogue: Epilogue,
     ) -> Result<Self> {
+        Self::by(None, isa, weights, activation, epilogue)
+    }
+
+    /// As [`Gemm::on`], in a given way instead of the fastest.
+    fn by(
+        way: Option<Way>,
+        isa: Isa,
+        weights: PackedRef<'_>,
+        activation: Encoding,
+        epilogue: Epilogue,
+    ) -> Result<Self> {
         let kernels = Kernels::of(isa)?;
         let (n, k) = (weights.rows(), weights.cols());
         let max_k = Self::max_k(weights.encoding(), activation)?;
@@ -75,7 +87,8 @@ impl Gemm {
             let expected = format!("at most {max_k} for {pair}, or i32 sums overflow");
             return Err(Error::argument("K", k, expected));
         }
-        let method = Method::choose(kernels, weights, activation)?;
+        let way = way.unwrap_or_else(|| Method::choose(kernels, n, weights.encoding(), activation));
+        let method = Method::new(way, kernels, weights, activation)?;
         let nr = method.nr();
         let scale_bias = match epilogue {
             Epilogue::None => None,
@@ -115,12 +128,12 @@ impl Gemm {
 
     /// Elements of i32 scratch that a run over `rows` rows of packed codes needs.
     pub fn scratch_len(&self, rows: usize) -> usize {
-        rows.saturating_mul(self.method.scratch_of_planes())
+        self.method.scratch_of_planes(rows)
     }
 
     /// Elements of i32 scratch that a run over `rows` rows of bytes needs.
     pub fn scratch_len_bytes(&self, rows: usize) -> usize {
-        rows.saturating_mul(self.method.scratch_of_bytes())
+        self.method.scratch_of_bytes(rows)
     }
 
     /// [`Gemm::scratch_len`] or [`Gemm::scratch_len_bytes`], whichever these activations need.
@@ -167,8 +180,7 @@ impl Gemm {
         };
         let activations = self.check(activations.into(), rows, scratch.len())?;
         let out = MatMut::new("out", out, activations.shape().1, self.n)?;
-        let nr = self.method.nr();
-        let scaled = Scaled { scale, bias, nr };
+        let scaled = Scaled { scale, bias };
         self.method.run(activations, out, scratch, par, &scaled);
         Ok(())
     }

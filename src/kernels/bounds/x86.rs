@@ -22,6 +22,9 @@ pub(super) fn ports(isa: Isa, sequence: Sequence) -> Option<Ports> {
             ports("vpternlogd, vpopcntd, vpaddd", 12 * 512, zmm_count_masked)
         }
         (Isa::Avx512, Sequence::Dot | Sequence::DotWide) => ports("vpdpbusd", 14 * 64, zmm_dot),
+        (Isa::Avx512, Sequence::LookUp) => {
+            ports("2 vpermb, vpaddb, vpsrlw, 2 vpaddw", 6 * 768, zmm_look_up)
+        }
         (Isa::Avx512Bw, Sequence::Count) => ports(
             "vpxord or vpandd, 2 vpandd, vpsrlw, 2 vpshufb, 2 vpaddb",
             6 * 512,
@@ -141,6 +144,18 @@ rounds!(
     zmm_dot,
     "0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13",
     "vpdpbusd zmm\\i, zmm14, zmm15"
+);
+
+rounds!(
+    /// 6 pairs of look-ups, each of sums of six activations for 64 channels.
+    zmm_look_up,
+    "0, 1, 2, 3, 4, 5",
+    "vpermb zmm16, zmm26, zmm27",
+    "vpermb zmm17, zmm27, zmm26",
+    "vpaddb zmm16, zmm16, zmm17",
+    "vpaddw zmm\\i, zmm\\i, zmm16",
+    "vpsrlw zmm16, zmm16, 8",
+    "vpaddw zmm1\\i, zmm1\\i, zmm16"
 );
 
 rounds!(

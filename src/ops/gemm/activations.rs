@@ -27,6 +27,7 @@ impl<'a> From<ByteRef<'a>> for Activations<'a> {
 }
 
 impl Activations<'_> {
+    /// Some of the rows.
     pub(super) fn slice_rows(&self, rows: Range<usize>) -> Self {
         match self {
             Activations::Planes(planes) => Activations::Planes(planes.slice_rows(rows)),

@@ -1,14 +1,19 @@
 //! How a product is done: the rule that chooses a kernel, and what turns activations into its form.
 
+use std::ops::Range;
+
 use crate::bits::{ByteRef, Encoding, PackedRef};
 use crate::error::Result;
 use crate::kernels::bounds::Sequence;
-use crate::kernels::{BitWeights, ByteKernel, ByteWeights, Kernels, MatMut, Out};
+use crate::kernels::{
+    BitWeights, ByteKernel, ByteWeights, Kernels, LutKernel, LutWeights, MatMut, Out,
+};
 use crate::ops::Par;
 use crate::shape::words;
 
 use super::Activations;
 use super::grid::Grid;
+use super::tables::Tables;
 
 /// A kernel, and weights laid out for it.
 pub(super) struct Method {
@@ -23,22 +28,57 @@ enum How {
     Bits(BitWeights),
     /// Multiply-add of bytes.
     Bytes(&'static ByteKernel, ByteWeights),
+    /// Look-up of sums.
+    Tables(Tables),
+}
+
+/// The ways to do a product.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Way {
+    Bits,
+    Bytes,
+    Tables,
 }
 
 impl Method {
-    /// The method for a pair of encodings: bytes where bit-serial passes cost more than they do, by the
-    /// kernel's own measure.
+    /// The fastest way for `n` channels of `weight`: tables where they serve and there are channels enough
+    /// to pay for them, bytes where bit-serial passes cost more than they do, both by the kernels' own measure.
     pub(super) fn choose(
+        kernels: &Kernels,
+        n: usize,
+        weight: Encoding,
+        activation: Encoding,
+    ) -> Way {
+        let passes = weight.planes() * activation.planes();
+        let worth = |tables: &LutKernel| tables.worth_channels[activation.planes() - 1] <= n;
+        let serves = LutWeights::serves(weight, activation);
+        if serves && kernels.lut_kernel().is_some_and(worth) {
+            return Way::Tables;
+        }
+        match kernels.byte_kernel() {
+            Some(bytes) if activation != Encoding::Bipolar && passes > bytes.worth_passes => {
+                Way::Bytes
+            }
+            _ => Way::Bits,
+        }
+    }
+
+    /// `way` for weights and activations that it serves, on an ISA that has it.
+    pub(super) fn new(
+        way: Way,
         kernels: &'static Kernels,
         weights: PackedRef<'_>,
         activation: Encoding,
     ) -> Result<Self> {
-        let passes = weights.encoding().planes() * activation.planes();
-        let how = match kernels.byte_kernel() {
-            Some(bytes) if activation != Encoding::Bipolar && passes > bytes.worth_passes => {
+        let how = match (way, kernels.byte_kernel(), kernels.lut_kernel()) {
+            (Way::Bytes, Some(bytes), _) => {
                 let signed = activation.min() < 0;
                 let weights = ByteWeights::new(weights, signed, 0, bytes)?;
                 How::Bytes(bytes, weights)
+            }
+            (Way::Tables, _, Some(kernel)) => {
+                let weights = LutWeights::new(weights, activation, kernel)?;
+                How::Tables(Tables { kernel, weights })
             }
             _ => How::Bits(BitWeights::new(weights, activation, kernels.nr())?),
         };
@@ -55,6 +95,7 @@ impl Method {
         match &self.how {
             How::Bits(_) => self.kernels.nr(),
             How::Bytes(_, weights) => weights.nr(),
+            How::Tables(tables) => tables.weights.nr(),
         }
     }
 
@@ -63,32 +104,32 @@ impl Method {
         match &self.how {
             How::Bits(weights) => weights.bytes(),
             How::Bytes(_, weights) => weights.bytes(),
+            How::Tables(tables) => tables.weights.bytes(),
         }
     }
 
-    /// Elements of scratch for a row of packed codes.
-    pub(super) fn scratch_of_planes(&self) -> usize {
+    /// Elements of scratch for `rows` rows of packed codes.
+    pub(super) fn scratch_of_planes(&self, rows: usize) -> usize {
         match &self.how {
-            How::Bits(_) => self.sums(),
-            How::Bytes(_, weights) => self.sums() + weights.row_bytes() / 4,
+            How::Bits(weights) => rows.saturating_mul(bit_sums(weights)),
+            How::Bytes(_, weights) => {
+                rows.saturating_mul(byte_sums(weights) + weights.row_bytes() / 4)
+            }
+            How::Tables(tables) => tables.scratch(rows),
         }
     }
 
-    /// Elements of scratch for a row of bytes.
-    pub(super) fn scratch_of_bytes(&self) -> usize {
+    /// Elements of scratch for `rows` rows of bytes.
+    pub(super) fn scratch_of_bytes(&self, rows: usize) -> usize {
+        let planes = self.activation.planes() * words(self.k);
         match &self.how {
-            How::Bits(_) => self.sums() + self.activation.planes() * words(self.k),
-            How::Bytes(_, weights) if weights.row_bytes() == self.k => self.sums(),
-            How::Bytes(_, weights) => self.sums() + weights.row_bytes() / 4,
+            How::Bits(weights) => rows.saturating_mul(bit_sums(weights) + planes),
+            How::Bytes(_, weights) if weights.row_bytes() == self.k => {
+                rows.saturating_mul(byte_sums(weights))
+            }
+            How::Bytes(..) => self.scratch_of_planes(rows),
+            How::Tables(tables) => tables.scratch(rows),
         }
-    }
-
-    /// 1 if the sum of each row is needed, else 0.
-    fn sums(&self) -> usize {
-        usize::from(match &self.how {
-            How::Bits(weights) => weights.needs_row_sums(),
-            How::Bytes(_, weights) => weights.base() != 0,
-        })
     }
 
     /// What the inner loop does, and how often it walks along K.
@@ -96,6 +137,7 @@ impl Method {
         match &self.how {
             How::Bits(weights) => (weights.sequence(), weights.passes()),
             How::Bytes(_, weights) => (weights.sequence(), 1),
+            How::Tables(_) => (Sequence::LookUp, 1),
         }
     }
 
@@ -116,6 +158,15 @@ impl Method {
                 let bits = weights.field_bits();
                 format!("{isa}: {name}, tile {mr}x{nr}, weights in fields of {bits} bits")
             }
+            How::Tables(tables) => {
+                let (kernel, flush) = (tables.kernel, tables.weights.flush());
+                let (name, mr, nr) = (kernel.name, kernel.mr, kernel.nr());
+                let (group, entries) = (kernel.group, 1 << kernel.group);
+                format!(
+                    "{isa}: {name}, tile {mr}x{nr}, tables of {entries} sums of {group} \
+                     activations, {flush} lookups a byte"
+                )
+            }
         }
     }
 
@@ -132,103 +183,150 @@ impl Method {
         if rows == 0 || out.cols() == 0 {
             return;
         }
-        let (sums, rest) = scratch.split_at_mut(self.sums() * rows);
-        let rest = bytemuck::cast_slice_mut(rest);
-        let some = |sums: &[i32]| !sums.is_empty();
         match &self.how {
-            How::Bits(weights) => {
-                let planes = match activations {
-                    Activations::Planes(planes) => planes,
-                    Activations::Bytes(bytes) => self.kernels.planes_of(bytes, rest),
-                };
-                if some(sums) {
-                    self.kernels.row_sums(planes, sums);
-                }
-                let grid = Grid {
-                    mr: self.kernels.mr(),
-                    nr: self.kernels.nr(),
-                    row_words: planes.row_words(),
-                    steps: (weights.passes() * words(self.k) * self.kernels.nr() / 8) as u64,
-                };
-                let sums = &*sums;
-                grid.run(rows, weights.len(), out, par, &|panel, rows, out| {
-                    let sums = if some(sums) {
-                        &sums[rows.clone()]
-                    } else {
-                        sums
-                    };
-                    let (planes, out) = (planes.slice_rows(rows), dress.dress(panel, out));
-                    self.kernels.bitgemm(weights, panel, planes, sums, out)
-                })
-            }
+            How::Bits(weights) => self.run_bits(weights, activations, out, scratch, par, dress),
             How::Bytes(kernel, weights) => {
-                let stride = weights.row_bytes();
-                let bytes = match activations {
-                    Activations::Bytes(bytes) if bytes.cols() == stride => bytes.data(),
-                    other => {
-                        let padded = &mut bytemuck::cast_slice_mut(rest)[..rows * stride];
-                        match other {
-                            Activations::Bytes(bytes) => pad_rows(bytes, stride, padded),
-                            Activations::Planes(planes) => {
-                                self.kernels.unpack(planes, stride, padded)
-                            }
-                        }
-                        padded
-                    }
-                };
-                if some(sums) {
-                    let (signed, base) = (weights.signed(), weights.base());
-                    self.kernels.byte_sums(bytes, stride, signed, base, sums);
-                }
-                let grid = Grid {
-                    mr: kernel.mr,
-                    nr: weights.nr(),
-                    row_words: stride / 4,
-                    steps: (stride / 4 * kernel.vectors) as u64,
-                };
-                let sums = &*sums;
-                grid.run(rows, weights.len(), out, par, &|panel, rows, out| {
-                    let sums = if some(sums) {
-                        &sums[rows.clone()]
-                    } else {
-                        sums
-                    };
-                    let bytes = &bytes[rows.start * stride..];
-                    kernel.run(weights, panel, bytes, stride, sums, dress.dress(panel, out))
-                })
+                self.run_bytes(kernel, weights, activations, out, scratch, par, dress)
             }
+            How::Tables(tables) => tables.run(self.kernels, activations, out, scratch, par, dress),
+        }
+    }
+
+    fn run_bits<T: Send>(
+        &self,
+        weights: &BitWeights,
+        activations: Activations<'_>,
+        out: MatMut<'_, T>,
+        scratch: &mut [i32],
+        par: Par<'_>,
+        dress: &(impl Dress<T> + Sync),
+    ) {
+        let rows = activations.shape().1;
+        let (sums, rest) = scratch.split_at_mut(bit_sums(weights) * rows);
+        let planes = match activations {
+            Activations::Planes(planes) => planes,
+            Activations::Bytes(bytes) => self
+                .kernels
+                .planes_of(bytes, bytemuck::cast_slice_mut(rest)),
+        };
+        if !sums.is_empty() {
+            self.kernels.row_sums(planes, sums);
+        }
+        let nr = self.kernels.nr();
+        let grid = Grid {
+            mr: self.kernels.mr(),
+            nr,
+            row_words: planes.row_words(),
+            steps: (weights.passes() * words(self.k) * nr / 8) as u64,
+        };
+        let sums = &*sums;
+        grid.run(rows, weights.len(), out, par, &|panel, rows, out| {
+            let (sums, planes) = (some(sums, &rows), planes.slice_rows(rows));
+            let out = dress.dress(panel * nr..(panel + 1) * nr, out);
+            self.kernels.bitgemm(weights, panel, planes, sums, out)
+        })
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn run_bytes<T: Send>(
+        &self,
+        kernel: &ByteKernel,
+        weights: &ByteWeights,
+        activations: Activations<'_>,
+        out: MatMut<'_, T>,
+        scratch: &mut [i32],
+        par: Par<'_>,
+        dress: &(impl Dress<T> + Sync),
+    ) {
+        let rows = activations.shape().1;
+        let (sums, rest) = scratch.split_at_mut(byte_sums(weights) * rows);
+        let (stride, nr) = (weights.row_bytes(), weights.nr());
+        let bytes = bytes_of(self.kernels, activations, stride, rest);
+        if !sums.is_empty() {
+            let (signed, base) = (weights.signed(), weights.base());
+            self.kernels.byte_sums(bytes, stride, signed, base, sums);
+        }
+        let grid = Grid {
+            mr: kernel.mr,
+            nr,
+            row_words: stride / 4,
+            steps: (stride / 4 * kernel.vectors) as u64,
+        };
+        let sums = &*sums;
+        grid.run(rows, weights.len(), out, par, &|panel, rows, out| {
+            let (sums, bytes) = (some(sums, &rows), &bytes[rows.start * stride..]);
+            let out = dress.dress(panel * nr..(panel + 1) * nr, out);
+            kernel.run(weights, panel, bytes, stride, sums, out)
+        })
+    }
+}
+
+/// Sums that a product of bits needs for each row.
+fn bit_sums(weights: &BitWeights) -> usize {
+    usize::from(weights.needs_row_sums())
+}
+
+/// Sums that a product of bytes needs for each row.
+fn byte_sums(weights: &ByteWeights) -> usize {
+    usize::from(weights.base() != 0)
+}
+
+/// The sums of `rows`, or none where there are none.
+fn some<'a>(sums: &'a [i32], rows: &Range<usize>) -> &'a [i32] {
+    match sums.is_empty() {
+        true => sums,
+        false => &sums[rows.clone()],
+    }
+}
+
+/// `activations` as bytes in rows of `stride`, in `scratch` if they are not that yet.
+pub(super) fn bytes_of<'a>(
+    kernels: &Kernels,
+    activations: Activations<'a>,
+    stride: usize,
+    scratch: &'a mut [i32],
+) -> &'a [u8] {
+    let rows = activations.shape().1;
+    match activations {
+        Activations::Bytes(bytes) if bytes.cols() == stride => bytes.data(),
+        other => {
+            let padded = &mut bytemuck::cast_slice_mut(scratch)[..rows * stride];
+            match other {
+                Activations::Bytes(bytes) => pad_rows(bytes, stride, padded),
+                Activations::Planes(planes) => kernels.unpack(planes, stride, padded),
+            }
+            padded
         }
     }
 }
 
-/// How a panel's rectangle of the result becomes the kernel's output.
+/// How a rectangle of the result becomes the kernel's output.
 pub(super) trait Dress<T> {
-    fn dress<'a>(&'a self, panel: usize, out: MatMut<'a, T>) -> Out<'a>;
+    /// `out` holds some rows of `channels`, or of those of them that are below N.
+    fn dress<'a>(&'a self, channels: Range<usize>, out: MatMut<'a, T>) -> Out<'a>;
 }
 
 /// Sums as they are.
 pub(super) struct Integers;
 
 impl Dress<i32> for Integers {
-    fn dress<'a>(&'a self, _: usize, out: MatMut<'a, i32>) -> Out<'a> {
+    fn dress<'a>(&'a self, _: Range<usize>, out: MatMut<'a, i32>) -> Out<'a> {
         Out::I32(out)
     }
 }
 
-/// Scale and bias of the panel's channels.
+/// Scale and bias of the channels.
 pub(super) struct Scaled<'s> {
     pub(super) scale: &'s [f32],
     pub(super) bias: &'s [f32],
-    pub(super) nr: usize,
 }
 
 impl Dress<f32> for Scaled<'_> {
-    fn dress<'a>(&'a self, panel: usize, out: MatMut<'a, f32>) -> Out<'a> {
-        let lanes = panel * self.nr..(panel + 1) * self.nr;
+    fn dress<'a>(&'a self, channels: Range<usize>, out: MatMut<'a, f32>) -> Out<'a> {
         Out::F32 {
             out,
-            scale: &self.scale[lanes.clone()],
-            bias: &self.bias[lanes],
+            scale: &self.scale[channels.clone()],
+            bias: &self.bias[channels],
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::bits::{ByteRef, PackedMatrix};
+use crate::kernels::LutWeights;
 use crate::ops::Pool;
 use proptest::prelude::*;
 
@@ -44,8 +45,17 @@ proptest! {
         let pool = Pool::new(threads).unwrap();
         let rows = m / 3..m - m / 4;
         let bytes: Vec<u8> = a.unpack().iter().map(|&v| v as u8).collect();
-        for isa in Isa::available() {
-            let gemm = Gemm::on(isa, w.view(), e, Epilogue::None).unwrap();
+        let ways = [None, Some(Way::Bits), Some(Way::Bytes), Some(Way::Tables)];
+        for (isa, way) in Isa::available().flat_map(|isa| ways.map(|way| (isa, way))) {
+            let served = match way {
+                Some(Way::Bytes) => e != Encoding::Bipolar,
+                Some(Way::Tables) => LutWeights::serves(we, e),
+                _ => true,
+            };
+            if !served {
+                continue;
+            }
+            let gemm = Gemm::by(way, isa, w.view(), e, Epilogue::None).unwrap();
             let mut scratch = vec![7; gemm.scratch_len(rows.len())];
             let mut out = vec![7; rows.len() * n];
             gemm.run_i32(a.view(), rows.clone(), &mut out, &mut scratch, Par::Pool(&pool)).unwrap();
@@ -64,15 +74,19 @@ proptest! {
 #[test]
 fn splitting_among_threads_changes_nothing() {
     // Big enough to be split, odd enough to leave tails; one shape splits by rows, one by panels.
-    for (m, n, k) in [(601, 333, 700), (5, 3001, 4099)] {
-        let e = Encoding::unsigned(2).unwrap();
+    let shapes = [(601, 333, 700), (5, 3001, 4099)];
+    let cases = shapes
+        .into_iter()
+        .flat_map(|s| [(s, Way::Bits, 2), (s, Way::Tables, 4)]);
+    for ((m, n, k), way, bits) in cases {
+        let e = Encoding::unsigned(bits).unwrap();
         let (w, a) = (codes(Encoding::Bipolar, n, k, 1), codes(e, m, k, 2));
         let scale: Vec<f32> = (0..n).map(|i| 0.5 + i as f32 / 97.0).collect();
         let epilogue = Epilogue::ScaleBias {
             bias: scale.clone(),
             scale,
         };
-        let gemm = Gemm::new(w.view(), e, epilogue).unwrap();
+        let gemm = Gemm::by(Some(way), Isa::best(), w.view(), e, epilogue).unwrap();
         let mut scratch = vec![0; gemm.scratch_len(m)];
         let (mut ints, mut floats) = (vec![0; m * n], vec![0.0; m * n]);
         gemm.run_i32(a.view(), 0..m, &mut ints, &mut scratch, Par::Caller)
@@ -82,6 +96,9 @@ fn splitting_among_threads_changes_nothing() {
         let some: Vec<usize> = (0..m * n).step_by(4001).collect();
         let expected = naive(&w, &a);
         assert!(some.iter().all(|&i| ints[i] == expected[i]));
+        let scaled = |i: usize| expected[i] as f32 * (0.5 + (i % n) as f32 / 97.0);
+        let dressed = |i: usize| scaled(i) + (0.5 + (i % n) as f32 / 97.0);
+        assert!(some.iter().all(|&i| floats[i] == dressed(i)));
         for threads in 2..=5 {
             let pool = Pool::new(threads).unwrap();
             let (mut i2, mut f2) = (vec![1; m * n], vec![1.0; m * n]);

@@ -1,0 +1,364 @@
+//! The table GEMM micro-kernel: sums of activations looked up by the bits of weights of one bit.
+//!
+//! 1. A weight is an offset plus a weighted bit, w = o + c W, and an activation is b + s u with u >= 0, at most 15:
+//!
+//!    ```text
+//!    sum w a = c s sum W u  +  o sum a  +  c b sum W
+//!    ```
+//!
+//!    The second term is one number for each row of activations, the third one for each channel. What
+//!    remains is a sum of those u whose weight has its bit set.
+//! 2. `GROUP` neighbours of a row have 2^GROUP such sums. They are a table of bytes, built once for a row and
+//!    read by all channels; the `GROUP` bits of a channel are the index, a byte each. One shuffle of bytes looks
+//!    up as many channels as a vector has bytes, and one addition of bytes takes them in, whatever the bits of
+//!    the activations.
+//! 3. A table is built from two halves: the sums of the lower and of the upper half of its group are made for
+//!    four groups in one vector, and two shuffles and an addition make a table of them.
+//! 4. Bytes overflow after `flush` lookups, floor(255 / (GROUP max u)). Before that they are widened without
+//!    leaving their lanes: a vector of 16-bit sums takes them as they are, in pairs, low + 256 high, and another takes
+//!    the high ones alone; at the end the first minus 256 times the second is exact modulo 2^16.
+//! 5. Tables are large, 64 bytes for 6 activations. So K is cut into blocks whose tables stay in the
+//!    second-level cache for a block of rows while the indices of a panel stay in the first (see
+//!    `lutweights`). Sums of a block are added to those of the blocks before, which wait in the result itself:
+//!    as the two vectors of 16-bit sums while these cannot overflow, else as 32 bits.
+//!
+//! Bits of weights behind K are zero, so what tables hold of activations behind K is never taken.
+
+use super::bitgemm::{Lanes, Sink};
+
+/// A vector of bytes of some ISA that can look up bytes. As [`Lanes`], to be called where the features are.
+pub(super) trait Tables: Copy {
+    /// 32-bit lanes: a quarter of as many.
+    type Sums: Lanes;
+    /// Bytes in a vector.
+    const LANES: usize;
+    /// Activations of a table.
+    const GROUP: usize;
+
+    /// All bytes zero.
+    unsafe fn zero() -> Self;
+    /// `LANES` bytes from `p`.
+    unsafe fn load(p: *const u8) -> Self;
+    /// Writes `LANES` bytes to `p`.
+    unsafe fn store(self, p: *mut u8);
+    /// The table of 2^GROUP bytes at `p`.
+    unsafe fn table(p: *const u8) -> Self;
+    /// The bytes of this table at `indices`, each below 2^GROUP.
+    unsafe fn look_up(self, indices: Self) -> Self;
+    /// Sums of bytes.
+    unsafe fn add_bytes(self, other: Self) -> Self;
+    /// Sums of 16-bit lanes modulo 2^16.
+    unsafe fn add_halves(self, other: Self) -> Self;
+    /// The upper byte of each 16-bit lane.
+    unsafe fn upper(self) -> Self;
+    /// 16-bit lanes less 256 times those of `upper`.
+    unsafe fn less_upper(self, upper: Self) -> Self;
+    /// Half `half` of the 16-bit lanes as 32-bit lanes.
+    unsafe fn widen(self, half: usize) -> Self::Sums;
+    /// The tables of four groups from `codes`, each plus `base`, one behind the other at `tables`.
+    unsafe fn build(codes: *const u8, base: u8, tables: *mut u8);
+}
+
+/// Groups whose tables are built together.
+pub(super) const QUAD: usize = 4;
+
+/// Rows of codes of which tables are to be made.
+#[derive(Clone, Copy)]
+pub(crate) struct BuildTask {
+    /// Rows of bytes, `stride` apart, each readable for QUAD x quads x GROUP bytes.
+    pub(crate) codes: *const u8,
+    pub(crate) stride: usize,
+    pub(crate) rows: usize,
+    /// What is added to each byte.
+    pub(crate) base: u8,
+    /// Tables of a row, in fours.
+    pub(crate) quads: usize,
+    /// Rows of tables, `table_stride` bytes apart.
+    pub(crate) tables: *mut u8,
+    pub(crate) table_stride: usize,
+}
+
+/// One panel of weights times `rows` rows of tables, over one block of K.
+#[derive(Clone, Copy)]
+pub(crate) struct LutTask {
+    /// Indices `[groups, vectors, LANES]`.
+    pub(crate) indices: *const u8,
+    pub(crate) vectors: usize,
+    /// Rows of tables, `table_stride` bytes apart.
+    pub(crate) tables: *const u8,
+    pub(crate) table_stride: usize,
+    pub(crate) groups: usize,
+    pub(crate) rows: usize,
+    /// Lookups after which bytes are widened.
+    pub(crate) flush: usize,
+    /// Whether there is nothing to add to.
+    pub(crate) first: bool,
+    /// Whether the sums are complete, and go to the sink as results.
+    pub(crate) last: bool,
+    /// Whether 16 bits hold the sums of all blocks together.
+    pub(crate) narrow: bool,
+    /// A sum of lookups is worth 2^shift.
+    pub(crate) shift: u32,
+    /// What is added to each lane, as many as the vectors have bytes.
+    pub(crate) start: *const i32,
+    /// What is added to each row; null for nothing.
+    pub(crate) row_sums: *const i32,
+    /// Output channels of this panel, 1 to vectors x LANES.
+    pub(crate) lanes: usize,
+    pub(crate) sink: Sink,
+}
+
+/// Makes the tables of all rows of `task`.
+///
+/// # Safety
+/// The caller is compiled with T's features, and the pointers of `task` are valid for the sizes that its
+/// fields state.
+#[inline(always)]
+pub(super) unsafe fn build<T: Tables>(task: &BuildTask) {
+    for row in 0..task.rows {
+        for quad in 0..task.quads {
+            // SAFETY: row < rows and quad < quads, so codes are read and tables written inside their rows.
+            unsafe {
+                let codes = task.codes.add(row * task.stride + quad * QUAD * T::GROUP);
+                let at = row * task.table_stride + ((quad * QUAD) << T::GROUP);
+                T::build(codes, task.base, task.tables.add(at));
+            }
+        }
+    }
+}
+
+/// Runs `task` in tiles of `MR` rows by `NV` vectors; few lookups between two flushes, `FEW`, are unrolled.
+///
+/// # Safety
+/// As [`build`].
+#[inline(always)]
+pub(super) unsafe fn run<T: Tables, const MR: usize, const NV: usize, const FEW: usize>(
+    task: &LutTask,
+) {
+    let mut vector = 0;
+    while vector < task.vectors {
+        // SAFETY: vector < vectors, and no more vectors are asked for than remain.
+        unsafe {
+            match task.vectors - vector {
+                1 => rows::<T, MR, 1, FEW>(task, vector),
+                2 if NV > 2 => rows::<T, MR, 2, FEW>(task, vector),
+                3 if NV > 3 => rows::<T, MR, 3, FEW>(task, vector),
+                _ => rows::<T, MR, NV, FEW>(task, vector),
+            }
+        }
+        vector += NV;
+    }
+}
+
+#[inline(always)]
+unsafe fn rows<T: Tables, const MR: usize, const NV: usize, const FEW: usize>(
+    task: &LutTask,
+    vector: usize,
+) {
+    // SAFETY: every tile starts at a row below `rows` and covers no row behind it.
+    unsafe {
+        let mut row = 0;
+        while task.rows - row >= MR {
+            tile::<T, MR, NV, FEW>(task, vector, row);
+            row += MR;
+        }
+        while row < task.rows {
+            tile::<T, 1, NV, FEW>(task, vector, row);
+            row += 1;
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn tile<T: Tables, const MR: usize, const NV: usize, const FEW: usize>(
+    task: &LutTask,
+    vector: usize,
+    row: usize,
+) {
+    // SAFETY: group < groups, rows row .. row + MR and vectors vector .. vector + NV exist, so indices are read
+    // inside the panel and tables inside their rows; `finish` stays inside the sink.
+    unsafe {
+        let step = task.vectors * T::LANES;
+        let indices = task.indices.add(vector * T::LANES);
+        let tables = task.tables.add(row * task.table_stride);
+        let mut low = [[T::zero(); MR]; NV];
+        let mut high = [[T::zero(); MR]; NV];
+        if !task.first && task.narrow {
+            for v in 0..NV {
+                let lane = (vector + v) * T::LANES;
+                for i in 0..MR {
+                    if task.lanes - lane >= T::LANES {
+                        let waiting = task.sink.kept(row + i, lane).cast::<u8>();
+                        low[v][i] = T::load(waiting);
+                        high[v][i] = T::load(waiting.add(T::LANES));
+                    }
+                }
+            }
+        }
+        let mut group = 0;
+        if task.flush == FEW {
+            while task.groups - group >= FEW {
+                let mut bytes = [[T::zero(); MR]; NV];
+                for i in 0..FEW {
+                    let at = (
+                        indices.add((group + i) * step),
+                        tables.add((group + i) << T::GROUP),
+                    );
+                    look_up(task, at.0, at.1, &mut bytes);
+                }
+                flush(&mut low, &mut high, &bytes);
+                group += FEW;
+            }
+        }
+        while group < task.groups {
+            let end = task.groups.min(group + task.flush);
+            let mut bytes = [[T::zero(); MR]; NV];
+            while group < end {
+                let at = (indices.add(group * step), tables.add(group << T::GROUP));
+                look_up(task, at.0, at.1, &mut bytes);
+                group += 1;
+            }
+            flush(&mut low, &mut high, &bytes);
+        }
+        finish(task, vector, row, &low, &high);
+    }
+}
+
+/// Adds to `bytes` what `NV` vectors of indices find in the tables of one group of `MR` rows.
+#[inline(always)]
+unsafe fn look_up<T: Tables, const MR: usize, const NV: usize>(
+    task: &LutTask,
+    indices: *const u8,
+    tables: *const u8,
+    bytes: &mut [[T; MR]; NV],
+) {
+    // SAFETY: the caller vouches for NV vectors of indices and for a table in each of MR rows.
+    unsafe {
+        let mut table = [T::zero(); MR];
+        for (i, table) in table.iter_mut().enumerate() {
+            *table = T::table(tables.add(i * task.table_stride));
+        }
+        for (v, bytes) in bytes.iter_mut().enumerate() {
+            let index = T::load(indices.add(v * T::LANES));
+            for (byte, table) in bytes.iter_mut().zip(table) {
+                *byte = byte.add_bytes(table.look_up(index));
+            }
+        }
+    }
+}
+
+/// Adds `bytes` to 16-bit sums: `low` gains pairs, low + 256 high, and `high` the high ones.
+#[inline(always)]
+unsafe fn flush<T: Tables, const MR: usize, const NV: usize>(
+    low: &mut [[T; MR]; NV],
+    high: &mut [[T; MR]; NV],
+    bytes: &[[T; MR]; NV],
+) {
+    for v in 0..NV {
+        for i in 0..MR {
+            // SAFETY: values only.
+            unsafe {
+                low[v][i] = low[v][i].add_halves(bytes[v][i]);
+                high[v][i] = high[v][i].add_halves(bytes[v][i].upper());
+            }
+        }
+    }
+}
+
+/// Adds the sums of the blocks before, and leaves the new ones in the result or gives them to the sink.
+#[inline(always)]
+unsafe fn finish<T: Tables, const MR: usize, const NV: usize>(
+    task: &LutTask,
+    vector: usize,
+    row: usize,
+    low: &[[T; MR]; NV],
+    high: &[[T; MR]; NV],
+) {
+    // SAFETY: rows row .. row + MR exist in `row_sums`, and `put` stays inside the sink.
+    unsafe {
+        for i in 0..MR {
+            let row_sum = match task.row_sums.is_null() {
+                true => T::Sums::zero(),
+                false => T::Sums::splat(*task.row_sums.add(row + i) as u32),
+            };
+            for v in 0..NV {
+                let lane = (vector + v) * T::LANES;
+                let all = task.lanes - lane >= T::LANES;
+                if all && task.narrow && !task.last {
+                    let waiting = task.sink.kept(row + i, lane).cast::<u8>();
+                    low[v][i].store(waiting);
+                    high[v][i].store(waiting.add(T::LANES));
+                    continue;
+                }
+                let even = low[v][i].less_upper(high[v][i]);
+                let odd = high[v][i];
+                if all {
+                    put::<T, true>(task, row + i, lane, even, odd, row_sum);
+                } else {
+                    put::<T, false>(task, row + i, lane, even, odd, row_sum);
+                }
+            }
+        }
+    }
+}
+
+/// The sums of one vector of channels, from channel `lane` on; `ALL` of them or some.
+#[inline(always)]
+unsafe fn put<T: Tables, const ALL: bool>(
+    task: &LutTask,
+    row: usize,
+    lane: usize,
+    even: T,
+    odd: T,
+    row_sum: T::Sums,
+) {
+    // SAFETY: the row exists in the sink, a vector of the panel has a channel below `lanes` and as many
+    // starts as bytes, and no lane behind `lanes` is touched.
+    unsafe {
+        let quarter = T::Sums::LANES;
+        let waiting = task.sink.kept(row, lane);
+        let mut valid = [usize::MAX; 4];
+        if !ALL {
+            let there = task.lanes - lane;
+            valid = [0, 1, 2, 3].map(|i| there.saturating_sub(i * quarter));
+        }
+        // Even bytes are the first half of the channels, odd ones the second (see `lutweights`).
+        let mut sums = [even.widen(0), even.widen(1), odd.widen(0), odd.widen(1)];
+        if !(task.first || ALL && task.narrow) {
+            for (i, sum) in sums.iter_mut().enumerate() {
+                if ALL || valid[i] > 0 {
+                    *sum = sum.add(load_some(waiting.add(i * quarter), valid[i]));
+                }
+            }
+        }
+        if !task.last {
+            for (i, sum) in sums.into_iter().enumerate() {
+                if ALL || valid[i] > 0 {
+                    sum.store(waiting.add(i * quarter), valid[i]);
+                }
+            }
+            return;
+        }
+        for (i, sum) in sums.into_iter().enumerate() {
+            if ALL || valid[i] > 0 {
+                let start = T::Sums::load(task.start.add(lane + i * quarter).cast());
+                let result = sum.shl(task.shift).add(start.add(row_sum));
+                task.sink.put(result, row, lane + i * quarter, valid[i]);
+            }
+        }
+    }
+}
+
+/// A vector of sums that wait at `p`, of which `valid` are there.
+#[inline(always)]
+unsafe fn load_some<V: Lanes>(p: *const u32, valid: usize) -> V {
+    // SAFETY: a whole vector is read where it is there, else `valid` words into a buffer of at least one.
+    unsafe {
+        if valid >= V::LANES {
+            return V::load(p);
+        }
+        let mut some = [0u32; 16];
+        std::ptr::copy_nonoverlapping(p, some.as_mut_ptr(), valid);
+        V::load(some.as_ptr())
+    }
+}

@@ -1,0 +1,300 @@
+//! Weights of one bit laid out as indices of tables, and the kernel that looks them up.
+//!
+//! ```text
+//!   panel n / NR:   index[k / GROUP][vector][lane]      a byte: the bits of GROUP columns, the first in bit 0
+//! ```
+//!
+//! Channel c of a vector of L bytes is lane 2 c in its first half and 2 (c - L / 2) + 1 in its second: the even
+//! bytes and the odd ones, which the kernel widens apart. A panel has `vectors` vectors, the last one as many
+//! as its channels need. Bits behind N or K are zero.
+//!
+//! K is cut into blocks of at most [`BLOCK`] groups of nearly equal length. The indices of a block of a panel
+//! are consecutive.
+
+use std::ops::Range;
+
+use super::Out;
+use super::lutgemm::{BuildTask, LutTask, QUAD};
+use super::panels::Lines;
+use crate::bits::{Encoding, PackedRef};
+use crate::error::Result;
+use crate::shape::{elements, words};
+
+/// Groups of a block, at most. Of 6 activations each, 96 groups are 6 KiB of tables for a row, so that 64 rows take
+/// 384 KiB of a second-level cache of 1 MiB, and 24 KiB of indices for a panel of 256 channels, half of a
+/// first-level cache.
+const BLOCK: usize = 96;
+
+/// The table GEMM of an ISA.
+#[derive(Clone, Copy)]
+pub(crate) struct LutKernel {
+    pub(crate) name: &'static str,
+    /// Rows and vectors of a tile, for people.
+    pub(crate) mr: usize,
+    pub(crate) lanes: usize,
+    /// Vectors of a panel.
+    pub(crate) vectors: usize,
+    /// Activations of a table.
+    pub(crate) group: usize,
+    /// Channels from which on tables are faster than bit-serial passes, for activations of 1, 2, 3 and 4 bits.
+    pub(crate) worth_channels: [usize; 4],
+    pub(super) build: unsafe fn(&BuildTask),
+    pub(super) run: unsafe fn(&LutTask),
+}
+
+/// Bipolar or u1 weights as indices.
+pub(crate) struct LutWeights {
+    lines: Lines,
+    start: Vec<i32>,
+    n: usize,
+    lanes: usize,
+    nr: usize,
+    /// Activations of a table.
+    group: usize,
+    /// Tables of a row.
+    groups: usize,
+    /// Groups of a block, a multiple of QUAD.
+    block: usize,
+    /// The largest entry of a table.
+    most: usize,
+    shift: u32,
+    signed: bool,
+    /// What is added to a byte to make its code.
+    base: u8,
+    row_factor: i32,
+}
+
+impl LutWeights {
+    /// Whether there are tables for such a pair: weights of one bit, not negative, activations of up to four.
+    pub(crate) fn serves(weight: Encoding, activation: Encoding) -> bool {
+        weight.planes() == 1
+            && weight.plane_weight(0) > 0
+            && activation != Encoding::Ternary
+            && activation.planes() <= 4
+    }
+
+    /// Lays out `weights` for `kernel` and activations of `activation`, a pair that is served.
+    pub(crate) fn new(
+        weights: PackedRef<'_>,
+        activation: Encoding,
+        kernel: &LutKernel,
+    ) -> Result<Self> {
+        let (we, n, k) = (weights.encoding(), weights.rows(), weights.cols());
+        assert!(Self::serves(we, activation));
+        let (lanes, nr, group) = (kernel.lanes, kernel.nr(), kernel.group);
+        let groups = k.div_ceil(group);
+        let blocks = groups.div_ceil(BLOCK).max(1);
+        let total = elements("weights", &[n.div_ceil(lanes), lanes, groups])?;
+        // Codes of bipolar activations stand for integers 2 apart.
+        let apart = if activation == Encoding::Bipolar {
+            2
+        } else {
+            1
+        };
+        let (plane, low) = (we.plane_weight(0), activation.min());
+        let codes = (activation.max() - low) / apart;
+        let mut laid = LutWeights {
+            lines: Lines::new(total.div_ceil(4)),
+            start: vec![0; n.next_multiple_of(nr)],
+            n,
+            lanes,
+            nr,
+            group,
+            groups,
+            block: groups.div_ceil(blocks).next_multiple_of(QUAD),
+            most: group * codes as usize,
+            shift: (plane * apart).trailing_zeros(),
+            signed: matches!(activation, Encoding::Signed(_)),
+            base: match activation {
+                Encoding::Signed(_) => -low as u8,
+                _ => 0,
+            },
+            row_factor: we.offset() * apart,
+        };
+        let w = words(k);
+        for channel in 0..n {
+            let bits = &weights.words()[channel * w..(channel + 1) * w];
+            let (panel, vector) = (channel / nr, channel % nr / lanes);
+            let step = laid.vectors(panel) * lanes;
+            let at = panel * nr * groups + vector * lanes + lane(channel % lanes, lanes);
+            let indices: &mut [u8] = bytemuck::cast_slice_mut(laid.lines.words_mut());
+            for i in 0..groups {
+                indices[at + i * step] = field(bits, i * group, group);
+            }
+            let ones = bits.iter().fold(0, |sum, b| sum + b.count_ones() as i32);
+            let offsets = (k as i32).wrapping_mul(we.offset() * activation.offset());
+            laid.start[channel] = ones.wrapping_mul(plane * low).wrapping_add(offsets);
+        }
+        Ok(laid)
+    }
+
+    /// Number of panels.
+    pub(crate) fn len(&self) -> usize {
+        self.n.div_ceil(self.nr)
+    }
+
+    /// Channels of a panel.
+    pub(crate) fn nr(&self) -> usize {
+        self.nr
+    }
+
+    /// Number of blocks of K; at least one, which may be empty.
+    pub(crate) fn blocks(&self) -> usize {
+        self.groups.div_ceil(self.block.max(1)).max(1)
+    }
+
+    /// Bytes in a row of activations: whole fours of groups.
+    pub(crate) fn row_bytes(&self) -> usize {
+        self.groups.next_multiple_of(QUAD) * self.group
+    }
+
+    /// Bytes of the tables of a row.
+    pub(crate) fn table_bytes(&self) -> usize {
+        self.block << self.group
+    }
+
+    /// Whether activations are signed bytes.
+    pub(crate) fn signed(&self) -> bool {
+        self.signed
+    }
+
+    /// What the sum of each row of activations is multiplied by before it is added; 0 if none is needed.
+    pub(crate) fn row_factor(&self) -> i32 {
+        self.row_factor
+    }
+
+    /// Lookups that a byte can sum.
+    pub(crate) fn flush(&self) -> usize {
+        255 / self.most
+    }
+
+    /// Bytes that the panels take.
+    pub(crate) fn bytes(&self) -> usize {
+        self.lines.bytes()
+    }
+
+    /// Vectors of panel `index`.
+    fn vectors(&self, index: usize) -> usize {
+        (self.n - index * self.nr).min(self.nr).div_ceil(self.lanes)
+    }
+
+    /// Groups of block `index`.
+    fn groups(&self, index: usize) -> Range<usize> {
+        (index * self.block).min(self.groups)..((index + 1) * self.block).min(self.groups)
+    }
+}
+
+/// Where the kernel leaves channel `c` of a vector of `lanes` bytes (see above).
+fn lane(c: usize, lanes: usize) -> usize {
+    2 * (c % (lanes / 2)) + c / (lanes / 2)
+}
+
+/// `count` bits of `words` from bit `at` on, as many as there are.
+fn field(words: &[u32], at: usize, count: usize) -> u8 {
+    let word = |i: usize| u64::from(words.get(i).copied().unwrap_or(0));
+    let both = word(at / 32) | word(at / 32 + 1) << 32;
+    (both >> (at % 32) & ((1 << count) - 1)) as u8
+}
+
+impl LutKernel {
+    /// Channels of a panel.
+    pub(crate) fn nr(&self) -> usize {
+        self.lanes * self.vectors
+    }
+
+    /// The tables of block `block` for rows of bytes, `stride` apart, as many as `tables` holds in rows of
+    /// [`LutWeights::table_bytes`]. Panics if there are fewer bytes.
+    pub(crate) fn build(
+        &self,
+        weights: &LutWeights,
+        block: usize,
+        bytes: &[u8],
+        stride: usize,
+        tables: &mut [u8],
+    ) {
+        let (groups, table_stride) = (weights.groups(block), weights.table_bytes());
+        if groups.is_empty() || tables.is_empty() {
+            return;
+        }
+        assert_eq!((weights.lanes, weights.group), (self.lanes, self.group));
+        let rows = tables.len() / table_stride;
+        assert!(stride >= weights.row_bytes() && bytes.len() >= rows * stride);
+        let task = BuildTask {
+            codes: bytes[groups.start * self.group..].as_ptr(),
+            stride,
+            rows,
+            base: weights.base,
+            quads: groups.len().div_ceil(QUAD),
+            tables: tables.as_mut_ptr(),
+            table_stride,
+        };
+        // SAFETY: a LutKernel is had only from a row of the table of kernels, whose features `Kernels::of` and
+        // `available` have checked. A block starts at a multiple of QUAD groups and has at most `block`
+        // groups, a multiple of QUAD too: so its fours end inside a row of bytes and a row of tables.
+        unsafe { (self.build)(&task) }
+    }
+
+    /// Block `block` of panel `panel` of `weights` times the rows of `tables`, into `out` (`[rows, channels]`).
+    ///
+    /// All blocks in order leave the product there; before the last `out` holds sums that mean nothing. `row_sums` holds
+    /// the factor times the sum of each row if the weights have a factor, and is empty if not. Panics on
+    /// lengths that do not fit together.
+    pub(crate) fn run(
+        &self,
+        weights: &LutWeights,
+        panel: usize,
+        block: usize,
+        tables: &[u8],
+        row_sums: &[i32],
+        out: Out<'_>,
+    ) {
+        let (groups, table_stride) = (weights.groups(block), weights.table_bytes());
+        assert_eq!((weights.lanes, weights.group), (self.lanes, self.group));
+        let rows = out.rows();
+        assert_eq!(
+            row_sums.len(),
+            if weights.row_factor == 0 { 0 } else { rows }
+        );
+        assert!(tables.len() >= rows * table_stride && block < weights.blocks());
+        let (lanes, sink) = out.sink(rows, self.nr());
+        let vectors = weights.vectors(panel);
+        if rows == 0 || lanes == 0 {
+            return;
+        }
+        assert_eq!(
+            lanes.div_ceil(self.lanes),
+            vectors,
+            "all channels of the panel"
+        );
+        let indices: &[u8] = bytemuck::cast_slice(weights.lines.words());
+        let first = panel * self.nr() * weights.groups;
+        let (from, step) = (
+            first + groups.start * vectors * self.lanes,
+            vectors * self.lanes,
+        );
+        let task = LutTask {
+            indices: indices[from..from + groups.len() * step].as_ptr(),
+            vectors,
+            tables: tables.as_ptr(),
+            table_stride,
+            groups: groups.len(),
+            rows,
+            flush: weights.flush(),
+            first: block == 0,
+            last: block + 1 == weights.blocks(),
+            narrow: weights.groups * weights.most <= usize::from(u16::MAX),
+            shift: weights.shift,
+            start: weights.start[panel * self.nr()..(panel + 1) * self.nr()].as_ptr(),
+            row_sums: if row_sums.is_empty() {
+                std::ptr::null()
+            } else {
+                row_sums.as_ptr()
+            },
+            lanes,
+            sink,
+        };
+        // SAFETY: features as in `build`. Indices and starts are slices of the length that the task states, rows
+        // of tables and of the result are counted above, and every index is below 2^GROUP.
+        unsafe { (self.run)(&task) }
+    }
+}

@@ -1,0 +1,153 @@
+//! The table GEMM of every ISA that has one, against the oracle.
+
+use super::*;
+
+/// Runs a whole product by the table kernel, in one or two pieces of rows, or `None` if the ISA has none.
+fn lut_product(kernels: &Kernels, w: &PackedMatrix, a: &PackedMatrix) -> Option<Vec<i32>> {
+    let kernel = kernels.lut_kernel()?;
+    let (n, m) = (w.rows(), a.rows());
+    let weights = LutWeights::new(w.view(), a.encoding(), kernel).unwrap();
+    let (stride, nr) = (weights.row_bytes(), weights.nr());
+    let mut bytes = vec![0xAA; m * stride];
+    kernels.unpack(a.view(), stride, &mut bytes);
+    let mut sums = vec![0; if weights.row_factor() == 0 { 0 } else { m }];
+    if !sums.is_empty() {
+        kernels.byte_sums(
+            &bytes,
+            stride,
+            weights.signed(),
+            weights.row_factor(),
+            &mut sums,
+        );
+    }
+    const GUARD: i32 = 0x5A5A_5A5A;
+    let wide = n + 3;
+    let mut out = vec![GUARD; m * wide];
+    let mut tables = vec![0xBB; m * weights.table_bytes()];
+    for block in 0..weights.blocks() {
+        kernel.build(&weights, block, &bytes, stride, &mut tables);
+        for panel in 0..weights.len() {
+            let all = MatMut::new("out", &mut out, m, wide).unwrap();
+            let (_, rest) = all.split_cols(panel * nr);
+            let (mine, _) = rest.split_cols(nr.min(n - panel * nr));
+            kernel.run(&weights, panel, block, &tables, &sums, Out::I32(mine));
+        }
+    }
+    let clean = out
+        .chunks(wide)
+        .all(|row| row[n..].iter().all(|&g| g == GUARD));
+    assert!(clean, "a write behind the row");
+    Some(out.chunks(wide).flat_map(|row| row[..n].to_vec()).collect())
+}
+
+fn check(kernels: &Kernels, we: Encoding, e: Encoding, [m, n, k]: [usize; 3], seed: u64) {
+    let (w, a) = (random(we, n * k, seed), random(e, m * k, seed + 99));
+    let packed_w = PackedMatrix::pack(we, n, k, &w).unwrap();
+    let packed_a = PackedMatrix::pack(e, m, k, &a).unwrap();
+    let Some(got) = lut_product(kernels, &packed_w, &packed_a) else {
+        return;
+    };
+    let got: Vec<i64> = got.into_iter().map(i64::from).collect();
+    let name = kernels.isa();
+    assert_eq!(
+        got,
+        oracle(&w, &a, n, m, k),
+        "{name} {we} x {e} {m}x{n}x{k}"
+    );
+}
+
+fn weights_of_one_bit() -> [Encoding; 2] {
+    [Encoding::Bipolar, Encoding::unsigned(1).unwrap()]
+}
+
+fn activations_of_few_bits() -> impl Iterator<Item = Encoding> {
+    activations().into_iter().filter(|e| e.planes() <= 4)
+}
+
+/// 0 and 1, each side of a group, of four groups, of a block and of two, for groups of `group`.
+fn lengths(group: usize) -> Vec<usize> {
+    let edges = [1, 2, 4, 5, 42, 63, 95, 96, 97, 100, 192, 193].map(|groups| groups * group);
+    let around = edges.into_iter().flat_map(|k| [k - 1, k, k + 1]);
+    [0, 1, 31, 32, 33, 64].into_iter().chain(around).collect()
+}
+
+#[test]
+fn table_gemm_equals_the_oracle_at_all_lengths() {
+    each_isa(|kernels| {
+        let Some(kernel) = kernels.lut_kernel() else {
+            return;
+        };
+        for (case, k) in lengths(kernel.group).into_iter().enumerate() {
+            for we in weights_of_one_bit() {
+                for e in activations_of_few_bits() {
+                    let shape = [kernel.mr + 1, kernel.lanes + 3, k];
+                    check(kernels, we, e, shape, case as u64);
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn table_gemm_serves_every_number_of_rows_and_lanes() {
+    let u4 = Encoding::unsigned(4).unwrap();
+    each_isa(|kernels| {
+        let Some(kernel) = kernels.lut_kernel() else {
+            return;
+        };
+        for m in 0..=2 * kernel.mr + 1 {
+            for n in 0..=kernel.nr() + kernel.lanes + 1 {
+                let k = if n % 2 == 0 { 77 } else { 100 * kernel.group };
+                check(kernels, Encoding::Bipolar, u4, [m, n, k], 5);
+            }
+        }
+    });
+}
+
+/// Bytes at their largest on each side of every flush, 16-bit sums at theirs on each side of where they end.
+#[test]
+fn table_sums_survive_their_worst_case() {
+    each_isa(|kernels| {
+        let Some(kernel) = kernels.lut_kernel() else {
+            return;
+        };
+        let (m, n) = (kernel.mr + 1, kernel.lanes + 1);
+        for e in activations_of_few_bits() {
+            let codes = ((1 << e.planes()) - 1) as usize;
+            let flush = 255 / (kernel.group * codes);
+            let narrow = 65_535 / (kernel.group * codes);
+            let groups = [
+                flush,
+                flush + 1,
+                2 * flush,
+                96,
+                97,
+                narrow - 1,
+                narrow,
+                narrow + 1,
+            ];
+            for k in groups.into_iter().flat_map(|g| {
+                let k = g * kernel.group;
+                [k - 1, k, k + 1]
+            }) {
+                for we in weights_of_one_bit() {
+                    for (w, a) in [
+                        (we.max(), e.max()),
+                        (we.min(), e.max()),
+                        (we.max(), e.min()),
+                        (we.min(), e.min()),
+                    ] {
+                        let packed_w = PackedMatrix::pack(we, n, k, &vec![w; n * k]).unwrap();
+                        let packed_a = PackedMatrix::pack(e, m, k, &vec![a; m * k]).unwrap();
+                        let got = lut_product(kernels, &packed_w, &packed_a).unwrap();
+                        let name = kernels.isa();
+                        assert!(
+                            got.iter().all(|&v| v == w * a * k as i32),
+                            "{name} {we} x {e} {w}*{a} k={k}"
+                        );
+                    }
+                }
+            }
+        }
+    });
+}
