@@ -128,13 +128,13 @@ impl Loops {
             // SAFETY: `of` has checked the features; `_count` blocks, at least one, are readable from
             // `_first`, which a Block aligns to 64 bytes.
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => unsafe { x86::read_zmm(_first, _count) },
+            Isa::Avx512 | Isa::Avx512Bw => unsafe { x86::read_zmm(_first, _count) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 | Isa::Avx2Vnni => unsafe { x86::read_ymm(_first, _count) },
             // SAFETY: as above.
             #[cfg(target_arch = "aarch64")]
-            Isa::Neon => unsafe { aarch64::read(_first, _count) },
+            Isa::Neon | Isa::NeonDot | Isa::NeonI8mm => unsafe { aarch64::read(_first, _count) },
             _ => {
                 let words = blocks.iter().flat_map(|b| b.0.as_chunks().0);
                 let sum = words.fold(0u64, |sum, &w| sum.wrapping_add(u64::from_le_bytes(w)));

@@ -17,8 +17,8 @@ pub(super) fn ports(sequence: Sequence) -> Option<Ports> {
         Sequence::Count => ports("eor or and, cnt, add", 16 * 128, count),
         Sequence::CountMasked => ports("eor, and, cnt, add", 16 * 128, count_masked),
         Sequence::Fma => ports("fmla", 16 * 4, fma),
-        // The kernels multiply no bytes here.
-        Sequence::Dot | Sequence::DotWide => None,
+        // Which instructions multiply bytes is a matter of dotprod and i8mm: no loop yet. No kernel looks up.
+        Sequence::Dot | Sequence::DotWide | Sequence::LookUp => None,
     }
 }
 
