@@ -119,6 +119,7 @@ impl Sink {
     ///
     /// # Safety
     /// The row and the channel exist.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     #[inline(always)]
     pub(super) unsafe fn kept(&self, row: usize, lane: usize) -> *mut u32 {
         // SAFETY: passed on from the caller.

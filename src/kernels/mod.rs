@@ -19,6 +19,8 @@ mod bitgemm;
 pub mod bounds;
 mod bytegemm;
 mod byteweights;
+// No other architecture has a row with tables yet.
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 mod lutgemm;
 mod lutweights;
 #[cfg(target_arch = "aarch64")]
