@@ -5,9 +5,11 @@
 //! words.
 
 mod activation;
+mod scales;
 mod weight;
 
 pub use activation::{ActQuantizer, QuantRelu, Rounding};
+pub use scales::{Granularity, ScaleValues, Scales};
 pub use weight::binary_mean;
 
 mod sealed {
@@ -24,6 +26,9 @@ pub trait Float: Copy + Send + Sync + sealed::Sealed + 'static {
 
     /// A slice of f32 as it stands, so that f32 input needs no conversion.
     fn as_f32s(values: &[Self]) -> Option<&[f32]>;
+
+    /// Values as scales of weights.
+    fn scale_values(values: Vec<Self>) -> ScaleValues;
 }
 
 impl Float for f32 {
@@ -32,6 +37,9 @@ impl Float for f32 {
     }
     fn as_f32s(values: &[Self]) -> Option<&[f32]> {
         Some(values)
+    }
+    fn scale_values(values: Vec<Self>) -> ScaleValues {
+        ScaleValues::F32(values)
     }
 }
 
@@ -42,6 +50,9 @@ impl Float for half::f16 {
     fn as_f32s(_: &[Self]) -> Option<&[f32]> {
         None
     }
+    fn scale_values(values: Vec<Self>) -> ScaleValues {
+        ScaleValues::F16(values)
+    }
 }
 
 impl Float for half::bf16 {
@@ -50,5 +61,8 @@ impl Float for half::bf16 {
     }
     fn as_f32s(_: &[Self]) -> Option<&[f32]> {
         None
+    }
+    fn scale_values(values: Vec<Self>) -> ScaleValues {
+        ScaleValues::Bf16(values)
     }
 }
