@@ -30,6 +30,7 @@ mod neon_bytes;
 mod pack;
 mod panels;
 mod portable;
+mod rows;
 mod view;
 
 // Miri neither maps pages nor forks.
@@ -43,6 +44,7 @@ pub(crate) use byteweights::ByteWeights;
 pub(crate) use lutweights::{LutKernel, LutWeights};
 pub(crate) use pack::Steps;
 use panels::Panels;
+pub(crate) use rows::{Function, RowTask};
 pub(crate) use view::MatMut;
 
 use crate::bits::{ByteRef, Encoding, PackedRef};
@@ -65,6 +67,7 @@ pub struct Kernels {
     row_sums: unsafe fn(&[u32], Encoding, &mut [i32]),
     unpack: unsafe fn(&[u32], Encoding, &mut [u8]),
     byte_sums: unsafe fn(&[u8], usize, bool, i32, &mut [i32]),
+    rows: unsafe fn(RowTask<'_>),
 }
 
 /// A byte GEMM kernel: its tile is `mr` rows by `vectors` vectors of `lanes` channels.
@@ -294,6 +297,12 @@ impl Kernels {
                 out.as_mut_ptr(),
             )
         }
+    }
+
+    /// Does `task` along a row. Panics on lengths that do not fit together.
+    pub(crate) fn row(&self, task: RowTask<'_>) {
+        // SAFETY: features as in `bitgemm`; safe slices carry their lengths.
+        unsafe { (self.rows)(task) }
     }
 
     /// The sum of the integers of each row, without the encoding's offset. Panics unless there is a sum for each row.

@@ -15,6 +15,7 @@ use std::arch::aarch64::*;
 
 use super::bitgemm::{self, Count, Lanes, Task};
 use super::pack::{self, Codes, FROM, SIGN, Steps};
+use super::rows::{self, RowTask};
 use super::{ByteKernel, Kernels, neon_bytes};
 use crate::bits::Encoding;
 use crate::isa::Isa;
@@ -76,6 +77,7 @@ const NEON: Kernels = Kernels {
     row_sums,
     unpack,
     byte_sums,
+    rows,
 };
 
 #[target_feature(enable = "neon")]
@@ -126,6 +128,11 @@ unsafe fn byte_sums(bytes: &[u8], stride: usize, signed: bool, factor: i32, sums
     super::byte_sums_with(bytes, stride, sums, |row| {
         pack::byte_sum(row, signed, factor)
     });
+}
+
+#[target_feature(enable = "neon")]
+unsafe fn rows(task: RowTask<'_>) {
+    rows::run(task);
 }
 
 #[derive(Clone, Copy)]

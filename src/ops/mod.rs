@@ -3,11 +3,15 @@
 //! A plan ([`Gemm`], [`Thresholds`]) is built once and is immutable: share it between threads. Running it
 //! allocates nothing.
 
+mod finish;
 mod gemm;
 mod par;
 mod quantize;
 mod requantize;
 
+pub use finish::{
+    ActivationFn, Finish, OutRows, OutputKind, Residual, ResidualAt, fold_batch_norm,
+};
 pub use gemm::{Activations, Epilogue, Gemm};
 pub use par::{Par, Pool};
 pub use quantize::{pack_codes, quantize};

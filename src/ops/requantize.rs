@@ -35,9 +35,6 @@ impl Thresholds {
         bound: i32,
     ) -> Result<Self> {
         check_len("bias", bias.len(), scale.len(), "as long as scale")?;
-        if bound < 0 {
-            return Err(Error::argument("bound", bound, "0 or more"));
-        }
         let n = scale.len();
         for (name, values) in [("scale", scale), ("bias", bias)] {
             if let Some(i) = values.iter().position(|v| !v.is_finite()) {
@@ -48,23 +45,39 @@ impl Thresholds {
                 ));
             }
         }
-        let levels = quantizer.encoding().levels();
+        let falls = |n: usize| scale[n] < 0.0;
+        let code = |n: usize, sum: i32| quantizer.code(sum as f32 * scale[n] + bias[n]);
+        Self::of(quantizer.encoding(), n, bound, falls, code)
+    }
+
+    /// The thresholds of `code(channel, sum)`, which must be monotone in sums of -`bound` ..= `bound`: falling in
+    /// channels where `falls(channel)`, else rising. Errors if `bound` is negative.
+    pub(crate) fn of(
+        encoding: Encoding,
+        n: usize,
+        bound: i32,
+        falls: impl Fn(usize) -> bool,
+        code: impl Fn(usize, i32) -> u8,
+    ) -> Result<Self> {
+        if bound < 0 {
+            return Err(Error::argument("bound", bound, "0 or more"));
+        }
+        let levels = encoding.levels();
         let padded = n.next_multiple_of(32);
         let mut thresholds = vec![i32::MAX; elements("thresholds", &[levels, padded])?];
         let mut sign = vec![1; padded];
         for channel in 0..n {
-            let (scale, bias) = (scale[channel], bias[channel]);
-            if scale < 0.0 {
+            if falls(channel) {
                 sign[channel] = -1;
             }
             // In terms of s = sign * sum the code rises.
-            let code = |s: i32| quantizer.code((s * sign[channel]) as f32 * scale + bias);
+            let code = |s: i32| code(channel, s * sign[channel]);
             for level in 0..levels {
                 thresholds[level * padded + channel] = last_below(level as u8 + 1, bound, code);
             }
         }
         Ok(Thresholds {
-            encoding: quantizer.encoding(),
+            encoding,
             n,
             thresholds,
             sign,
@@ -137,18 +150,23 @@ impl Thresholds {
             elements("sums", &[out.rows(), self.n])?,
             "rows x N",
         )?;
+        self.run_rows(kernels, sums, out.words());
+        Ok(())
+    }
+
+    /// Codes of whole rows of sums into words. Panics on lengths that do not fit.
+    pub(crate) fn run_rows(&self, kernels: &Kernels, sums: &[i32], out: &mut [u32]) {
         if self.n == 0 {
-            return Ok(());
+            return;
         }
         let planes = self.encoding.planes();
         let row_words = planes * self.n.div_ceil(32);
-        for (sums, out) in sums
+        let rows = sums
             .chunks_exact(self.n)
-            .zip(out.words().chunks_exact_mut(row_words))
-        {
+            .zip(out.chunks_exact_mut(row_words));
+        for (sums, out) in rows {
             kernels.requantize(sums, &self.thresholds, &self.sign, planes, out);
         }
-        Ok(())
     }
 
     /// The encoding of the codes.

@@ -1,0 +1,246 @@
+//! Work along a row, element by element: what turns sums into floats, codes into floats, and codes into the
+//! greater codes.
+//!
+//! Plain loops over slices, which each ISA compiles with its own features: the compiler finds the vectors, and
+//! the results are those of the plain loops, because no loop sums across elements and no product is contracted
+//! with a sum.
+
+/// What becomes of a float after scale and bias, element by element; slices are as long as the row.
+#[derive(Clone, Copy)]
+pub(crate) enum Function<'a> {
+    /// Nothing.
+    None,
+    /// y if y > 0, else 0.
+    Relu,
+    /// y if y >= 0, else slope y.
+    PRelu(&'a [f32]),
+    /// prelu(y - before) + after.
+    RPRelu {
+        before: &'a [f32],
+        slope: &'a [f32],
+        after: &'a [f32],
+    },
+    /// y, but at least `low` and at most `high`.
+    Clamp { low: f32, high: f32 },
+}
+
+/// What a kernel does along a row. All slices of one task are equally long unless it says otherwise.
+pub(crate) enum RowTask<'a> {
+    /// Each sum becomes the bits of a float: scale and bias, then `residual` if it comes `first`, then the
+    /// function, then `residual` if it comes last.
+    Finish {
+        sums: &'a mut [i32],
+        scale: &'a [f32],
+        bias: &'a [f32],
+        residual: Option<&'a [f32]>,
+        first: bool,
+        function: Function<'a>,
+    },
+    /// The floats `scale * integer` of codes that are bytes; the integer of a byte, signed or not, is
+    /// `apart * byte + low`.
+    Values {
+        codes: &'a [u8],
+        signed: bool,
+        apart: i32,
+        low: i32,
+        scale: f32,
+        out: &'a mut [f32],
+    },
+    /// Adds bytes, signed or not, to sums.
+    Accumulate {
+        codes: &'a [u8],
+        signed: bool,
+        sums: &'a mut [i32],
+    },
+    /// The greater of two codes, in planes of equal length, into `into`. `signed`: the last plane is that of the
+    /// sign.
+    Max {
+        planes: usize,
+        signed: bool,
+        from: &'a [u32],
+        into: &'a mut [u32],
+    },
+}
+
+impl Function<'_> {
+    /// The function of element `i`.
+    #[inline(always)]
+    pub(crate) fn of(&self, y: f32, i: usize) -> f32 {
+        match self {
+            Function::None => y,
+            Function::Relu => relu(y),
+            Function::PRelu(slope) => prelu(y, slope[i]),
+            Function::RPRelu {
+                before,
+                slope,
+                after,
+            } => prelu(y - before[i], slope[i]) + after[i],
+            Function::Clamp { low, high } => clamp(y, *low, *high),
+        }
+    }
+}
+
+#[inline(always)]
+fn relu(y: f32) -> f32 {
+    if y > 0.0 { y } else { 0.0 }
+}
+
+#[inline(always)]
+fn prelu(y: f32, slope: f32) -> f32 {
+    if y >= 0.0 { y } else { slope * y }
+}
+
+#[inline(always)]
+fn clamp(y: f32, low: f32, high: f32) -> f32 {
+    let y = if y > low { y } else { low };
+    if y < high { y } else { high }
+}
+
+/// Runs `task`, compiled with the features of whoever calls it. Panics on lengths that differ.
+#[inline(always)]
+pub(super) fn run(task: RowTask<'_>) {
+    match task {
+        RowTask::Finish {
+            sums,
+            scale,
+            bias,
+            residual,
+            first,
+            function,
+        } => {
+            let none = |_: usize, y: f32| y;
+            match residual {
+                None => with_function(sums, scale, bias, none, none, function),
+                Some(r) => {
+                    let r = &r[..sums.len()];
+                    let add = |i: usize, y: f32| y + r[i];
+                    if first {
+                        with_function(sums, scale, bias, add, none, function);
+                    } else {
+                        with_function(sums, scale, bias, none, add, function);
+                    }
+                }
+            }
+        }
+        RowTask::Values {
+            codes,
+            signed,
+            apart,
+            low,
+            scale,
+            out,
+        } => {
+            assert_eq!(codes.len(), out.len());
+            let value = |integer: i32| (integer * apart + low) as f32 * scale;
+            if signed {
+                for (out, &code) in out.iter_mut().zip(codes) {
+                    *out = value(i32::from(code as i8));
+                }
+            } else {
+                for (out, &code) in out.iter_mut().zip(codes) {
+                    *out = value(i32::from(code));
+                }
+            }
+        }
+        RowTask::Accumulate {
+            codes,
+            signed,
+            sums,
+        } => {
+            assert_eq!(codes.len(), sums.len());
+            if signed {
+                for (sum, &code) in sums.iter_mut().zip(codes) {
+                    *sum = sum.wrapping_add(i32::from(code as i8));
+                }
+            } else {
+                for (sum, &code) in sums.iter_mut().zip(codes) {
+                    *sum = sum.wrapping_add(i32::from(code));
+                }
+            }
+        }
+        RowTask::Max {
+            planes,
+            signed,
+            from,
+            into,
+        } => {
+            // Complementing the plane of the sign makes the order of signed codes that of unsigned ones.
+            let flip = if signed { !0 } else { 0 };
+            match planes {
+                1 => max::<1>(from, into, flip),
+                2 => max::<2>(from, into, flip),
+                3 => max::<3>(from, into, flip),
+                4 => max::<4>(from, into, flip),
+                5 => max::<5>(from, into, flip),
+                6 => max::<6>(from, into, flip),
+                7 => max::<7>(from, into, flip),
+                _ => max::<8>(from, into, flip),
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn with_function(
+    sums: &mut [i32],
+    scale: &[f32],
+    bias: &[f32],
+    before: impl Fn(usize, f32) -> f32,
+    after: impl Fn(usize, f32) -> f32,
+    function: Function<'_>,
+) {
+    let n = sums.len();
+    match function {
+        Function::None => finish(sums, scale, bias, |i, y| after(i, before(i, y))),
+        Function::Relu => finish(sums, scale, bias, |i, y| after(i, relu(before(i, y)))),
+        Function::PRelu(slope) => {
+            let slope = &slope[..n];
+            finish(sums, scale, bias, |i, y| {
+                after(i, prelu(before(i, y), slope[i]))
+            });
+        }
+        Function::RPRelu {
+            before: shift,
+            slope,
+            after: back,
+        } => {
+            let (shift, slope, back) = (&shift[..n], &slope[..n], &back[..n]);
+            finish(sums, scale, bias, |i, y| {
+                after(i, prelu(before(i, y) - shift[i], slope[i]) + back[i])
+            });
+        }
+        Function::Clamp { low, high } => finish(sums, scale, bias, |i, y| {
+            after(i, clamp(before(i, y), low, high))
+        }),
+    }
+}
+
+#[inline(always)]
+fn finish(sums: &mut [i32], scale: &[f32], bias: &[f32], then: impl Fn(usize, f32) -> f32) {
+    let n = sums.len();
+    let (scale, bias) = (&scale[..n], &bias[..n]);
+    for i in 0..n {
+        let y = then(i, sums[i] as f32 * scale[i] + bias[i]);
+        sums[i] = y.to_bits() as i32;
+    }
+}
+
+/// Decides from the most significant plane down, 32 codes at a time.
+#[inline(always)]
+fn max<const P: usize>(from: &[u32], into: &mut [u32], flip: u32) {
+    let words = into.len() / P;
+    assert!(from.len() == into.len() && into.len() == words * P);
+    for w in 0..words {
+        let (mut greater, mut equal) = (0u32, !0u32);
+        for p in (0..P).rev() {
+            let flip = if p == P - 1 { flip } else { 0 };
+            let (a, b) = (from[p * words + w] ^ flip, into[p * words + w] ^ flip);
+            greater |= equal & a & !b;
+            equal &= !(a ^ b);
+        }
+        for p in 0..P {
+            let at = p * words + w;
+            into[at] = into[at] & !greater | from[at] & greater;
+        }
+    }
+}

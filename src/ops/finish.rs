@@ -1,0 +1,443 @@
+//! What follows the integer sums of a layer, block by block while they are in the cache: the fused epilogue.
+//!
+//! For output channel n, in f32, each operation rounded once and none contracted, in this order:
+//!
+//! ```text
+//!   y = scale[n] * sum + bias[n]         batch norm is folded into scale and bias: see `fold_batch_norm`
+//!   y = y + residual                     where the residual comes before the activation function
+//!   y = function(y)
+//!   y = y + residual                     where it comes after
+//!   out = y, or y in 16 bits, or the code of y
+//! ```
+//!
+//! Without a residual every step is monotone in the sum unless a slope is negative, so codes of few bits come
+//! from integer thresholds, found by bisection on this very computation ([`Thresholds`]): the same codes, and no
+//! float at all.
+
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
+
+use super::requantize::Thresholds;
+use crate::bits::{ByteRef, Encoding, PackedRef};
+use crate::error::{Error, Result};
+use crate::kernels::{Function, Kernels, RowTask, Steps};
+use crate::quant::ActQuantizer;
+use crate::shape::check_len;
+
+/// An activation function of N channels.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub enum ActivationFn {
+    /// y itself.
+    #[default]
+    Identity,
+    /// y where y > 0, else 0 (so for NaN).
+    Relu,
+    /// y where y >= 0, else slope\[n\] y.
+    PRelu {
+        /// N slopes.
+        slope: Vec<f32>,
+    },
+    /// prelu(y - before\[n\]) + after\[n\], as in ReActNet (arXiv 2003.03488, section 4.2).
+    RPRelu {
+        /// N shifts of the input.
+        before: Vec<f32>,
+        /// N slopes.
+        slope: Vec<f32>,
+        /// N shifts of the output.
+        after: Vec<f32>,
+    },
+    /// y, but at least `low` (so for NaN) and at most `high`.
+    Clamp {
+        /// The least result.
+        low: f32,
+        /// The greatest result.
+        high: f32,
+    },
+}
+
+/// Where a residual is added.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum ResidualAt {
+    /// Nowhere.
+    #[default]
+    Nowhere,
+    /// Before the activation function.
+    BeforeFunction,
+    /// After it.
+    AfterFunction,
+}
+
+/// What leaves a layer.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum OutputKind {
+    /// The sums themselves; nothing else may be asked for.
+    I32,
+    /// Floats.
+    F32,
+    /// Floats of 16 bits, the nearest, ties to even.
+    F16,
+    /// The upper halves of floats, rounded to the nearest, ties to even.
+    Bf16,
+    /// Codes in bit planes.
+    Codes(ActQuantizer),
+}
+
+/// A residual: as many pixels as the output has, N channels each.
+#[derive(Clone, Copy, Debug)]
+pub enum Residual<'a> {
+    /// Floats `[pixels, N]`.
+    Floats(&'a [f32]),
+    /// Codes in planes; an integer times `scale`.
+    Planes {
+        /// `[pixels, N]`
+        codes: PackedRef<'a>,
+        /// The float that the integer 1 stands for.
+        scale: f32,
+    },
+    /// Codes in bytes; an integer times `scale`.
+    Bytes {
+        /// `[pixels, N]`
+        codes: ByteRef<'a>,
+        /// The float that the integer 1 stands for.
+        scale: f32,
+    },
+}
+
+/// Rows of a result, to be written.
+#[derive(Debug)]
+pub enum OutRows<'a> {
+    /// `[rows, N]`
+    I32(&'a mut [i32]),
+    /// `[rows, N]`
+    F32(&'a mut [f32]),
+    /// `[rows, N]`
+    F16(&'a mut [f16]),
+    /// `[rows, N]`
+    Bf16(&'a mut [bf16]),
+    /// Words `[rows, planes, ceil(N / 32)]`
+    Codes(&'a mut [u32]),
+}
+
+/// The fused epilogue of a layer of N channels.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Finish {
+    n: usize,
+    scale: Vec<f32>,
+    bias: Vec<f32>,
+    function: ActivationFn,
+    residual: ResidualAt,
+    output: OutputKind,
+    thresholds: Option<Thresholds>,
+}
+
+/// Levels up to which thresholds are compared one after the other; more of them cost more than the floats.
+const FEW_LEVELS: usize = 7;
+
+impl Finish {
+    /// The sums of `n` channels as they are.
+    pub fn integers(n: usize) -> Self {
+        Finish {
+            n,
+            scale: Vec::new(),
+            bias: Vec::new(),
+            function: ActivationFn::Identity,
+            residual: ResidualAt::Nowhere,
+            output: OutputKind::I32,
+            thresholds: None,
+        }
+    }
+
+    /// `output` of the floats `function(scale * sum + bias)`, with a residual where `residual` says.
+    ///
+    /// `bound` is the largest |sum| that can occur: K max|w| max|a|. Errors if lengths differ from that of `scale`, a
+    /// number is not finite, `low` is above `high`, or the output is i32, which has no floats.
+    pub fn new(
+        scale: Vec<f32>,
+        bias: Vec<f32>,
+        function: ActivationFn,
+        residual: ResidualAt,
+        output: OutputKind,
+        bound: i32,
+    ) -> Result<Self> {
+        let n = scale.len();
+        if output == OutputKind::I32 {
+            return Err(Error::argument("output", "i32", "floats or codes"));
+        }
+        let mut all = vec![("scale", &scale), ("bias", &bias)];
+        match &function {
+            ActivationFn::PRelu { slope } => all.push(("slope", slope)),
+            ActivationFn::RPRelu {
+                before,
+                slope,
+                after,
+            } => all.extend([("before", before), ("slope", slope), ("after", after)]),
+            ActivationFn::Clamp { low, high } if !(low <= high && (high - low).is_finite()) => {
+                let value = format!("{low} to {high}");
+                return Err(Error::argument(
+                    "clamp",
+                    value,
+                    "a finite range, low <= high",
+                ));
+            }
+            _ => {}
+        }
+        for (name, values) in all {
+            check_len(name, values.len(), n, "N")?;
+            if let Some(i) = values.iter().position(|v| !v.is_finite()) {
+                let value = format!("{} at {i}", values[i]);
+                return Err(Error::argument(name, value, "finite numbers"));
+            }
+        }
+        let mut finish = Finish {
+            n,
+            scale,
+            bias,
+            function,
+            residual,
+            output,
+            thresholds: None,
+        };
+        if let OutputKind::Codes(quantizer) = output
+            && quantizer.encoding().levels() <= FEW_LEVELS
+            && finish.is_monotone()
+        {
+            let falls = |n: usize| finish.scale[n] < 0.0;
+            let code = |n: usize, sum: i32| quantizer.code(finish.float(n, sum));
+            let encoding = quantizer.encoding();
+            finish.thresholds = Some(Thresholds::of(encoding, n, bound, falls, code)?);
+        }
+        Ok(finish)
+    }
+
+    /// Whether a greater sum never gives a lesser float where the scale is positive.
+    fn is_monotone(&self) -> bool {
+        let rises = |slope: &[f32]| slope.iter().all(|&s| s >= 0.0);
+        self.residual == ResidualAt::Nowhere
+            && match &self.function {
+                ActivationFn::PRelu { slope } | ActivationFn::RPRelu { slope, .. } => rises(slope),
+                _ => true,
+            }
+    }
+
+    /// The float of a sum of channel `n`, without residual.
+    fn float(&self, n: usize, sum: i32) -> f32 {
+        let y = sum as f32 * self.scale[n] + self.bias[n];
+        self.function.as_rows().of(y, n)
+    }
+
+    /// Channels, N.
+    pub fn n(&self) -> usize {
+        self.n
+    }
+
+    /// What leaves.
+    pub fn output(&self) -> OutputKind {
+        self.output
+    }
+
+    /// Where a residual is added.
+    pub fn residual(&self) -> ResidualAt {
+        self.residual
+    }
+
+    /// Whether codes come from integer thresholds, without a float.
+    pub fn is_by_thresholds(&self) -> bool {
+        self.thresholds.is_some()
+    }
+
+    /// Elements of i32 that [`Finish::run`] needs as working space.
+    pub(crate) fn scratch_len(&self) -> usize {
+        match self.residual {
+            ResidualAt::Nowhere => 0,
+            // A row of floats, and its codes a byte each.
+            _ => self.n + self.n.div_ceil(4),
+        }
+    }
+
+    /// Errors unless there is a residual if and only if one is added, of `pixels` x N.
+    pub(crate) fn check(&self, residual: Option<&Residual<'_>>, pixels: usize) -> Result<()> {
+        let added = self.residual != ResidualAt::Nowhere;
+        let Some(residual) = residual else {
+            return match added {
+                true => Err(Error::argument("residual", "none", "one for this plan")),
+                false => Ok(()),
+            };
+        };
+        if !added {
+            return Err(Error::argument("residual", "given", "none for this plan"));
+        }
+        let (rows, cols) = match residual {
+            Residual::Floats(floats) => {
+                let expected = crate::shape::elements("pixels x N", &[pixels, self.n])?;
+                return check_len("residual", floats.len(), expected, "pixels x N");
+            }
+            Residual::Planes { codes, .. } => (codes.rows(), codes.cols()),
+            Residual::Bytes { codes, .. } => (codes.rows(), codes.cols()),
+        };
+        if (rows, cols) != (pixels, self.n) {
+            let value = format!("{rows} x {cols}");
+            let expected = format!("{pixels} x {} (pixels x N)", self.n);
+            return Err(Error::argument("residual", value, expected));
+        }
+        Ok(())
+    }
+
+    /// Writes `out`, the rows of `sums` `[rows, N]` finished; the first one is that of pixel `pixel` of the
+    /// residual. `sums` are used up. Panics on lengths or kinds that do not fit; the plan has checked them.
+    pub(crate) fn run(
+        &self,
+        kernels: &Kernels,
+        sums: &mut [i32],
+        pixel: usize,
+        residual: Option<Residual<'_>>,
+        out: OutRows<'_>,
+        scratch: &mut [i32],
+    ) {
+        if self.n == 0 {
+            return;
+        }
+        let out = match (out, &self.thresholds) {
+            (OutRows::I32(out), _) => return out.copy_from_slice(sums),
+            (OutRows::Codes(out), Some(thresholds)) => {
+                return thresholds.run_rows(kernels, sums, out);
+            }
+            (out, _) => out,
+        };
+        for (row, sums) in sums.chunks_exact_mut(self.n).enumerate() {
+            let residual = residual.map(|r| self.residual_row(kernels, r, pixel + row, scratch));
+            kernels.row(RowTask::Finish {
+                sums,
+                scale: &self.scale,
+                bias: &self.bias,
+                residual,
+                first: self.residual == ResidualAt::BeforeFunction,
+                function: self.function.as_rows(),
+            });
+        }
+        let floats: &[f32] = bytemuck::cast_slice(sums);
+        match (out, self.output) {
+            (OutRows::F32(out), _) => out.copy_from_slice(floats),
+            (OutRows::F16(out), _) => out.convert_from_f32_slice(floats),
+            (OutRows::Bf16(out), _) => out.convert_from_f32_slice(floats),
+            (OutRows::Codes(out), OutputKind::Codes(quantizer)) => {
+                let (steps, planes) = (Steps::new(&quantizer), quantizer.encoding().planes());
+                let words = planes * self.n.div_ceil(32);
+                let rows = floats.chunks_exact(self.n);
+                for (floats, out) in rows.zip(out.chunks_exact_mut(words)) {
+                    kernels.quantize(floats, &steps, planes, out);
+                }
+            }
+            _ => unreachable!("the plan has matched the output with its kind"),
+        }
+    }
+
+    /// Row `row` of a residual as floats.
+    fn residual_row<'s>(
+        &self,
+        kernels: &Kernels,
+        residual: Residual<'s>,
+        row: usize,
+        scratch: &'s mut [i32],
+    ) -> &'s [f32] {
+        let (floats, bytes) = scratch.split_at_mut(self.n);
+        let bytes = &mut bytemuck::cast_slice_mut(bytes)[..self.n];
+        let (encoding, codes, scale) = match residual {
+            Residual::Floats(all) => return &all[row * self.n..(row + 1) * self.n],
+            Residual::Bytes { codes, scale } => {
+                let data = &codes.data()[row * self.n..(row + 1) * self.n];
+                (codes.encoding(), data, scale)
+            }
+            Residual::Planes { codes, scale } => {
+                kernels.unpack(codes.slice_rows(row..row + 1), self.n, bytes);
+                (codes.encoding(), &*bytes, scale)
+            }
+        };
+        let floats = bytemuck::cast_slice_mut(floats);
+        kernels.row(values(encoding, codes, scale, floats));
+        floats
+    }
+}
+
+impl ActivationFn {
+    /// As the kernels take it.
+    fn as_rows(&self) -> Function<'_> {
+        match self {
+            ActivationFn::Identity => Function::None,
+            ActivationFn::Relu => Function::Relu,
+            ActivationFn::PRelu { slope } => Function::PRelu(slope),
+            ActivationFn::RPRelu {
+                before,
+                slope,
+                after,
+            } => Function::RPRelu {
+                before,
+                slope,
+                after,
+            },
+            ActivationFn::Clamp { low, high } => Function::Clamp {
+                low: *low,
+                high: *high,
+            },
+        }
+    }
+}
+
+/// The task that turns codes of `encoding`, a byte each as [`Kernels::unpack`] gives them, into floats.
+pub(super) fn values<'a>(
+    encoding: Encoding,
+    codes: &'a [u8],
+    scale: f32,
+    out: &'a mut [f32],
+) -> RowTask<'a> {
+    // A bipolar code is a bit; all others are their integers.
+    let (apart, low) = match encoding {
+        Encoding::Bipolar => (2, -1),
+        _ => (1, 0),
+    };
+    RowTask::Values {
+        codes,
+        signed: matches!(encoding, Encoding::Signed(_)),
+        apart,
+        low,
+        scale,
+        out,
+    }
+}
+
+/// Batch norm behind `scale * sum + bias`, as one scale and bias: gamma (y - mean) / sqrt(var + eps) + beta.
+///
+/// In f64, rounded to f32 once. All slices have N elements; the first two are replaced. Errors if lengths differ or
+/// var + eps is not positive.
+pub fn fold_batch_norm(
+    scale: &mut [f32],
+    bias: &mut [f32],
+    [gamma, beta, mean, var]: [&[f32]; 4],
+    eps: f32,
+) -> Result<()> {
+    let n = scale.len();
+    let all = [
+        ("gamma", gamma),
+        ("beta", beta),
+        ("mean", mean),
+        ("var", var),
+        ("bias", &*bias),
+    ];
+    for (name, values) in all {
+        check_len(name, values.len(), n, "as long as scale")?;
+    }
+    let sigma = |i: usize| (f64::from(var[i]) + f64::from(eps)).sqrt();
+    if let Some(i) = (0..n).find(|&i| !(sigma(i) > 0.0)) {
+        let value = format!("{} at {i} with eps {eps}", var[i]);
+        return Err(Error::argument("var", value, "var + eps above 0"));
+    }
+    for i in 0..n {
+        let factor = f64::from(gamma[i]) / sigma(i);
+        let shifted = f64::from(bias[i]) - f64::from(mean[i]);
+        bias[i] = (shifted * factor + f64::from(beta[i])) as f32;
+        scale[i] = (f64::from(scale[i]) * factor) as f32;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,260 @@
+use super::*;
+use crate::bits::PackedMatrix;
+use crate::quant::{QuantRelu, Rounding};
+
+/// Numbers that look random, between -1 and 1.
+fn noise(seed: u32, len: usize) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(2654435761).wrapping_add(12345);
+    let next = |_| {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state as i32 as f32 / 2f32.powi(31)
+    };
+    (0..len).map(next).collect()
+}
+
+fn functions(n: usize) -> Vec<ActivationFn> {
+    let slope = |seed| noise(seed, n);
+    vec![
+        ActivationFn::Identity,
+        ActivationFn::Relu,
+        ActivationFn::PRelu { slope: slope(1) },
+        ActivationFn::PRelu {
+            slope: slope(2).iter().map(|s| s.abs()).collect(),
+        },
+        ActivationFn::RPRelu {
+            before: slope(3),
+            slope: slope(4),
+            after: slope(5),
+        },
+        ActivationFn::Clamp {
+            low: -0.5,
+            high: 0.75,
+        },
+    ]
+}
+
+/// The definition, an element at a time.
+fn naive(f: &Finish, sum: i32, n: usize, residual: f32) -> f32 {
+    let product = sum as f32 * f.scale[n];
+    let mut y = product + f.bias[n];
+    if f.residual == ResidualAt::BeforeFunction {
+        y += residual;
+    }
+    let prelu = |y: f32, slope: f32| if y >= 0.0 { y } else { slope * y };
+    y = match &f.function {
+        ActivationFn::Identity => y,
+        ActivationFn::Relu => y.max(0.0),
+        ActivationFn::PRelu { slope } => prelu(y, slope[n]),
+        ActivationFn::RPRelu {
+            before,
+            slope,
+            after,
+        } => prelu(y - before[n], slope[n]) + after[n],
+        ActivationFn::Clamp { low, high } => y.clamp(*low, *high),
+    };
+    if f.residual == ResidualAt::AfterFunction {
+        y += residual;
+    }
+    y
+}
+
+fn quantizers() -> Vec<ActQuantizer> {
+    let relu = |bits, rounding| ActQuantizer::Relu(QuantRelu::new(bits, 0.1, rounding).unwrap());
+    vec![
+        ActQuantizer::Sign,
+        relu(1, Rounding::Nearest),
+        relu(2, Rounding::Ceil),
+        relu(3, Rounding::Nearest),
+        relu(4, Rounding::Ceil),
+        relu(8, Rounding::Nearest),
+    ]
+}
+
+#[test]
+fn every_function_residual_and_output_is_its_definition() {
+    let (rows, bound, scale_in) = (5, 400, 0.3f32);
+    for n in [1, 31, 32, 70] {
+        let sums: Vec<i32> = noise(7, rows * n)
+            .iter()
+            .map(|x| (x * 400.0) as i32)
+            .collect();
+        let values: Vec<i32> = noise(8, rows * n)
+            .iter()
+            .map(|x| (x * 8.0) as i32)
+            .collect();
+        let signed = Encoding::signed(4).unwrap();
+        let packed = PackedMatrix::pack(signed, rows, n, &values).unwrap();
+        let bytes: Vec<u8> = values.iter().map(|&v| v as u8).collect();
+        let bytes = ByteRef::new(signed, rows, n, &bytes).unwrap();
+        let signs: Vec<i32> = values.iter().map(|v| 2 * (v & 1) - 1).collect();
+        let bipolar = PackedMatrix::pack(Encoding::Bipolar, rows, n, &signs).unwrap();
+        let floats = |v: &[i32]| -> Vec<f32> { v.iter().map(|&v| v as f32 * scale_in).collect() };
+        let (plain, of_signs) = (floats(&values), floats(&signs));
+        let planes = |codes| Residual::Planes {
+            codes,
+            scale: scale_in,
+        };
+        let residuals = [
+            (ResidualAt::Nowhere, None, &plain),
+            (
+                ResidualAt::BeforeFunction,
+                Some(Residual::Floats(&plain)),
+                &plain,
+            ),
+            (
+                ResidualAt::AfterFunction,
+                Some(planes(packed.view())),
+                &plain,
+            ),
+            (
+                ResidualAt::BeforeFunction,
+                Some(planes(bipolar.view())),
+                &of_signs,
+            ),
+            (
+                ResidualAt::AfterFunction,
+                Some(Residual::Bytes {
+                    codes: bytes,
+                    scale: scale_in,
+                }),
+                &plain,
+            ),
+        ];
+        for function in functions(n) {
+            for (at, residual, added) in residuals {
+                let finish = |output| {
+                    let scale = noise(9, n).iter().map(|s| s * 0.01).collect();
+                    Finish::new(scale, noise(10, n), function.clone(), at, output, bound).unwrap()
+                };
+                let f32s = finish(OutputKind::F32);
+                let expected: Vec<f32> = (0..rows * n)
+                    .map(|i| naive(&f32s, sums[i], i % n, added[i]))
+                    .collect();
+                for kernels in Kernels::available() {
+                    let isa = kernels.isa();
+                    let run = |f: &Finish, out: OutRows<'_>| {
+                        f.check(residual.as_ref(), rows).unwrap();
+                        let mut scratch = vec![0; f.scratch_len()];
+                        f.run(kernels, &mut sums.clone(), 0, residual, out, &mut scratch);
+                    };
+                    let mut out = vec![0f32; rows * n];
+                    run(&f32s, OutRows::F32(&mut out));
+                    assert_eq!(out, expected, "{isa} {function:?} {at:?}");
+                    let mut out = vec![f16::ZERO; rows * n];
+                    run(&finish(OutputKind::F16), OutRows::F16(&mut out));
+                    let halves: Vec<f16> = expected.iter().map(|&y| f16::from_f32(y)).collect();
+                    assert_eq!(out, halves, "{isa}");
+                    let mut out = vec![bf16::ZERO; rows * n];
+                    run(&finish(OutputKind::Bf16), OutRows::Bf16(&mut out));
+                    let halves: Vec<bf16> = expected.iter().map(|&y| bf16::from_f32(y)).collect();
+                    assert_eq!(out, halves, "{isa}");
+                    for quantizer in quantizers() {
+                        let encoding = quantizer.encoding();
+                        let codes = |y: &f32| encoding.decode(quantizer.code(*y)).unwrap();
+                        let codes: Vec<i32> = expected.iter().map(codes).collect();
+                        let mut out = PackedMatrix::zeros(encoding, rows, n).unwrap();
+                        let finish = finish(OutputKind::Codes(quantizer));
+                        run(&finish, OutRows::Codes(out.words_mut()));
+                        assert_eq!(
+                            out.unpack(),
+                            codes,
+                            "{isa} {function:?} {at:?} {quantizer:?}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn thresholds_are_used_where_the_chain_is_monotone_and_levels_are_few() {
+    let by = |function, at, quantizer| {
+        let output = OutputKind::Codes(quantizer);
+        let finish = Finish::new(vec![-0.5; 3], vec![0.1; 3], function, at, output, 100);
+        finish.unwrap().is_by_thresholds()
+    };
+    let two = ActQuantizer::Relu(QuantRelu::new(2, 0.5, Rounding::Ceil).unwrap());
+    let four = ActQuantizer::Relu(QuantRelu::new(4, 0.5, Rounding::Ceil).unwrap());
+    let slopes = |s| ActivationFn::PRelu { slope: vec![s; 3] };
+    assert!(by(ActivationFn::Relu, ResidualAt::Nowhere, two));
+    assert!(by(slopes(0.25), ResidualAt::Nowhere, ActQuantizer::Sign));
+    assert!(!by(slopes(-0.25), ResidualAt::Nowhere, ActQuantizer::Sign));
+    assert!(!by(ActivationFn::Relu, ResidualAt::AfterFunction, two));
+    assert!(!by(ActivationFn::Relu, ResidualAt::Nowhere, four));
+}
+
+#[test]
+fn bad_numbers_and_residuals_are_refused() {
+    let said = |scale: Vec<f32>, function, output| {
+        let n = scale.len();
+        Finish::new(
+            scale,
+            vec![0.0; n],
+            function,
+            ResidualAt::Nowhere,
+            output,
+            9,
+        )
+        .unwrap_err()
+        .to_string()
+    };
+    let f32s = OutputKind::F32;
+    let nan = said(vec![0.0, f32::NAN], ActivationFn::Identity, f32s);
+    assert_eq!(nan, "scale is NaN at 1; expected finite numbers");
+    let slope = ActivationFn::PRelu { slope: vec![0.0] };
+    assert_eq!(
+        said(vec![0.0; 2], slope, f32s),
+        "slope is 1 elements long; expected 2 (N)"
+    );
+    let clamp = ActivationFn::Clamp {
+        low: 1.0,
+        high: 0.0,
+    };
+    assert!(said(vec![0.0], clamp, f32s).starts_with("clamp is 1 to 0;"));
+    assert!(said(vec![0.0], ActivationFn::Relu, OutputKind::I32).starts_with("output is i32;"));
+
+    let finish = Finish::integers(3);
+    let floats = [0.0; 6];
+    let given = finish
+        .check(Some(&Residual::Floats(&floats)), 2)
+        .unwrap_err();
+    assert_eq!(
+        given.to_string(),
+        "residual is given; expected none for this plan"
+    );
+    let adds = Finish::new(
+        vec![1.0; 3],
+        vec![0.0; 3],
+        ActivationFn::Relu,
+        ResidualAt::AfterFunction,
+        f32s,
+        9,
+    );
+    let adds = adds.unwrap();
+    assert!(adds.check(None, 2).is_err());
+    assert!(adds.check(Some(&Residual::Floats(&floats)), 2).is_ok());
+    assert!(adds.check(Some(&Residual::Floats(&floats)), 3).is_err());
+}
+
+#[test]
+fn batch_norm_folds_into_scale_and_bias() {
+    let (mut scale, mut bias) = (vec![0.5f32, -2.0], vec![1.0f32, 0.25]);
+    let (gamma, beta, mean, var) = ([2.0, -1.0], [0.5, 3.0], [0.25, -1.0], [3.0, 0.0]);
+    let unfolded = |s: f32, i: usize| {
+        let y = [0.5f32, -2.0][i] * s + [1.0f32, 0.25][i];
+        gamma[i] * (y - mean[i]) / (var[i] + 1.0f32).sqrt() + beta[i]
+    };
+    fold_batch_norm(&mut scale, &mut bias, [&gamma, &beta, &mean, &var], 1.0).unwrap();
+    for s in [-7.0, 0.0, 12.0] {
+        for i in 0..2 {
+            let folded = s * scale[i] + bias[i];
+            assert!((folded - unfolded(s, i)).abs() < 1e-5, "{folded}");
+        }
+    }
+    let refused = fold_batch_norm(&mut scale, &mut bias, [&gamma, &beta, &mean, &var], 0.0);
+    let said = refused.unwrap_err().to_string();
+    assert_eq!(said, "var is 0 at 1 with eps 0; expected var + eps above 0");
+}
