@@ -166,6 +166,17 @@ impl Lanes for Ymm {
         unsafe { Ymm(_mm256_sll_epi32(self.0, _mm_cvtsi32_si128(bits as i32))) }
     }
     #[inline(always)]
+    unsafe fn shr<const SIGNED: bool>(self, bits: u32) -> Self {
+        // SAFETY: see above the impl.
+        unsafe {
+            let bits = _mm_cvtsi32_si128(bits as i32);
+            match SIGNED {
+                true => Ymm(_mm256_sra_epi32(self.0, bits)),
+                false => Ymm(_mm256_srl_epi32(self.0, bits)),
+            }
+        }
+    }
+    #[inline(always)]
     unsafe fn field<const BITS: usize>(self, index: usize) -> Self {
         if BITS == 8 {
             return self;
@@ -256,7 +267,11 @@ struct Madd;
 
 impl Dot<Ymm> for Madd {
     type Counter = Ymm;
+    const COUNTERS: usize = 4;
 
+    fn limit(_: bool) -> u32 {
+        0
+    }
     fn flush(bits: usize) -> usize {
         // A step adds a pair, at most 2 * 255 * (2^bits - 1), to a lane of 16 bits: 1530 or 7650 of 32767.
         match bits {
@@ -303,7 +318,11 @@ struct Vnni;
 
 impl Dot<Ymm> for Vnni {
     type Counter = Ymm;
+    const COUNTERS: usize = 8;
 
+    fn limit(signed: bool) -> u32 {
+        if signed { 255 } else { 127 }
+    }
     fn flush(_: usize) -> usize {
         usize::MAX
     }

@@ -174,6 +174,17 @@ impl Lanes for Zmm {
         unsafe { Zmm(_mm512_sll_epi32(self.0, _mm_cvtsi32_si128(bits as i32))) }
     }
     #[inline(always)]
+    unsafe fn shr<const SIGNED: bool>(self, bits: u32) -> Self {
+        // SAFETY: see above the impl.
+        unsafe {
+            let bits = _mm_cvtsi32_si128(bits as i32);
+            match SIGNED {
+                true => Zmm(_mm512_sra_epi32(self.0, bits)),
+                false => Zmm(_mm512_srl_epi32(self.0, bits)),
+            }
+        }
+    }
+    #[inline(always)]
     unsafe fn field<const BITS: usize>(self, index: usize) -> Self {
         if BITS == 8 {
             return self;
@@ -246,7 +257,11 @@ struct Vnni;
 
 impl Dot<Zmm> for Vnni {
     type Counter = Zmm;
+    const COUNTERS: usize = 16;
 
+    fn limit(signed: bool) -> u32 {
+        if signed { 255 } else { 127 }
+    }
     fn flush(_: usize) -> usize {
         usize::MAX
     }

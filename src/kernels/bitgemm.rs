@@ -55,6 +55,8 @@ pub(super) trait Lanes: Copy {
     }
     /// Lanewise shift to the left, bits < 32.
     unsafe fn shl(self, bits: u32) -> Self;
+    /// Lanewise shift to the right, bits < 32; of i32 if SIGNED.
+    unsafe fn shr<const SIGNED: bool>(self, bits: u32) -> Self;
     /// In each byte, bits `BITS * index` to `BITS * (index + 1) - 1`, moved to the bottom.
     unsafe fn field<const BITS: usize>(self, index: usize) -> Self;
     /// Lanewise sum modulo 2^32.

@@ -15,8 +15,21 @@
 //!    ([`ByteKernel::alike`](super::ByteKernel)). Fields of 2 and 4 bits are small enough to be either. Fields of
 //!    8 bits are kept in the form that the activations leave: that is a choice of base, and costs no
 //!    instruction.
-//! 3. Where the CPU sums products in 16 bits only, `flush` steps are all that cannot overflow, and then the
+//! 3. Where the CPU sums products in 32 bits, most fields need no shift. With v the byte that holds fields f_0,
+//!    f_1, .., of b bits each, let
+//!
+//!    ```text
+//!    S_i = sum (v mod 2^(b (i + 1))) a,      then      sum f_i a = (S_i - S_(i - 1)) / 2^(b i)
+//!    ```
+//!
+//!    for one `and` a field, none for the last. Sums are modulo 2^32, hence a difference is exact while
+//!    |sum f_i a| 2^(b i) < 2^31, or 2^32 where nothing is negative: after `NESTED` steps differences are taken and
+//!    sums begin anew. The last field needs a byte up to 255; if the instruction takes weights for signed, that
+//!    field alone is shifted down.
+//! 4. Where the CPU sums products in 16 bits only, `flush` steps are all that cannot overflow, and then the
 //!    counters are widened.
+//! 5. A tile of few rows has too few counters to hide the latency of an addition: it works on several steps
+//!    at once, each with counters of its own.
 
 use super::bitgemm::{Lanes, Sink};
 
@@ -24,7 +37,13 @@ use super::bitgemm::{Lanes, Sink};
 pub(super) trait Dot<V: Lanes> {
     /// Sums of products that are not yet in 32-bit lanes, or are.
     type Counter: Copy;
+    /// Counters that are to be in flight, as far as there are registers: those of tiles with fewer rows work on
+    /// several steps at once.
+    const COUNTERS: usize;
 
+    /// The largest byte of weights that `dot` takes for unsigned, beside activations `signed` or not; 0 if it
+    /// does not sum in 32 bits.
+    fn limit(signed: bool) -> u32;
     /// Steps after which a counter must be widened, for fields of `bits` bits.
     fn flush(bits: usize) -> usize;
     /// Nothing counted.
@@ -133,42 +152,107 @@ unsafe fn tile<
     // SAFETY: k < words, so weights are read inside the panel and activations inside their rows; `finish`
     // stays inside the sink.
     unsafe {
-        let fields = 8 / BITS;
         let first = task.activations.add(row * task.stride);
-        let flush = D::flush(BITS);
+        let flush = match nested::<V, D, BITS, SIGNED>(1) {
+            true => NESTED.min(D::flush(BITS)),
+            false => D::flush(BITS),
+        };
+        let deep = (D::COUNTERS / (MR * NV)).clamp(1, DEEPEST);
         let mut sums = [[V::zero(); MR]; NV];
         let mut k = 0;
         while k < task.words {
-            let end = if flush == usize::MAX {
-                task.words
-            } else {
-                task.words.min(k + flush)
-            };
-            let mut counters = [[D::zero(); MR]; NV];
+            let end = task.words.min(k.saturating_add(flush));
+            let mut counters = [[[D::zero(); MR]; NV]; DEEPEST];
+            while end - k >= deep {
+                for (i, counters) in counters.iter_mut().take(deep).enumerate() {
+                    step::<V, D, MR, NV, BITS, SIGNED>(task, first, k + i, counters);
+                }
+                k += deep;
+            }
             while k < end {
-                let mut a = [V::zero(); MR];
-                for (i, a) in a.iter_mut().enumerate() {
-                    let bytes = first.add(i * task.stride + 4 * k).cast::<u32>();
-                    *a = V::splat(bytes.read_unaligned());
-                }
-                for (v, counters) in counters.iter_mut().enumerate() {
-                    let at = (k * NV / fields + v / fields) * V::LANES;
-                    let w = V::load(task.weights.add(at)).field::<BITS>(v % fields);
-                    for (counter, a) in counters.iter_mut().zip(a) {
-                        *counter = D::dot::<BITS, SIGNED>(*counter, w, a);
-                    }
-                }
+                step::<V, D, MR, NV, BITS, SIGNED>(task, first, k, &mut counters[0]);
                 k += 1;
             }
-            for (sum, counter) in sums
-                .as_flattened_mut()
-                .iter_mut()
-                .zip(counters.as_flattened())
-            {
-                *sum = sum.add(D::widen::<BITS, SIGNED>(*counter));
+            let mut counted = [[V::zero(); MR]; NV];
+            for counters in counters.iter().take(deep) {
+                let pairs = counted.as_flattened_mut().iter_mut();
+                for (counted, counter) in pairs.zip(counters.as_flattened()) {
+                    *counted = counted.add(D::widen::<BITS, SIGNED>(*counter));
+                }
+            }
+            for v in (0..NV).rev() {
+                let field = v % (8 / BITS);
+                if field > 0 && nested::<V, D, BITS, SIGNED>(field) {
+                    for i in 0..MR {
+                        let worth = counted[v][i].sub(counted[v - 1][i]);
+                        counted[v][i] = worth.shr::<SIGNED>((BITS * field) as u32);
+                    }
+                }
+            }
+            let pairs = sums.as_flattened_mut().iter_mut();
+            for (sum, counted) in pairs.zip(counted.as_flattened()) {
+                *sum = sum.add(*counted);
             }
         }
         finish::<V, MR, NV>(task, row, sums);
+    }
+}
+
+/// Steps at once, at most.
+const DEEPEST: usize = 4;
+
+/// Steps after which nested sums must be told apart. 2^16 columns: fields of 2 bits are worth up to
+/// 3 * 128 * 2^16 < 2^25 times 2^6 with signed activations, 3 * 255 * 2^16 < 2^26 with unsigned ones; fields of 4
+/// bits up to 15 * 128 * 2^16 < 2^27 and 15 * 255 * 2^16 < 2^28 times 2^4.
+const NESTED: usize = 1 << 14;
+
+/// Whether field `field` is summed together with those below it.
+#[inline(always)]
+fn nested<V: Lanes, D: Dot<V>, const BITS: usize, const SIGNED: bool>(field: usize) -> bool {
+    BITS < 8 && low_fields::<BITS>(field) <= D::limit(SIGNED)
+}
+
+/// The bits of a byte that hold field `field` and those below it.
+#[inline(always)]
+fn low_fields<const BITS: usize>(field: usize) -> u32 {
+    (1 << (BITS * (field + 1))) - 1
+}
+
+/// Adds the products of step `k`.
+#[inline(always)]
+unsafe fn step<
+    V: Lanes,
+    D: Dot<V>,
+    const MR: usize,
+    const NV: usize,
+    const BITS: usize,
+    const SIGNED: bool,
+>(
+    task: &ByteTask,
+    first: *const u8,
+    k: usize,
+    counters: &mut [[D::Counter; MR]; NV],
+) {
+    // SAFETY: k < words, as the caller vouches.
+    unsafe {
+        let fields = 8 / BITS;
+        let mut a = [V::zero(); MR];
+        for (i, a) in a.iter_mut().enumerate() {
+            let bytes = first.add(i * task.stride + 4 * k).cast::<u32>();
+            *a = V::splat(bytes.read_unaligned());
+        }
+        for (v, counters) in counters.iter_mut().enumerate() {
+            let (at, field) = ((k * NV / fields + v / fields) * V::LANES, v % fields);
+            let w = V::load(task.weights.add(at));
+            let w = match nested::<V, D, BITS, SIGNED>(field) {
+                true if low_fields::<BITS>(field) == 255 => w,
+                true => w.and(V::splat(0x0101_0101 * low_fields::<BITS>(field))),
+                false => w.field::<BITS>(field),
+            };
+            for (counter, a) in counters.iter_mut().zip(a) {
+                *counter = D::dot::<BITS, SIGNED>(*counter, w, a);
+            }
+        }
     }
 }
 
