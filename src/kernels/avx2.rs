@@ -146,6 +146,11 @@ impl Lanes for Ymm {
         unsafe { Ymm(_mm256_loadu_si256(p.cast())) }
     }
     #[inline(always)]
+    unsafe fn prefetch(p: *const u32) {
+        // SAFETY: a prefetch of any address is allowed.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
+    #[inline(always)]
     unsafe fn xor(self, other: Self) -> Self {
         // SAFETY: see above the impl.
         unsafe { Ymm(_mm256_xor_si256(self.0, other.0)) }
@@ -234,6 +239,7 @@ struct Nibbles;
 
 impl Count<Ymm> for Nibbles {
     const FLUSH: usize = 31;
+    const WAITING: usize = 0;
 
     #[inline(always)]
     unsafe fn count(counter: Ymm, bits: Ymm) -> Ymm {

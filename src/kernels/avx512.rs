@@ -153,6 +153,11 @@ impl Lanes for Zmm {
         unsafe { Zmm(_mm512_loadu_si512(p.cast())) }
     }
     #[inline(always)]
+    unsafe fn prefetch(p: *const u32) {
+        // SAFETY: a prefetch of any address is allowed.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
+    #[inline(always)]
     unsafe fn xor(self, other: Self) -> Self {
         // SAFETY: see above the impl.
         unsafe { Zmm(_mm512_xor_si512(self.0, other.0)) }
@@ -240,6 +245,7 @@ struct Popcnt;
 
 impl Count<Zmm> for Popcnt {
     const FLUSH: usize = usize::MAX;
+    const WAITING: usize = 12;
 
     #[inline(always)]
     unsafe fn count(counter: Zmm, bits: Zmm) -> Zmm {

@@ -68,6 +68,7 @@ struct Nibbles;
 // `Dot` demand.
 impl Count<Zmm> for Nibbles {
     const FLUSH: usize = 31;
+    const WAITING: usize = 0;
 
     #[inline(always)]
     unsafe fn count(counter: Zmm, bits: Zmm) -> Zmm {

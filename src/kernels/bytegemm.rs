@@ -31,7 +31,7 @@
 //! 5. A tile of few rows has too few counters to hide the latency of an addition: it works on several steps
 //!    at once, each with counters of its own.
 
-use super::bitgemm::{Lanes, Sink};
+use super::bitgemm::{self, AHEAD, Lanes, Sink};
 
 /// A way to multiply and add bytes in vectors of V. As [`Lanes`], to be called where the features are.
 pub(super) trait Dot<V: Lanes> {
@@ -65,11 +65,13 @@ pub(super) fn mixed<V, const SIGNED: bool>(w: V, a: V) -> (V, V) {
     if SIGNED { (w, a) } else { (a, w) }
 }
 
-/// One panel of weights times `rows` rows of bytes.
+/// Panels of weights times `rows` rows of bytes.
 #[derive(Clone, Copy)]
 pub(crate) struct ByteTask {
-    /// A panel `[words, vectors of a step]`, aligned to a vector.
+    /// Panels `[words, vectors of a step]`, back to back, aligned to a vector.
     pub(crate) weights: *const u32,
+    /// Words in a panel.
+    pub(crate) panel_words: usize,
     /// Bits of a field: 2, 4 or 8.
     pub(crate) bits: usize,
     /// Rows of bytes, `stride` apart, each readable for 4 * words bytes.
@@ -80,11 +82,11 @@ pub(crate) struct ByteTask {
     pub(crate) rows: usize,
     /// Whether activations are signed bytes.
     pub(crate) signed: bool,
-    /// What each lane starts from, `NR` numbers.
+    /// What each lane starts from, `NR` numbers for each panel.
     pub(crate) start: *const i32,
     /// What is added to each row; null for nothing.
     pub(crate) row_sums: *const i32,
-    /// Output channels of this panel, 1 to NR.
+    /// Output channels, at least 1: NR for each panel but the last, which may have fewer.
     pub(crate) lanes: usize,
     pub(crate) sink: Sink,
 }
@@ -99,13 +101,41 @@ pub(super) unsafe fn run<V: Lanes, D: Dot<V>, const MR: usize, const NV: usize>(
     // SAFETY: passed on from the caller.
     unsafe {
         match (task.bits, task.signed) {
-            (2, false) => rows::<V, D, MR, NV, 2, false>(task),
-            (2, true) => rows::<V, D, MR, NV, 2, true>(task),
-            (4, false) => rows::<V, D, MR, NV, 4, false>(task),
-            (4, true) => rows::<V, D, MR, NV, 4, true>(task),
-            (_, false) => rows::<V, D, MR, NV, 8, false>(task),
-            (_, true) => rows::<V, D, MR, NV, 8, true>(task),
+            (2, false) => panels::<V, D, MR, NV, 2, false>(task),
+            (2, true) => panels::<V, D, MR, NV, 2, true>(task),
+            (4, false) => panels::<V, D, MR, NV, 4, false>(task),
+            (4, true) => panels::<V, D, MR, NV, 4, true>(task),
+            (_, false) => panels::<V, D, MR, NV, 8, false>(task),
+            (_, true) => panels::<V, D, MR, NV, 8, true>(task),
         }
+    }
+}
+
+#[inline(always)]
+unsafe fn panels<
+    V: Lanes,
+    D: Dot<V>,
+    const MR: usize,
+    const NV: usize,
+    const BITS: usize,
+    const SIGNED: bool,
+>(
+    task: &ByteTask,
+) {
+    let (nr, mut left, mut panel) = (NV * V::LANES, task.lanes, *task);
+    loop {
+        panel.lanes = left.min(nr);
+        // SAFETY: `left` channels are left, so this panel is there, and one behind it if they are more than NR.
+        unsafe {
+            rows::<V, D, MR, NV, BITS, SIGNED>(&panel);
+            if left <= nr {
+                break;
+            }
+            panel.weights = panel.weights.add(panel.panel_words);
+            panel.start = panel.start.add(nr);
+            panel.sink = panel.sink.beyond(nr);
+        }
+        left -= nr;
     }
 }
 
@@ -244,6 +274,9 @@ unsafe fn step<
         for (v, counters) in counters.iter_mut().enumerate() {
             let (at, field) = ((k * NV / fields + v / fields) * V::LANES, v % fields);
             let w = V::load(task.weights.add(at));
+            if MR <= 2 && BITS < 8 && field == 0 {
+                V::prefetch(task.weights.wrapping_add(at + AHEAD));
+            }
             let w = match nested::<V, D, BITS, SIGNED>(field) {
                 true if low_fields::<BITS>(field) == 255 => w,
                 true => w.and(V::splat(0x0101_0101 * low_fields::<BITS>(field))),
@@ -262,23 +295,23 @@ unsafe fn finish<V: Lanes, const MR: usize, const NV: usize>(
     row: usize,
     sums: [[V; MR]; NV],
 ) {
-    // SAFETY: rows row .. row + MR exist in the sink and in `row_sums`, and `Sink::put` writes no lane behind
-    // `lanes`.
+    // SAFETY: rows row .. row + MR exist in the sink and in `row_sums`, and NR starts are readable.
     unsafe {
-        for i in 0..MR {
-            let row_sum = match task.row_sums.is_null() {
-                true => V::zero(),
-                false => V::splat(*task.row_sums.add(row + i) as u32),
-            };
-            for (v, sums) in sums.iter().enumerate() {
-                let lane = v * V::LANES;
-                if lane >= task.lanes {
-                    break;
-                }
-                let start = V::load(task.start.add(lane).cast());
-                let result = sums[i].add(start).add(row_sum);
-                task.sink.put(result, row + i, lane, task.lanes - lane);
+        let mut results = [[V::zero(); NV]; MR];
+        for (v, sums) in sums.iter().enumerate() {
+            let start = V::load(task.start.add(v * V::LANES).cast());
+            for (i, sum) in sums.iter().enumerate() {
+                results[i][v] = sum.add(start);
             }
         }
+        if !task.row_sums.is_null() {
+            for (i, results) in results.iter_mut().enumerate() {
+                let row_sum = V::splat(*task.row_sums.add(row + i) as u32);
+                for result in results {
+                    *result = result.add(row_sum);
+                }
+            }
+        }
+        bitgemm::put::<V, MR, NV>(&task.sink, results, row, task.lanes);
     }
 }

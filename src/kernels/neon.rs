@@ -242,6 +242,7 @@ struct Cnt;
 
 impl Count<Quad> for Cnt {
     const FLUSH: usize = 31;
+    const WAITING: usize = 0;
 
     #[inline(always)]
     unsafe fn count(counter: Quad, bits: Quad) -> Quad {

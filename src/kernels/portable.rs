@@ -163,6 +163,7 @@ struct Popcount;
 
 impl Count<Words> for Popcount {
     const FLUSH: usize = usize::MAX;
+    const WAITING: usize = 0;
 
     #[inline(always)]
     unsafe fn count(counter: Words, bits: Words) -> Words {
