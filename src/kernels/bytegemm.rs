@@ -31,7 +31,8 @@
 //! 5. A tile of few rows has too few counters to hide the latency of an addition: it works on several steps
 //!    at once, each with counters of its own.
 
-use super::bitgemm::{self, AHEAD, Lanes, Sink};
+use super::bitgemm::{AHEAD, Lanes, Sink};
+use super::sink;
 
 /// A way to multiply and add bytes in vectors of V. As [`Lanes`], to be called where the features are.
 pub(super) trait Dot<V: Lanes> {
@@ -312,6 +313,6 @@ unsafe fn finish<V: Lanes, const MR: usize, const NV: usize>(
                 }
             }
         }
-        bitgemm::put::<V, MR, NV>(&task.sink, results, row, task.lanes);
+        sink::put::<V, MR, NV>(&task.sink, results, row, task.lanes);
     }
 }

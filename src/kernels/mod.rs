@@ -30,6 +30,7 @@ mod neon_bytes;
 mod pack;
 mod panels;
 mod portable;
+mod sink;
 mod view;
 
 // Miri neither maps pages nor forks.
