@@ -49,6 +49,15 @@ impl BitWeights {
         self.algebra.passes.len()
     }
 
+    /// Passes that a tile of one row does in one walk, on kernels whose tile is `mr` rows (see `bitgemm`).
+    pub(crate) fn planes_at_once(&self, mr: usize) -> usize {
+        match (self.algebra.combine, self.activation.planes()) {
+            (Combine::And, 4..) if mr >= 4 => 4,
+            (Combine::And, 2..) if mr >= 2 => 2,
+            _ => 1,
+        }
+    }
+
     /// What a pass does between its loads.
     pub(crate) fn sequence(&self) -> Sequence {
         match self.algebra.combine {

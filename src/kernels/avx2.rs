@@ -153,6 +153,11 @@ impl Lanes for Ymm {
         unsafe { Ymm(_mm256_loadu_si256(p.cast())) }
     }
     #[inline(always)]
+    unsafe fn prefetch(p: *const u32) {
+        // SAFETY: a prefetch of any address is allowed.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
+    #[inline(always)]
     unsafe fn xor(self, other: Self) -> Self {
         // SAFETY: see above the impl.
         unsafe { Ymm(_mm256_xor_si256(self.0, other.0)) }
@@ -171,6 +176,17 @@ impl Lanes for Ymm {
     unsafe fn shl(self, bits: u32) -> Self {
         // SAFETY: see above the impl.
         unsafe { Ymm(_mm256_sll_epi32(self.0, _mm_cvtsi32_si128(bits as i32))) }
+    }
+    #[inline(always)]
+    unsafe fn shr<const SIGNED: bool>(self, bits: u32) -> Self {
+        // SAFETY: see above the impl.
+        unsafe {
+            let bits = _mm_cvtsi32_si128(bits as i32);
+            match SIGNED {
+                true => Ymm(_mm256_sra_epi32(self.0, bits)),
+                false => Ymm(_mm256_srl_epi32(self.0, bits)),
+            }
+        }
     }
     #[inline(always)]
     unsafe fn field<const BITS: usize>(self, index: usize) -> Self {
@@ -230,6 +246,7 @@ struct Nibbles;
 
 impl Count<Ymm> for Nibbles {
     const FLUSH: usize = 31;
+    const WAITING: usize = 0;
 
     #[inline(always)]
     unsafe fn count(counter: Ymm, bits: Ymm) -> Ymm {
@@ -263,7 +280,11 @@ struct Madd;
 
 impl Dot<Ymm> for Madd {
     type Counter = Ymm;
+    const COUNTERS: usize = 4;
 
+    fn limit(_: bool) -> u32 {
+        0
+    }
     fn flush(bits: usize) -> usize {
         // A step adds a pair, at most 2 * 255 * (2^bits - 1), to a lane of 16 bits: 1530 or 7650 of 32767.
         match bits {
@@ -310,7 +331,11 @@ struct Vnni;
 
 impl Dot<Ymm> for Vnni {
     type Counter = Ymm;
+    const COUNTERS: usize = 8;
 
+    fn limit(signed: bool) -> u32 {
+        if signed { 255 } else { 127 }
+    }
     fn flush(_: usize) -> usize {
         usize::MAX
     }

@@ -162,6 +162,11 @@ impl Lanes for Zmm {
         unsafe { Zmm(_mm512_loadu_si512(p.cast())) }
     }
     #[inline(always)]
+    unsafe fn prefetch(p: *const u32) {
+        // SAFETY: a prefetch of any address is allowed.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
+    #[inline(always)]
     unsafe fn xor(self, other: Self) -> Self {
         // SAFETY: see above the impl.
         unsafe { Zmm(_mm512_xor_si512(self.0, other.0)) }
@@ -181,6 +186,17 @@ impl Lanes for Zmm {
     unsafe fn shl(self, bits: u32) -> Self {
         // SAFETY: see above the impl.
         unsafe { Zmm(_mm512_sll_epi32(self.0, _mm_cvtsi32_si128(bits as i32))) }
+    }
+    #[inline(always)]
+    unsafe fn shr<const SIGNED: bool>(self, bits: u32) -> Self {
+        // SAFETY: see above the impl.
+        unsafe {
+            let bits = _mm_cvtsi32_si128(bits as i32);
+            match SIGNED {
+                true => Zmm(_mm512_sra_epi32(self.0, bits)),
+                false => Zmm(_mm512_srl_epi32(self.0, bits)),
+            }
+        }
     }
     #[inline(always)]
     unsafe fn field<const BITS: usize>(self, index: usize) -> Self {
@@ -238,6 +254,7 @@ struct Popcnt;
 
 impl Count<Zmm> for Popcnt {
     const FLUSH: usize = usize::MAX;
+    const WAITING: usize = 12;
 
     #[inline(always)]
     unsafe fn count(counter: Zmm, bits: Zmm) -> Zmm {
@@ -255,7 +272,11 @@ struct Vnni;
 
 impl Dot<Zmm> for Vnni {
     type Counter = Zmm;
+    const COUNTERS: usize = 16;
 
+    fn limit(signed: bool) -> u32 {
+        if signed { 255 } else { 127 }
+    }
     fn flush(_: usize) -> usize {
         usize::MAX
     }

@@ -69,6 +69,7 @@ struct Nibbles;
 // `Dot` demand.
 impl Count<Zmm> for Nibbles {
     const FLUSH: usize = 31;
+    const WAITING: usize = 0;
 
     #[inline(always)]
     unsafe fn count(counter: Zmm, bits: Zmm) -> Zmm {
@@ -100,7 +101,11 @@ struct Madd;
 
 impl Dot<Zmm> for Madd {
     type Counter = Zmm;
+    const COUNTERS: usize = 8;
 
+    fn limit(_: bool) -> u32 {
+        0
+    }
     fn flush(bits: usize) -> usize {
         // A step adds a pair, at most 2 * 255 * (2^bits - 1), to a lane of 16 bits: 1530 or 7650 of 32767.
         match bits {

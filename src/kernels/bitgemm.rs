@@ -27,6 +27,9 @@
 //! Not done here: blocking of K. A plane of a panel of 32 channels is K * 4 bytes, in L1 up to K = 8192 or so,
 //! and behind that it streams from L2 at the rate that the tile asks for.
 
+pub(crate) use super::sink::Sink;
+use super::sink::put;
+
 /// A vector of 32-bit lanes of some ISA. Every method is `#[inline(always)]` and must only be called from
 /// code compiled with that ISA's features.
 pub(super) trait Lanes: Copy {
@@ -39,6 +42,9 @@ pub(super) trait Lanes: Copy {
     unsafe fn splat(x: u32) -> Self;
     /// `LANES` words from `p`, of any alignment.
     unsafe fn load(p: *const u32) -> Self;
+    /// Asks for the cache line of `p`, which need not be readable. Nothing where nothing is gained.
+    #[inline(always)]
+    unsafe fn prefetch(_p: *const u32) {}
     /// Lanewise exclusive or.
     unsafe fn xor(self, other: Self) -> Self;
     /// Lanewise and.
@@ -55,6 +61,8 @@ pub(super) trait Lanes: Copy {
     }
     /// Lanewise shift to the left, bits < 32.
     unsafe fn shl(self, bits: u32) -> Self;
+    /// Lanewise shift to the right, bits < 32; of i32 if SIGNED.
+    unsafe fn shr<const SIGNED: bool>(self, bits: u32) -> Self;
     /// In each byte, bits `BITS * index` to `BITS * (index + 1) - 1`, moved to the bottom.
     unsafe fn field<const BITS: usize>(self, index: usize) -> Self;
     /// Lanewise sum modulo 2^32.
@@ -74,6 +82,9 @@ pub(super) trait Count<V: Lanes> {
 
     /// Counter plus the set bits of `bits`.
     unsafe fn count(counter: V, bits: V) -> V;
+    /// Vectors of combined bits that may wait in registers before they are counted.
+    const WAITING: usize;
+
     /// A counter as sums in 32-bit lanes.
     unsafe fn widen(counter: V) -> V;
 }
@@ -100,67 +111,13 @@ pub(crate) struct Pass {
     pub(crate) negative: bool,
 }
 
-/// What to do with the integers of a tile. Rows are `stride` elements apart.
-#[derive(Clone, Copy)]
-pub(crate) enum Sink {
-    /// Store them.
-    I32 { out: *mut i32, stride: usize },
-    /// Store `scale * sum + bias`, both per lane and readable for `NR` lanes.
-    F32 {
-        out: *mut f32,
-        stride: usize,
-        scale: *const f32,
-        bias: *const f32,
-    },
-}
-
-impl Sink {
-    /// Where sums of row `row` from channel `lane` on may wait: the words of the result themselves.
-    ///
-    /// # Safety
-    /// The row and the channel exist.
-    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
-    #[inline(always)]
-    pub(super) unsafe fn kept(&self, row: usize, lane: usize) -> *mut u32 {
-        // SAFETY: passed on from the caller.
-        unsafe {
-            match *self {
-                Sink::I32 { out, stride } => out.add(row * stride + lane).cast(),
-                Sink::F32 { out, stride, .. } => out.add(row * stride + lane).cast(),
-            }
-        }
-    }
-
-    /// Gives the first `valid` lanes of `result`, sums of row `row` from channel `lane` on.
-    ///
-    /// # Safety
-    /// The row and these channels exist, and `LANES` scales and biases are readable from `lane`.
-    #[inline(always)]
-    pub(super) unsafe fn put<V: Lanes>(&self, result: V, row: usize, lane: usize, valid: usize) {
-        // SAFETY: passed on from the caller.
-        unsafe {
-            match *self {
-                Sink::I32 { out, stride } => {
-                    result.store(out.add(row * stride + lane).cast(), valid)
-                }
-                Sink::F32 {
-                    out,
-                    stride,
-                    scale,
-                    bias,
-                } => result
-                    .scale_bias(scale.add(lane), bias.add(lane))
-                    .store(out.add(row * stride + lane).cast(), valid),
-            }
-        }
-    }
-}
-
-/// One panel of weights times `rows` rows of activations.
+/// Panels of weights times `rows` rows of activations.
 #[derive(Clone, Copy)]
 pub(crate) struct Task<'a> {
-    /// A panel `[planes, words, NR]`.
+    /// Panels `[planes, words, NR]`, back to back.
     pub(crate) weights: *const u32,
+    /// Words in a panel.
+    pub(crate) panel_words: usize,
     /// Rows `[planes, words]`, back to back.
     pub(crate) activations: *const u32,
     /// Words in a row of activations: planes x words.
@@ -170,11 +127,11 @@ pub(crate) struct Task<'a> {
     pub(crate) rows: usize,
     pub(crate) combine: Combine,
     pub(crate) passes: &'a [Pass],
-    /// What each lane starts from, `NR` numbers.
+    /// What each lane starts from, `NR` numbers for each panel.
     pub(crate) start: *const i32,
     /// What is subtracted from each row; null for nothing.
     pub(crate) row_sums: *const i32,
-    /// Output channels of this panel, 1 to NR.
+    /// Output channels, at least 1: NR for each panel but the last, which may have fewer.
     pub(crate) lanes: usize,
     pub(crate) sink: Sink,
 }
@@ -183,16 +140,16 @@ pub(crate) struct Task<'a> {
 ///
 /// # Safety
 /// The caller is compiled with the features of V and C, and the pointers of `task` are valid for the sizes that its
-/// fields state: reads of weights, activations, NR starts, `rows` row sums if not null, NR scales and biases,
-/// writes of `lanes` elements in each of `rows` rows of the sink.
+/// fields state: reads of weights, activations, NR starts a panel, `rows` row sums if not null, NR scales and
+/// biases a panel, writes of `lanes` elements in each of `rows` rows of the sink.
 #[inline(always)]
 pub(super) unsafe fn run<V: Lanes, C: Count<V>, const MR: usize, const NV: usize>(task: &Task<'_>) {
     // SAFETY: passed on from the caller.
     unsafe {
         match task.combine {
-            Combine::And => rows::<V, C, MR, NV, AND>(task),
-            Combine::Xor => rows::<V, C, MR, NV, XOR>(task),
-            Combine::XorNonzero => rows::<V, C, MR, NV, XOR_NONZERO>(task),
+            Combine::And => panels::<V, C, MR, NV, AND>(task),
+            Combine::Xor => panels::<V, C, MR, NV, XOR>(task),
+            Combine::XorNonzero => panels::<V, C, MR, NV, XOR_NONZERO>(task),
         }
     }
 }
@@ -200,6 +157,30 @@ pub(super) unsafe fn run<V: Lanes, C: Count<V>, const MR: usize, const NV: usize
 const AND: u8 = 0;
 const XOR: u8 = 1;
 const XOR_NONZERO: u8 = 2;
+
+/// Words ahead of what is read that tiles of few rows ask for: their loads are all that they wait for.
+pub(super) const AHEAD: usize = 1024;
+
+#[inline(always)]
+unsafe fn panels<V: Lanes, C: Count<V>, const MR: usize, const NV: usize, const HOW: u8>(
+    task: &Task<'_>,
+) {
+    let (nr, mut left, mut panel) = (NV * V::LANES, task.lanes, *task);
+    loop {
+        panel.lanes = left.min(nr);
+        // SAFETY: `left` channels are left, so this panel is there, and one behind it if they are more than NR.
+        unsafe {
+            rows::<V, C, MR, NV, HOW>(&panel);
+            if left <= nr {
+                break;
+            }
+            panel.weights = panel.weights.add(panel.panel_words);
+            panel.start = panel.start.add(nr);
+            panel.sink = panel.sink.beyond(nr);
+        }
+        left -= nr;
+    }
+}
 
 #[inline(always)]
 unsafe fn rows<V: Lanes, C: Count<V>, const MR: usize, const NV: usize, const HOW: u8>(
@@ -209,22 +190,30 @@ unsafe fn rows<V: Lanes, C: Count<V>, const MR: usize, const NV: usize, const HO
     unsafe {
         let mut row = 0;
         while task.rows - row >= MR {
-            tile::<V, C, MR, NV, HOW>(task, row);
+            tile::<V, C, MR, NV, HOW, MR>(task, row);
             row += MR;
         }
         match task.rows - row {
-            1 => tile::<V, C, 1, NV, HOW>(task, row),
-            2 => tile::<V, C, 2, NV, HOW>(task, row),
-            3 => tile::<V, C, 3, NV, HOW>(task, row),
-            4 => tile::<V, C, 4, NV, HOW>(task, row),
-            5 => tile::<V, C, 5, NV, HOW>(task, row),
+            1 => tile::<V, C, 1, NV, HOW, MR>(task, row),
+            2 => tile::<V, C, 2, NV, HOW, MR>(task, row),
+            3 => tile::<V, C, 3, NV, HOW, MR>(task, row),
+            4 => tile::<V, C, 4, NV, HOW, MR>(task, row),
+            5 => tile::<V, C, 5, NV, HOW, MR>(task, row),
             _ => {}
         }
     }
 }
 
+/// `FULL` is the number of rows that registers are enough for.
 #[inline(always)]
-unsafe fn tile<V: Lanes, C: Count<V>, const MR: usize, const NV: usize, const HOW: u8>(
+unsafe fn tile<
+    V: Lanes,
+    C: Count<V>,
+    const MR: usize,
+    const NV: usize,
+    const HOW: u8,
+    const FULL: usize,
+>(
     task: &Task<'_>,
     row: usize,
 ) {
@@ -239,8 +228,28 @@ unsafe fn tile<V: Lanes, C: Count<V>, const MR: usize, const NV: usize, const HO
                     *sum = V::load(task.start.add(v * V::LANES).cast());
                 }
             }
-            for pass in task.passes {
-                count::<V, C, MR, NV, HOW>(task, pass, first, &mut sums);
+            let mut passes = task.passes;
+            while let [pass, rest @ ..] = passes {
+                // Few rows leave registers for more planes of activations beside the same weights.
+                let same = |others: &[Pass]| {
+                    let same = |other: &Pass| other.weight_plane == pass.weight_plane;
+                    others.iter().all(same)
+                };
+                passes = match rest {
+                    [a, b, c, rest @ ..] if 4 * MR <= FULL && same(&[*a, *b, *c]) => {
+                        let four = [*pass, *a, *b, *c];
+                        count::<V, C, MR, NV, HOW, FULL, 4>(task, four, first, &mut sums);
+                        rest
+                    }
+                    [a, rest @ ..] if 2 * MR <= FULL && same(&[*a]) => {
+                        count::<V, C, MR, NV, HOW, FULL, 2>(task, [*pass, *a], first, &mut sums);
+                        rest
+                    }
+                    rest => {
+                        count::<V, C, MR, NV, HOW, FULL, 1>(task, [*pass], first, &mut sums);
+                        rest
+                    }
+                };
             }
         } else {
             // One pass, worth -2 a count: the counters themselves become the result, and no second set of
@@ -251,7 +260,7 @@ unsafe fn tile<V: Lanes, C: Count<V>, const MR: usize, const NV: usize, const HO
                 shift: 0,
                 negative: false,
             };
-            count::<V, C, MR, NV, HOW>(task, &pass, first, &mut sums);
+            count::<V, C, MR, NV, HOW, FULL, 1>(task, [pass], first, &mut sums);
             for sums in &mut sums {
                 for (v, sum) in sums.iter_mut().enumerate() {
                     let start = V::load(task.start.add(v * V::LANES).cast());
@@ -263,20 +272,32 @@ unsafe fn tile<V: Lanes, C: Count<V>, const MR: usize, const NV: usize, const HO
     }
 }
 
-/// Adds what one pass counts to `sums`.
+/// Adds what `P` passes over one plane of weights count to `sums`.
 #[inline(always)]
-unsafe fn count<V: Lanes, C: Count<V>, const MR: usize, const NV: usize, const HOW: u8>(
+unsafe fn count<
+    V: Lanes,
+    C: Count<V>,
+    const MR: usize,
+    const NV: usize,
+    const HOW: u8,
+    const FULL: usize,
+    const P: usize,
+>(
     task: &Task<'_>,
-    pass: &Pass,
+    passes: [Pass; P],
     first: *const u32,
     sums: &mut [[V; NV]; MR],
 ) {
     // SAFETY: k < words, so weights are read inside the planes of the panel (with XOR_NONZERO the plane
-    // behind the sign exists: weights are ternary) and activations inside their plane.
+    // behind the sign exists: weights are ternary) and activations inside their planes.
     unsafe {
         let plane = NV * V::LANES * task.words;
-        let weights = task.weights.add(pass.weight_plane * plane);
-        let activations = first.add(pass.activation_plane * task.words);
+        let weights = task.weights.add(passes[0].weight_plane * plane);
+        let activations = passes.map(|pass| first.add(pass.activation_plane * task.words));
+        // The weights of tiles of few rows are read once, and nothing else takes as long.
+        let ahead = MR <= 2 && FULL > MR;
+        // All rows wait for their counts if there are registers: see `Count::WAITING`.
+        let wait = HOW == XOR_NONZERO && MR * NV <= C::WAITING;
         let mut k = 0;
         while k < task.words {
             let end = if C::FLUSH == usize::MAX {
@@ -284,43 +305,76 @@ unsafe fn count<V: Lanes, C: Count<V>, const MR: usize, const NV: usize, const H
             } else {
                 task.words.min(k + C::FLUSH)
             };
-            let mut counters = [[V::zero(); NV]; MR];
+            let mut counters = [[[V::zero(); NV]; MR]; P];
             while k < end {
                 let (mut w, mut z) = ([V::zero(); NV], [V::zero(); NV]);
                 for v in 0..NV {
-                    w[v] = V::load(weights.add((k * NV + v) * V::LANES));
+                    let at = (k * NV + v) * V::LANES;
+                    w[v] = V::load(weights.add(at));
+                    if ahead {
+                        V::prefetch(weights.wrapping_add(at + AHEAD));
+                    }
                     if HOW == XOR_NONZERO {
-                        z[v] = V::load(weights.add(plane + (k * NV + v) * V::LANES));
+                        z[v] = V::load(weights.add(plane + at));
+                        if ahead {
+                            V::prefetch(weights.wrapping_add(plane + at + AHEAD));
+                        }
                     }
                 }
-                for (i, counters) in counters.iter_mut().enumerate() {
-                    let a = V::splat(*activations.add(i * task.row_words + k)).in_order();
-                    for v in 0..NV {
-                        let bits = match HOW {
-                            AND => w[v].and(a),
-                            XOR => w[v].xor(a),
-                            _ => w[v].xor_and(a, z[v]),
-                        };
-                        counters[v] = C::count(counters[v], bits);
+                if wait {
+                    let mut bits = [[V::zero(); NV]; MR];
+                    for (i, bits) in bits.iter_mut().enumerate() {
+                        let a = V::splat(*activations[0].add(i * task.row_words + k));
+                        for v in 0..NV {
+                            bits[v] = combine::<V, HOW>(w[v], a, z[v]).in_order();
+                        }
                     }
-                    for counter in counters {
-                        *counter = counter.in_order();
+                    for (counters, bits) in counters[0].iter_mut().zip(bits) {
+                        for (counter, bits) in counters.iter_mut().zip(bits) {
+                            *counter = C::count(*counter, bits);
+                        }
+                    }
+                    k += 1;
+                    continue;
+                }
+                for (activations, counters) in activations.into_iter().zip(&mut counters) {
+                    for (i, counters) in counters.iter_mut().enumerate() {
+                        let a = V::splat(*activations.add(i * task.row_words + k)).in_order();
+                        for v in 0..NV {
+                            let bits = combine::<V, HOW>(w[v], a, z[v]);
+                            counters[v] = C::count(counters[v], bits);
+                        }
+                        for counter in counters {
+                            *counter = counter.in_order();
+                        }
                     }
                 }
                 k += 1;
             }
-            let pairs = sums
-                .as_flattened_mut()
-                .iter_mut()
-                .zip(counters.as_flattened());
-            for (sum, counter) in pairs {
-                let counted = C::widen(*counter);
-                *sum = match (HOW, pass.negative) {
-                    (AND, true) => sum.sub(counted.shl(pass.shift)),
-                    (AND, false) => sum.add(counted.shl(pass.shift)),
-                    _ => sum.add(counted),
-                };
+            for (pass, counters) in passes.iter().zip(&counters) {
+                let pairs = sums.as_flattened_mut().iter_mut();
+                for (sum, counter) in pairs.zip(counters.as_flattened()) {
+                    let counted = C::widen(*counter);
+                    *sum = match (HOW, pass.negative) {
+                        (AND, true) => sum.sub(counted.shl(pass.shift)),
+                        (AND, false) => sum.add(counted.shl(pass.shift)),
+                        _ => sum.add(counted),
+                    };
+                }
             }
+        }
+    }
+}
+
+/// The bits to count.
+#[inline(always)]
+unsafe fn combine<V: Lanes, const HOW: u8>(w: V, a: V, z: V) -> V {
+    // SAFETY: the features of V, as the caller vouches.
+    unsafe {
+        match HOW {
+            AND => w.and(a),
+            XOR => w.xor(a),
+            _ => w.xor_and(a, z),
         }
     }
 }
@@ -335,21 +389,15 @@ unsafe fn finish<V: Lanes, const MR: usize, const NV: usize, const HOW: u8>(
     // SAFETY: rows row .. row + MR exist in the sink and in `row_sums`, and no lane behind `lanes` is
     // written.
     unsafe {
-        for (i, sums) in sums.iter().enumerate() {
-            let mut result = *sums;
-            if HOW == AND && !task.row_sums.is_null() {
+        let mut results = sums;
+        if HOW == AND && !task.row_sums.is_null() {
+            for (i, results) in results.iter_mut().enumerate() {
                 let row_sum = V::splat(*task.row_sums.add(row + i) as u32);
-                for result in &mut result {
+                for result in results {
                     *result = result.sub(row_sum);
                 }
             }
-            for (v, result) in result.into_iter().enumerate() {
-                let lane = v * V::LANES;
-                if lane >= task.lanes {
-                    break;
-                }
-                task.sink.put(result, row + i, lane, task.lanes - lane);
-            }
         }
+        put::<V, MR, NV>(&task.sink, results, row, task.lanes);
     }
 }

@@ -15,16 +15,36 @@
 //!    ([`ByteKernel::alike`](super::ByteKernel)). Fields of 2 and 4 bits are small enough to be either. Fields of
 //!    8 bits are kept in the form that the activations leave: that is a choice of base, and costs no
 //!    instruction.
-//! 3. Where the CPU sums products in 16 bits only, `flush` steps are all that cannot overflow, and then the
+//! 3. Where the CPU sums products in 32 bits, most fields need no shift. With v the byte that holds fields f_0,
+//!    f_1, .., of b bits each, let
+//!
+//!    ```text
+//!    S_i = sum (v mod 2^(b (i + 1))) a,      then      sum f_i a = (S_i - S_(i - 1)) / 2^(b i)
+//!    ```
+//!
+//!    for one `and` a field, none for the last. Sums are modulo 2^32, hence a difference is exact while
+//!    |sum f_i a| 2^(b i) < 2^31, or 2^32 where nothing is negative: after `NESTED` steps differences are taken and
+//!    sums begin anew. The last field needs a byte up to 255; if the instruction takes weights for signed, that
+//!    field alone is shifted down.
+//! 4. Where the CPU sums products in 16 bits only, `flush` steps are all that cannot overflow, and then the
 //!    counters are widened.
+//! 5. A tile of few rows has too few counters to hide the latency of an addition: it works on several steps
+//!    at once, each with counters of its own.
 
-use super::bitgemm::{Lanes, Sink};
+use super::bitgemm::{AHEAD, Lanes, Sink};
+use super::sink;
 
 /// A way to multiply and add bytes in vectors of V. As [`Lanes`], to be called where the features are.
 pub(super) trait Dot<V: Lanes> {
     /// Sums of products that are not yet in 32-bit lanes, or are.
     type Counter: Copy;
+    /// Counters that are to be in flight, as far as there are registers: those of tiles with fewer rows work on
+    /// several steps at once.
+    const COUNTERS: usize;
 
+    /// The largest byte of weights that `dot` takes for unsigned, beside activations `signed` or not; 0 if it
+    /// does not sum in 32 bits.
+    fn limit(signed: bool) -> u32;
     /// Steps after which a counter must be widened, for fields of `bits` bits.
     fn flush(bits: usize) -> usize;
     /// Nothing counted.
@@ -46,11 +66,13 @@ pub(super) fn mixed<V, const SIGNED: bool>(w: V, a: V) -> (V, V) {
     if SIGNED { (w, a) } else { (a, w) }
 }
 
-/// One panel of weights times `rows` rows of bytes.
+/// Panels of weights times `rows` rows of bytes.
 #[derive(Clone, Copy)]
 pub(crate) struct ByteTask {
-    /// A panel `[words, vectors of a step]`, aligned to a vector.
+    /// Panels `[words, vectors of a step]`, back to back, aligned to a vector.
     pub(crate) weights: *const u32,
+    /// Words in a panel.
+    pub(crate) panel_words: usize,
     /// Bits of a field: 2, 4 or 8.
     pub(crate) bits: usize,
     /// Rows of bytes, `stride` apart, each readable for 4 * words bytes.
@@ -61,11 +83,11 @@ pub(crate) struct ByteTask {
     pub(crate) rows: usize,
     /// Whether activations are signed bytes.
     pub(crate) signed: bool,
-    /// What each lane starts from, `NR` numbers.
+    /// What each lane starts from, `NR` numbers for each panel.
     pub(crate) start: *const i32,
     /// What is added to each row; null for nothing.
     pub(crate) row_sums: *const i32,
-    /// Output channels of this panel, 1 to NR.
+    /// Output channels, at least 1: NR for each panel but the last, which may have fewer.
     pub(crate) lanes: usize,
     pub(crate) sink: Sink,
 }
@@ -80,13 +102,41 @@ pub(super) unsafe fn run<V: Lanes, D: Dot<V>, const MR: usize, const NV: usize>(
     // SAFETY: passed on from the caller.
     unsafe {
         match (task.bits, task.signed) {
-            (2, false) => rows::<V, D, MR, NV, 2, false>(task),
-            (2, true) => rows::<V, D, MR, NV, 2, true>(task),
-            (4, false) => rows::<V, D, MR, NV, 4, false>(task),
-            (4, true) => rows::<V, D, MR, NV, 4, true>(task),
-            (_, false) => rows::<V, D, MR, NV, 8, false>(task),
-            (_, true) => rows::<V, D, MR, NV, 8, true>(task),
+            (2, false) => panels::<V, D, MR, NV, 2, false>(task),
+            (2, true) => panels::<V, D, MR, NV, 2, true>(task),
+            (4, false) => panels::<V, D, MR, NV, 4, false>(task),
+            (4, true) => panels::<V, D, MR, NV, 4, true>(task),
+            (_, false) => panels::<V, D, MR, NV, 8, false>(task),
+            (_, true) => panels::<V, D, MR, NV, 8, true>(task),
         }
+    }
+}
+
+#[inline(always)]
+unsafe fn panels<
+    V: Lanes,
+    D: Dot<V>,
+    const MR: usize,
+    const NV: usize,
+    const BITS: usize,
+    const SIGNED: bool,
+>(
+    task: &ByteTask,
+) {
+    let (nr, mut left, mut panel) = (NV * V::LANES, task.lanes, *task);
+    loop {
+        panel.lanes = left.min(nr);
+        // SAFETY: `left` channels are left, so this panel is there, and one behind it if they are more than NR.
+        unsafe {
+            rows::<V, D, MR, NV, BITS, SIGNED>(&panel);
+            if left <= nr {
+                break;
+            }
+            panel.weights = panel.weights.add(panel.panel_words);
+            panel.start = panel.start.add(nr);
+            panel.sink = panel.sink.beyond(nr);
+        }
+        left -= nr;
     }
 }
 
@@ -133,42 +183,110 @@ unsafe fn tile<
     // SAFETY: k < words, so weights are read inside the panel and activations inside their rows; `finish`
     // stays inside the sink.
     unsafe {
-        let fields = 8 / BITS;
         let first = task.activations.add(row * task.stride);
-        let flush = D::flush(BITS);
+        let flush = match nested::<V, D, BITS, SIGNED>(1) {
+            true => NESTED.min(D::flush(BITS)),
+            false => D::flush(BITS),
+        };
+        let deep = (D::COUNTERS / (MR * NV)).clamp(1, DEEPEST);
         let mut sums = [[V::zero(); MR]; NV];
         let mut k = 0;
         while k < task.words {
-            let end = if flush == usize::MAX {
-                task.words
-            } else {
-                task.words.min(k + flush)
-            };
-            let mut counters = [[D::zero(); MR]; NV];
+            let end = task.words.min(k.saturating_add(flush));
+            let mut counters = [[[D::zero(); MR]; NV]; DEEPEST];
+            while end - k >= deep {
+                for (i, counters) in counters.iter_mut().take(deep).enumerate() {
+                    step::<V, D, MR, NV, BITS, SIGNED>(task, first, k + i, counters);
+                }
+                k += deep;
+            }
             while k < end {
-                let mut a = [V::zero(); MR];
-                for (i, a) in a.iter_mut().enumerate() {
-                    let bytes = first.add(i * task.stride + 4 * k).cast::<u32>();
-                    *a = V::splat(bytes.read_unaligned());
-                }
-                for (v, counters) in counters.iter_mut().enumerate() {
-                    let at = (k * NV / fields + v / fields) * V::LANES;
-                    let w = V::load(task.weights.add(at)).field::<BITS>(v % fields);
-                    for (counter, a) in counters.iter_mut().zip(a) {
-                        *counter = D::dot::<BITS, SIGNED>(*counter, w, a);
-                    }
-                }
+                step::<V, D, MR, NV, BITS, SIGNED>(task, first, k, &mut counters[0]);
                 k += 1;
             }
-            for (sum, counter) in sums
-                .as_flattened_mut()
-                .iter_mut()
-                .zip(counters.as_flattened())
-            {
-                *sum = sum.add(D::widen::<BITS, SIGNED>(*counter));
+            let mut counted = [[V::zero(); MR]; NV];
+            for counters in counters.iter().take(deep) {
+                let pairs = counted.as_flattened_mut().iter_mut();
+                for (counted, counter) in pairs.zip(counters.as_flattened()) {
+                    *counted = counted.add(D::widen::<BITS, SIGNED>(*counter));
+                }
+            }
+            for v in (0..NV).rev() {
+                let field = v % (8 / BITS);
+                if field > 0 && nested::<V, D, BITS, SIGNED>(field) {
+                    for i in 0..MR {
+                        let worth = counted[v][i].sub(counted[v - 1][i]);
+                        counted[v][i] = worth.shr::<SIGNED>((BITS * field) as u32);
+                    }
+                }
+            }
+            let pairs = sums.as_flattened_mut().iter_mut();
+            for (sum, counted) in pairs.zip(counted.as_flattened()) {
+                *sum = sum.add(*counted);
             }
         }
         finish::<V, MR, NV>(task, row, sums);
+    }
+}
+
+/// Steps at once, at most.
+const DEEPEST: usize = 4;
+
+/// Steps after which nested sums must be told apart. 2^16 columns: fields of 2 bits are worth up to
+/// 3 * 128 * 2^16 < 2^25 times 2^6 with signed activations, 3 * 255 * 2^16 < 2^26 with unsigned ones; fields of 4
+/// bits up to 15 * 128 * 2^16 < 2^27 and 15 * 255 * 2^16 < 2^28 times 2^4.
+const NESTED: usize = 1 << 14;
+
+/// Whether field `field` is summed together with those below it.
+#[inline(always)]
+fn nested<V: Lanes, D: Dot<V>, const BITS: usize, const SIGNED: bool>(field: usize) -> bool {
+    BITS < 8 && low_fields::<BITS>(field) <= D::limit(SIGNED)
+}
+
+/// The bits of a byte that hold field `field` and those below it.
+#[inline(always)]
+fn low_fields<const BITS: usize>(field: usize) -> u32 {
+    (1 << (BITS * (field + 1))) - 1
+}
+
+/// Adds the products of step `k`.
+#[inline(always)]
+unsafe fn step<
+    V: Lanes,
+    D: Dot<V>,
+    const MR: usize,
+    const NV: usize,
+    const BITS: usize,
+    const SIGNED: bool,
+>(
+    task: &ByteTask,
+    first: *const u8,
+    k: usize,
+    counters: &mut [[D::Counter; MR]; NV],
+) {
+    // SAFETY: k < words, as the caller vouches.
+    unsafe {
+        let fields = 8 / BITS;
+        let mut a = [V::zero(); MR];
+        for (i, a) in a.iter_mut().enumerate() {
+            let bytes = first.add(i * task.stride + 4 * k).cast::<u32>();
+            *a = V::splat(bytes.read_unaligned());
+        }
+        for (v, counters) in counters.iter_mut().enumerate() {
+            let (at, field) = ((k * NV / fields + v / fields) * V::LANES, v % fields);
+            let w = V::load(task.weights.add(at));
+            if MR <= 2 && BITS < 8 && field == 0 {
+                V::prefetch(task.weights.wrapping_add(at + AHEAD));
+            }
+            let w = match nested::<V, D, BITS, SIGNED>(field) {
+                true if low_fields::<BITS>(field) == 255 => w,
+                true => w.and(V::splat(0x0101_0101 * low_fields::<BITS>(field))),
+                false => w.field::<BITS>(field),
+            };
+            for (counter, a) in counters.iter_mut().zip(a) {
+                *counter = D::dot::<BITS, SIGNED>(*counter, w, a);
+            }
+        }
     }
 }
 
@@ -178,23 +296,23 @@ unsafe fn finish<V: Lanes, const MR: usize, const NV: usize>(
     row: usize,
     sums: [[V; MR]; NV],
 ) {
-    // SAFETY: rows row .. row + MR exist in the sink and in `row_sums`, and `Sink::put` writes no lane behind
-    // `lanes`.
+    // SAFETY: rows row .. row + MR exist in the sink and in `row_sums`, and NR starts are readable.
     unsafe {
-        for i in 0..MR {
-            let row_sum = match task.row_sums.is_null() {
-                true => V::zero(),
-                false => V::splat(*task.row_sums.add(row + i) as u32),
-            };
-            for (v, sums) in sums.iter().enumerate() {
-                let lane = v * V::LANES;
-                if lane >= task.lanes {
-                    break;
-                }
-                let start = V::load(task.start.add(lane).cast());
-                let result = sums[i].add(start).add(row_sum);
-                task.sink.put(result, row + i, lane, task.lanes - lane);
+        let mut results = [[V::zero(); NV]; MR];
+        for (v, sums) in sums.iter().enumerate() {
+            let start = V::load(task.start.add(v * V::LANES).cast());
+            for (i, sum) in sums.iter().enumerate() {
+                results[i][v] = sum.add(start);
             }
         }
+        if !task.row_sums.is_null() {
+            for (i, results) in results.iter_mut().enumerate() {
+                let row_sum = V::splat(*task.row_sums.add(row + i) as u32);
+                for result in results {
+                    *result = result.add(row_sum);
+                }
+            }
+        }
+        sink::put::<V, MR, NV>(&task.sink, results, row, task.lanes);
     }
 }

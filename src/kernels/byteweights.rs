@@ -7,6 +7,8 @@
 //! Channel c of a panel is in vector v = c / LANES, lane c % LANES; vector v is field v % (8 / bits) of group
 //! v / (8 / bits). Fields behind N or K are zero, and so are the bytes of activations behind K.
 
+use std::ops::Range;
+
 use super::ByteKernel;
 use super::bounds::Sequence;
 use super::panels::Lines;
@@ -138,7 +140,13 @@ impl ByteWeights {
         self.lines.bytes()
     }
 
-    pub(super) fn panel(&self, index: usize) -> &[u32] {
-        &self.lines.words()[index * self.panel_words..(index + 1) * self.panel_words]
+    /// The words of some panels, back to back.
+    pub(super) fn panels(&self, which: Range<usize>) -> &[u32] {
+        &self.lines.words()[which.start * self.panel_words..which.end * self.panel_words]
+    }
+
+    /// Words in a panel.
+    pub(super) fn panel_words(&self) -> usize {
+        self.panel_words
     }
 }

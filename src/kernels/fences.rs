@@ -186,7 +186,7 @@ fn check_bits(
     if algebra.row_sums {
         kernels.row_sums(view, &mut sums);
     }
-    let weights = Fenced::new(laid.panels.panel(0), side);
+    let weights = Fenced::new(laid.panels.panels(0..1), side);
     let activations = Fenced::new(view.words(), side);
     let start = Fenced::new(&algebra.start[..kernels.nr], side);
     let sums = Fenced::new(&sums, side);
@@ -208,6 +208,7 @@ fn check_bits(
     ] {
         let task = Task {
             weights: weights.as_ptr(),
+            panel_words: weights.len(),
             activations: activations.as_ptr(),
             row_words: view.row_words(),
             words: words(view.cols()),
@@ -280,13 +281,14 @@ fn check_bytes(
     if laid.base() != 0 {
         portable().byte_sums(&bytes, stride, signed, laid.base(), &mut sums);
     }
-    let weights = Fenced::new(laid.panel(0), side);
+    let weights = Fenced::new(laid.panels(0..1), side);
     let bytes = Fenced::new(&bytes, side);
     let start = Fenced::new(&laid.start[..nr], side);
     let sums = Fenced::new(&sums, side);
     let mut out = Fenced::new(&vec![0i32; rows * lanes], side);
     let task = ByteTask {
         weights: weights.as_ptr(),
+        panel_words: weights.len(),
         bits: laid.bits,
         activations: bytes.as_ptr(),
         stride,

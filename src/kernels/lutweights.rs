@@ -257,6 +257,7 @@ impl LutKernel {
         );
         assert!(tables.len() >= rows * table_stride && block < weights.blocks());
         let (lanes, sink) = out.sink(rows, self.nr());
+        assert!(lanes <= self.nr(), "channels of one panel");
         let vectors = weights.vectors(panel);
         if rows == 0 || lanes == 0 {
             return;

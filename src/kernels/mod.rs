@@ -31,6 +31,7 @@ mod pack;
 mod panels;
 mod portable;
 mod rows;
+mod sink;
 mod view;
 
 // Miri neither maps pages nor forks.
@@ -148,7 +149,8 @@ impl Kernels {
         self.nr
     }
 
-    /// Panel `panel` of `weights` times `activations`, into `out` (`[rows, channels of the panel]`).
+    /// Panels of `weights` from `panel` on times `activations`, into `out` (`[rows, channels of the panels]`): as
+    /// many as `out` has channels for.
     ///
     /// `row_sums` holds [`Kernels::row_sums`] of the activations if the weights need them, and is empty if
     /// not. Panics on encodings or lengths that do not fit together; the plan has checked them.
@@ -171,13 +173,15 @@ impl Kernels {
             if algebra.row_sums { rows } else { 0 },
             "a sum for each row"
         );
-        let start = &algebra.start[panel * self.nr..(panel + 1) * self.nr];
         let (lanes, sink) = out.sink(rows, self.nr);
         if rows == 0 || lanes == 0 {
             return;
         }
+        let there = panel..panel + lanes.div_ceil(self.nr);
+        let start = &algebra.start[there.start * self.nr..there.end * self.nr];
         let task = bitgemm::Task {
-            weights: weights.panels.panel(panel).as_ptr(),
+            weights: weights.panels.panels(there).as_ptr(),
+            panel_words: weights.panels.panel_words(),
             activations: activations.words().as_ptr(),
             row_words: activations.row_words(),
             words: words(activations.cols()),
@@ -321,7 +325,7 @@ impl Out<'_> {
         }
     }
 
-    /// Channels and raw form; panics unless there are `rows` rows and at most `nr` channels.
+    /// Channels and raw form; panics unless there are `rows` rows, and scales and biases for whole panels of `nr`.
     fn sink(self, rows: usize, nr: usize) -> (usize, bitgemm::Sink) {
         let (out_rows, lanes, sink) = match self {
             Out::I32(mut out) => {
@@ -336,8 +340,9 @@ impl Out<'_> {
                 scale,
                 bias,
             } => {
+                let padded = out.cols().next_multiple_of(nr);
                 assert!(
-                    scale.len() == nr && bias.len() == nr,
+                    scale.len() >= padded && bias.len() >= padded,
                     "a scale and bias for each lane"
                 );
                 let sink = bitgemm::Sink::F32 {
@@ -349,16 +354,14 @@ impl Out<'_> {
                 (out.rows(), out.cols(), sink)
             }
         };
-        assert!(
-            out_rows == rows && lanes <= nr,
-            "an output row for each activation row"
-        );
+        assert_eq!(out_rows, rows, "an output row for each activation row");
         (lanes, sink)
     }
 }
 
 impl ByteKernel {
-    /// Panel `panel` of `weights` times rows of bytes, `stride` apart, into `out` (`[rows, channels]`).
+    /// Panels of `weights` from `panel` on times rows of bytes, `stride` apart, into `out` (`[rows, channels]`): as
+    /// many as `out` has channels for.
     ///
     /// `row_sums` holds base times the sum of each row if the weights have a base, and is empty if not.
     /// Panics on lengths that do not fit together.
@@ -381,9 +384,11 @@ impl ByteKernel {
         }
         let row_bytes = weights.row_bytes();
         assert!(stride >= row_bytes && activations.len() >= (rows - 1) * stride + row_bytes);
-        let start = &weights.start[panel * nr..(panel + 1) * nr];
+        let there = panel..panel + lanes.div_ceil(nr);
+        let start = &weights.start[there.start * nr..there.end * nr];
         let task = bytegemm::ByteTask {
-            weights: weights.panel(panel).as_ptr(),
+            weights: weights.panels(there).as_ptr(),
+            panel_words: weights.panel_words(),
             bits: weights.bits,
             activations: activations.as_ptr(),
             stride,

@@ -179,6 +179,17 @@ impl Lanes for Quad {
         unsafe { Quad(vshlq_u32(self.0, vdupq_n_s32(bits as i32))) }
     }
     #[inline(always)]
+    unsafe fn shr<const SIGNED: bool>(self, bits: u32) -> Self {
+        // SAFETY: see above the impl.
+        unsafe {
+            let bits = vdupq_n_s32(-(bits as i32));
+            Quad(match SIGNED {
+                true => vreinterpretq_u32_s32(vshlq_s32(vreinterpretq_s32_u32(self.0), bits)),
+                false => vshlq_u32(self.0, bits),
+            })
+        }
+    }
+    #[inline(always)]
     unsafe fn in_order(self) -> Self {
         let mut v = self.0;
         // SAFETY: no instruction. Not `pure`, so that the compiler keeps these in their order.
@@ -238,6 +249,7 @@ struct Cnt;
 
 impl Count<Quad> for Cnt {
     const FLUSH: usize = 31;
+    const WAITING: usize = 0;
 
     #[inline(always)]
     unsafe fn count(counter: Quad, bits: Quad) -> Quad {

@@ -48,7 +48,11 @@ struct Long;
 impl Dot<Quad> for Long {
     /// Eight lanes of 16 bits each for fields of 2 and 4 bits, four of 32 for 8 bits.
     type Counter = (uint16x8_t, uint16x8_t);
+    const COUNTERS: usize = 4;
 
+    fn limit(_: bool) -> u32 {
+        0
+    }
     fn flush(bits: usize) -> usize {
         // A step adds one product to a lane of 16 bits. With unsigned activations that is at most
         // 255 * (2^bits - 1): 85 * 765 = 17 * 3825 = 65025 < 2^16. With signed ones its size is at most
@@ -121,7 +125,11 @@ struct Alike;
 
 impl Dot<Quad> for Alike {
     type Counter = Quad;
+    const COUNTERS: usize = 16;
 
+    fn limit(signed: bool) -> u32 {
+        if signed { 127 } else { 255 }
+    }
     fn flush(_: usize) -> usize {
         usize::MAX
     }
@@ -152,7 +160,11 @@ struct Mixed;
 
 impl Dot<Quad> for Mixed {
     type Counter = Quad;
+    const COUNTERS: usize = 16;
 
+    fn limit(signed: bool) -> u32 {
+        if signed { 255 } else { 127 }
+    }
     fn flush(_: usize) -> usize {
         usize::MAX
     }

@@ -9,6 +9,8 @@
 //! sits in the lane where the epilogue wants it, and K is padded to 32 only. The lanes behind N in the
 //! last panel are zero.
 
+use std::ops::Range;
+
 use crate::bits::PackedRef;
 use crate::error::Result;
 use crate::shape::{elements, words};
@@ -84,9 +86,14 @@ impl Panels {
         self.n.div_ceil(self.nr)
     }
 
-    /// The words of panel `index`, `[plane, W, NR]`.
-    pub(crate) fn panel(&self, index: usize) -> &[u32] {
-        &self.lines.words()[index * self.panel_words..(index + 1) * self.panel_words]
+    /// The words of some panels, each `[plane, W, NR]`, back to back.
+    pub(crate) fn panels(&self, which: Range<usize>) -> &[u32] {
+        &self.lines.words()[which.start * self.panel_words..which.end * self.panel_words]
+    }
+
+    /// Words in a panel.
+    pub(crate) fn panel_words(&self) -> usize {
+        self.panel_words
     }
 
     /// Bytes that the panels take.
@@ -109,7 +116,7 @@ mod tests {
         let panels = Panels::new(packed.view(), nr).unwrap();
         assert_eq!(panels.len(), 2);
         for p in 0..panels.len() {
-            let panel = panels.panel(p);
+            let panel = panels.panels(p..p + 1);
             assert_eq!(panel.as_ptr() as usize % 64, 0);
             for (i, &word) in panel.iter().enumerate() {
                 let (step, row) = (i / nr, p * nr + i % nr);
@@ -123,6 +130,6 @@ mod tests {
         }
         let empty = |n, k| Panels::new(PackedMatrix::zeros(e, n, k).unwrap().view(), 16).unwrap();
         assert_eq!(empty(0, 9).len(), 0);
-        assert!(empty(9, 0).panel(0).is_empty());
+        assert!(empty(9, 0).panels(0..1).is_empty());
     }
 }

@@ -130,6 +130,13 @@ impl Lanes for Words {
         Words(self.0.map(|x| x << bits))
     }
     #[inline(always)]
+    unsafe fn shr<const SIGNED: bool>(self, bits: u32) -> Self {
+        Words(self.0.map(|x| match SIGNED {
+            true => (x as i32 >> bits) as u32,
+            false => x >> bits,
+        }))
+    }
+    #[inline(always)]
     unsafe fn field<const BITS: usize>(self, index: usize) -> Self {
         let mask = 0x0101_0101 * ((1u32 << BITS) - 1);
         Words(self.0.map(|x| x >> (BITS * index) & mask))
@@ -162,6 +169,7 @@ struct Popcount;
 
 impl Count<Words> for Popcount {
     const FLUSH: usize = usize::MAX;
+    const WAITING: usize = 0;
 
     #[inline(always)]
     unsafe fn count(counter: Words, bits: Words) -> Words {
@@ -178,7 +186,11 @@ struct Scalar;
 
 impl Dot<Words> for Scalar {
     type Counter = Words;
+    const COUNTERS: usize = 1;
 
+    fn limit(_: bool) -> u32 {
+        0
+    }
     fn flush(_: usize) -> usize {
         usize::MAX
     }

@@ -7,6 +7,7 @@ use super::*;
 use crate::bits::PackedMatrix;
 use crate::quant::{ActQuantizer, QuantRelu, Rounding};
 
+mod few;
 mod lut;
 
 /// The product of integers `[n, k]` and `[m, k]` as `[m, n]`, in i64 so that it cannot overflow.
@@ -73,10 +74,11 @@ fn product(kernels: &Kernels, w: &PackedMatrix, a: &PackedMatrix) -> Vec<i32> {
     const GUARD: i32 = 0x5A5A_5A5A;
     let wide = n + 3;
     let mut out = vec![GUARD; m * wide];
-    for panel in 0..weights.len() {
+    let at_once = 1 + m % 3;
+    for panel in (0..weights.len()).step_by(at_once) {
         let all = MatMut::new("out", &mut out, m, wide).unwrap();
         let (_, rest) = all.split_cols(panel * kernels.nr());
-        let (mine, _) = rest.split_cols(kernels.nr().min(n - panel * kernels.nr()));
+        let (mine, _) = rest.split_cols((at_once * kernels.nr()).min(n - panel * kernels.nr()));
         kernels.bitgemm(&weights, panel, a.view(), &sums, Out::I32(mine));
     }
     let clean = out
@@ -401,10 +403,11 @@ fn byte_product(kernels: &Kernels, w: &PackedMatrix, a: &PackedMatrix) -> Option
     const GUARD: i32 = 0x5A5A_5A5A;
     let wide = n + 3;
     let mut out = vec![GUARD; m * wide];
-    for panel in 0..weights.len() {
+    let at_once = 1 + m % 3;
+    for panel in (0..weights.len()).step_by(at_once) {
         let all = MatMut::new("out", &mut out, m, wide).unwrap();
         let (_, rest) = all.split_cols(panel * weights.nr());
-        let (mine, _) = rest.split_cols(weights.nr().min(n - panel * weights.nr()));
+        let (mine, _) = rest.split_cols((at_once * weights.nr()).min(n - panel * weights.nr()));
         kernel.run(&weights, panel, &bytes, stride, &sums, Out::I32(mine));
     }
     let clean = out

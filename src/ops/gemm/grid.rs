@@ -23,6 +23,8 @@ pub(super) struct Grid {
     pub(super) row_words: usize,
     /// Vector instructions that a row takes with a panel.
     pub(super) steps: u64,
+    /// Panels that a kernel takes in one call, at most.
+    pub(super) at_once: usize,
 }
 
 /// Working space that is shared out to the parts of a product that run at the same time.
@@ -62,7 +64,7 @@ impl<'a> Space<'a> {
 
 impl Grid {
     /// Calls `part(panel, rows, out)` for rectangles that cover `rows` x `panels`, each once, on the threads of
-    /// `par`; `out` is the rectangle of the result.
+    /// `par`; `out` is the rectangle of the result, from `panel` on, of up to `at_once` panels.
     pub(super) fn run<T: Send>(
         &self,
         rows: usize,
@@ -152,11 +154,11 @@ impl Grid {
             let end = rows.end.min(row + block);
             let (_, below) = out.reborrow().split_rows(row - rows.start);
             let (mut block, _) = below.split_rows(end - row);
-            for panel in panels.clone() {
+            for panel in panels.clone().step_by(self.at_once) {
                 let (_, rest) = block
                     .reborrow()
                     .split_cols((panel - panels.start) * self.nr);
-                let lanes = self.nr.min(rest.cols());
+                let lanes = self.nr.saturating_mul(self.at_once).min(rest.cols());
                 part(panel, row..end, rest.split_cols(lanes).0);
             }
             row = end;

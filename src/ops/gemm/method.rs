@@ -151,7 +151,11 @@ impl Method {
                     passes => format!("{passes} bit-serial passes"),
                 };
                 let (name, mr, nr) = (kernels.bitgemm_name(), kernels.mr(), kernels.nr());
-                format!("{isa}: {name}, tile {mr}x{nr}, {pass}")
+                let gemv = match weights.planes_at_once(mr) {
+                    1 => String::new(),
+                    planes => format!(", {planes} at once for one row"),
+                };
+                format!("{isa}: {name}, tile {mr}x{nr}, {pass}{gemv}")
             }
             How::Bytes(kernel, weights) => {
                 let (name, mr, nr) = (kernel.name, kernel.mr, weights.nr());
@@ -218,11 +222,12 @@ impl Method {
             nr,
             row_words: planes.row_words(),
             steps: (weights.passes() * words(self.k) * nr / 8) as u64,
+            at_once: usize::MAX,
         };
         let sums = &*sums;
         grid.run(rows, weights.len(), out, par, &|panel, rows, out| {
             let (sums, planes) = (some(sums, &rows), planes.slice_rows(rows));
-            let out = dress.dress(panel * nr..(panel + 1) * nr, out);
+            let out = dress.dress(channels(panel, nr, &out), out);
             self.kernels.bitgemm(weights, panel, planes, sums, out)
         })
     }
@@ -251,11 +256,12 @@ impl Method {
             nr,
             row_words: stride / 4,
             steps: (stride / 4 * kernel.vectors) as u64,
+            at_once: usize::MAX,
         };
         let sums = &*sums;
         grid.run(rows, weights.len(), out, par, &|panel, rows, out| {
             let (sums, bytes) = (some(sums, &rows), &bytes[rows.start * stride..]);
-            let out = dress.dress(panel * nr..(panel + 1) * nr, out);
+            let out = dress.dress(channels(panel, nr, &out), out);
             kernel.run(weights, panel, bytes, stride, sums, out)
         })
     }
@@ -269,6 +275,11 @@ fn bit_sums(weights: &BitWeights) -> usize {
 /// Sums that a product of bytes needs for each row.
 fn byte_sums(weights: &ByteWeights) -> usize {
     usize::from(weights.base() != 0)
+}
+
+/// The channels that `out` has from `panel` on, up to the end of its last panel of `nr`.
+fn channels<T>(panel: usize, nr: usize, out: &MatMut<'_, T>) -> Range<usize> {
+    panel * nr..panel * nr + out.cols().next_multiple_of(nr)
 }
 
 /// The sums of `rows`, or none where there are none.
