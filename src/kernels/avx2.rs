@@ -58,6 +58,7 @@ const AVX2: Kernels = Kernels {
     row_sums,
     unpack,
     byte_sums,
+    depthwise: super::depthwise::avx2,
 };
 
 #[target_feature(enable = "avx2,fma,popcnt")]

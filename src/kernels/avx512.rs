@@ -43,6 +43,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     row_sums,
     unpack,
     byte_sums,
+    depthwise: super::depthwise::avx512,
 };
 
 #[target_feature(

@@ -42,6 +42,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     row_sums,
     unpack: avx512::unpack,
     byte_sums: avx512::byte_sums,
+    depthwise: super::depthwise::avx512,
 };
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]

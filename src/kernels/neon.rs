@@ -76,6 +76,7 @@ const NEON: Kernels = Kernels {
     row_sums,
     unpack,
     byte_sums,
+    depthwise: super::depthwise::neon,
 };
 
 #[target_feature(enable = "neon")]

@@ -29,6 +29,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     row_sums,
     unpack,
     byte_sums,
+    depthwise: super::depthwise::portable,
 };
 
 unsafe fn bitgemm(task: &Task<'_>) {
