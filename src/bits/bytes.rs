@@ -55,6 +55,22 @@ impl<'a> ByteRef<'a> {
         })
     }
 
+    /// Bytes that were copied here from codes of `encoding`, and zeros, which need no check.
+    pub(crate) fn gathered_here(
+        encoding: Encoding,
+        rows: usize,
+        cols: usize,
+        data: &'a [u8],
+    ) -> Self {
+        debug_assert!(ByteRef::new(encoding, rows, cols, data).is_ok());
+        ByteRef {
+            encoding,
+            rows,
+            cols,
+            data,
+        }
+    }
+
     /// The rows `range` alone. Panics if they are not all there, as slices do.
     pub fn slice_rows(&self, range: std::ops::Range<usize>) -> ByteRef<'a> {
         ByteRef {

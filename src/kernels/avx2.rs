@@ -15,7 +15,6 @@ use std::arch::x86_64::*;
 use super::bitgemm::{self, Count, Lanes, Task};
 use super::bytegemm::{self, ByteTask, Dot};
 use super::pack::{self, Codes, FROM, SIGN, Steps};
-use super::rows::{self, RowTask};
 use super::{ByteKernel, Kernels};
 use crate::bits::Encoding;
 use crate::isa::Isa;
@@ -59,7 +58,8 @@ const AVX2: Kernels = Kernels {
     row_sums,
     unpack,
     byte_sums,
-    rows,
+    rows: super::rows::avx2,
+    depthwise: super::depthwise::avx2,
 };
 
 #[target_feature(enable = "avx2,fma,popcnt")]
@@ -122,11 +122,6 @@ unsafe fn byte_sums(bytes: &[u8], stride: usize, signed: bool, factor: i32, sums
     super::byte_sums_with(bytes, stride, sums, |row| {
         pack::byte_sum(row, signed, factor)
     });
-}
-
-#[target_feature(enable = "avx2,fma,popcnt")]
-unsafe fn rows(task: RowTask<'_>) {
-    rows::run(task);
 }
 
 #[derive(Clone, Copy)]

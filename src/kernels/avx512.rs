@@ -15,7 +15,6 @@ use std::arch::x86_64::*;
 use super::bitgemm::{self, Count, Lanes, Task};
 use super::bytegemm::{self, ByteTask, Dot};
 use super::pack::{self, Codes, FROM, SIGN, Steps};
-use super::rows::{self, RowTask};
 use super::{ByteKernel, Kernels};
 use crate::bits::Encoding;
 use crate::isa::Isa;
@@ -44,7 +43,8 @@ pub(super) static KERNELS: Kernels = Kernels {
     row_sums,
     unpack,
     byte_sums,
-    rows,
+    rows: super::rows::avx512,
+    depthwise: super::depthwise::avx512,
 };
 
 #[target_feature(
@@ -129,13 +129,6 @@ pub(super) unsafe fn byte_sums(
     super::byte_sums_with(bytes, stride, sums, |row| {
         pack::byte_sum(row, signed, factor)
     });
-}
-
-/// # Safety
-/// As [`quantize`].
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-pub(super) unsafe fn rows(task: RowTask<'_>) {
-    rows::run(task);
 }
 
 #[derive(Clone, Copy)]

@@ -19,6 +19,7 @@ mod bitgemm;
 pub mod bounds;
 mod bytegemm;
 mod byteweights;
+mod depthwise;
 // No other architecture has a row with tables yet.
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 mod lutgemm;
@@ -42,6 +43,7 @@ mod tests;
 
 pub(crate) use algebra::BitWeights;
 pub(crate) use byteweights::ByteWeights;
+pub(crate) use depthwise::DepthwiseTask;
 pub(crate) use lutweights::{LutKernel, LutWeights};
 pub(crate) use pack::Steps;
 use panels::Panels;
@@ -69,6 +71,7 @@ pub struct Kernels {
     unpack: unsafe fn(&[u32], Encoding, &mut [u8]),
     byte_sums: unsafe fn(&[u8], usize, bool, i32, &mut [i32]),
     rows: unsafe fn(RowTask<'_>),
+    depthwise: unsafe fn(&DepthwiseTask<'_>, &mut [i32]),
 }
 
 /// A byte GEMM kernel: its tile is `mr` rows by `vectors` vectors of `lanes` channels.

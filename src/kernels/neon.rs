@@ -15,7 +15,6 @@ use std::arch::aarch64::*;
 
 use super::bitgemm::{self, Count, Lanes, Task};
 use super::pack::{self, Codes, FROM, SIGN, Steps};
-use super::rows::{self, RowTask};
 use super::{ByteKernel, Kernels, neon_bytes};
 use crate::bits::Encoding;
 use crate::isa::Isa;
@@ -77,7 +76,8 @@ const NEON: Kernels = Kernels {
     row_sums,
     unpack,
     byte_sums,
-    rows,
+    rows: super::rows::neon,
+    depthwise: super::depthwise::neon,
 };
 
 #[target_feature(enable = "neon")]
@@ -128,11 +128,6 @@ unsafe fn byte_sums(bytes: &[u8], stride: usize, signed: bool, factor: i32, sums
     super::byte_sums_with(bytes, stride, sums, |row| {
         pack::byte_sum(row, signed, factor)
     });
-}
-
-#[target_feature(enable = "neon")]
-unsafe fn rows(task: RowTask<'_>) {
-    rows::run(task);
 }
 
 #[derive(Clone, Copy)]

@@ -3,7 +3,6 @@
 use super::bitgemm::{self, Count, Lanes, Task};
 use super::bytegemm::{self, ByteTask, Dot};
 use super::pack::{self, Codes, FROM, SIGN, Steps};
-use super::rows::{self, RowTask};
 use super::{ByteKernel, Kernels};
 use crate::bits::Encoding;
 use crate::isa::Isa;
@@ -30,7 +29,8 @@ pub(super) static KERNELS: Kernels = Kernels {
     row_sums,
     unpack,
     byte_sums,
-    rows,
+    rows: super::rows::portable,
+    depthwise: super::depthwise::portable,
 };
 
 unsafe fn bitgemm(task: &Task<'_>) {
@@ -79,10 +79,6 @@ unsafe fn byte_sums(bytes: &[u8], stride: usize, signed: bool, factor: i32, sums
     super::byte_sums_with(bytes, stride, sums, |row| {
         pack::byte_sum(row, signed, factor)
     });
-}
-
-unsafe fn rows(task: RowTask<'_>) {
-    rows::run(task);
 }
 
 #[derive(Clone, Copy)]

@@ -98,7 +98,7 @@ fn clamp(y: f32, low: f32, high: f32) -> f32 {
 
 /// Runs `task`, compiled with the features of whoever calls it. Panics on lengths that differ.
 #[inline(always)]
-pub(super) fn run(task: RowTask<'_>) {
+fn run(task: RowTask<'_>) {
     match task {
         RowTask::Finish {
             sums,
@@ -243,4 +243,30 @@ fn max<const P: usize>(from: &[u32], into: &mut [u32], flip: u32) {
             into[at] = into[at] & !greater | from[at] & greater;
         }
     }
+}
+
+/// Compiled for any CPU.
+pub(super) unsafe fn portable(task: RowTask<'_>) {
+    run(task);
+}
+
+/// Compiled for the features of the ISA.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,popcnt")]
+pub(super) unsafe fn avx2(task: RowTask<'_>) {
+    run(task);
+}
+
+/// As `avx2`; for both ISAs of 512 bits.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+pub(super) unsafe fn avx512(task: RowTask<'_>) {
+    run(task);
+}
+
+/// As `avx2`.
+#[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "neon")]
+pub(super) unsafe fn neon(task: RowTask<'_>) {
+    run(task);
 }

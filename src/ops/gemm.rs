@@ -13,7 +13,7 @@ use crate::shape::{check_len, words};
 
 mod activations;
 mod grid;
-mod method;
+pub(super) mod method;
 mod tables;
 
 pub use activations::Activations;

@@ -3,16 +3,20 @@
 //! A plan ([`Gemm`], [`Thresholds`]) is built once and is immutable: share it between threads. Running it
 //! allocates nothing.
 
+mod conv;
 mod finish;
 mod gemm;
 mod par;
+mod pool;
 mod quantize;
 mod requantize;
 
+pub use conv::{Conv2d, Geometry, Output, Pad, Padding};
 pub use finish::{
     ActivationFn, Finish, OutRows, OutputKind, Residual, ResidualAt, fold_batch_norm,
 };
 pub use gemm::{Activations, Epilogue, Gemm};
 pub use par::{Par, Pool};
+pub use pool::{AveragePool, MaxPool, dequantize};
 pub use quantize::{pack_codes, quantize};
 pub use requantize::Thresholds;

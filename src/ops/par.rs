@@ -100,4 +100,51 @@ impl Par<'_> {
             b();
         }
     }
+
+    /// Calls `work(row, elements of that row)` for each row of `out`, `width` elements each and 1 or more, rows shared out to
+    /// the threads. `cost` is what a row costs, in about vector instructions: small work stays on the caller.
+    pub(crate) fn rows<T: Send>(
+        &self,
+        out: &mut [T],
+        width: usize,
+        cost: usize,
+        work: &(impl Fn(usize, &mut [T]) + Sync),
+    ) {
+        let rows = out.len() / width;
+        let least = (SPLIT_COST / cost.max(1)).max(1);
+        let pieces = match self.threads() {
+            1 => 1,
+            threads => (4 * threads).min(rows / least).max(1),
+        };
+        if pieces == 1 {
+            halve(*self, 1, 0, out, width, work);
+        } else {
+            self.enter(|| halve(*self, pieces, 0, out, width, work));
+        }
+    }
+}
+
+/// Vector instructions below which splitting costs more than it gives: about ten microseconds of a core.
+const SPLIT_COST: usize = 1 << 15;
+
+fn halve<T: Send>(
+    par: Par<'_>,
+    pieces: usize,
+    first: usize,
+    out: &mut [T],
+    width: usize,
+    work: &(impl Fn(usize, &mut [T]) + Sync),
+) {
+    if pieces == 1 {
+        for (i, row) in out.chunks_exact_mut(width).enumerate() {
+            work(first + i, row);
+        }
+        return;
+    }
+    let middle = out.len() / width / 2;
+    let (above, below) = out.split_at_mut(middle * width);
+    par.join(
+        || halve(par, pieces / 2, first, above, width, work),
+        || halve(par, pieces - pieces / 2, first + middle, below, width, work),
+    );
 }

@@ -28,7 +28,7 @@ impl<'a> From<ByteRef<'a>> for Activations<'a> {
 
 impl Activations<'_> {
     /// Some of the rows.
-    pub(super) fn slice_rows(&self, rows: Range<usize>) -> Self {
+    pub(in crate::ops) fn slice_rows(&self, rows: Range<usize>) -> Self {
         match self {
             Activations::Planes(planes) => Activations::Planes(planes.slice_rows(rows)),
             Activations::Bytes(bytes) => Activations::Bytes(bytes.slice_rows(rows)),
@@ -46,7 +46,7 @@ impl Activations<'_> {
     }
 
     /// Encoding, rows and columns.
-    pub(super) fn shape(&self) -> (Encoding, usize, usize) {
+    pub(in crate::ops) fn shape(&self) -> (Encoding, usize, usize) {
         match self {
             Activations::Planes(a) => (a.encoding(), a.rows(), a.cols()),
             Activations::Bytes(a) => (a.encoding(), a.rows(), a.cols()),

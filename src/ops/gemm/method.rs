@@ -16,7 +16,7 @@ use super::grid::Grid;
 use super::tables::Tables;
 
 /// A kernel, and weights laid out for it.
-pub(super) struct Method {
+pub(in crate::ops) struct Method {
     kernels: &'static Kernels,
     activation: Encoding,
     k: usize,
@@ -34,7 +34,7 @@ enum How {
 
 /// The ways to do a product.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Way {
+pub(in crate::ops) enum Way {
     Bits,
     Bytes,
     Tables,
@@ -43,7 +43,7 @@ pub(super) enum Way {
 impl Method {
     /// The fastest way for `n` channels of `weight`: tables where they serve and there are channels enough
     /// to pay for them, bytes where bit-serial passes cost more than they do, both by the kernels' own measure.
-    pub(super) fn choose(
+    pub(in crate::ops) fn choose(
         kernels: &Kernels,
         n: usize,
         weight: Encoding,
@@ -64,7 +64,7 @@ impl Method {
     }
 
     /// `way` for weights and activations that it serves, on an ISA that has it.
-    pub(super) fn new(
+    pub(in crate::ops) fn new(
         way: Way,
         kernels: &'static Kernels,
         weights: PackedRef<'_>,
@@ -100,7 +100,7 @@ impl Method {
     }
 
     /// Bytes of the weights as laid out.
-    pub(super) fn bytes(&self) -> usize {
+    pub(in crate::ops) fn bytes(&self) -> usize {
         match &self.how {
             How::Bits(weights) => weights.bytes(),
             How::Bytes(_, weights) => weights.bytes(),
@@ -109,7 +109,7 @@ impl Method {
     }
 
     /// Elements of scratch for `rows` rows of packed codes.
-    pub(super) fn scratch_of_planes(&self, rows: usize) -> usize {
+    pub(in crate::ops) fn scratch_of_planes(&self, rows: usize) -> usize {
         match &self.how {
             How::Bits(weights) => rows.saturating_mul(bit_sums(weights)),
             How::Bytes(_, weights) => {
@@ -120,7 +120,7 @@ impl Method {
     }
 
     /// Elements of scratch for `rows` rows of bytes.
-    pub(super) fn scratch_of_bytes(&self, rows: usize) -> usize {
+    pub(in crate::ops) fn scratch_of_bytes(&self, rows: usize) -> usize {
         let planes = self.activation.planes() * words(self.k);
         match &self.how {
             How::Bits(weights) => rows.saturating_mul(bit_sums(weights) + planes),
@@ -133,7 +133,7 @@ impl Method {
     }
 
     /// What the inner loop does, and how often it walks along K.
-    pub(super) fn sequence(&self) -> (Sequence, usize) {
+    pub(in crate::ops) fn sequence(&self) -> (Sequence, usize) {
         match &self.how {
             How::Bits(weights) => (weights.sequence(), weights.passes()),
             How::Bytes(_, weights) => (weights.sequence(), 1),
@@ -142,7 +142,7 @@ impl Method {
     }
 
     /// ISA, kernel, tile and what is special about it, for people.
-    pub(super) fn describe(&self) -> String {
+    pub(in crate::ops) fn describe(&self) -> String {
         let (kernels, isa) = (self.kernels, self.kernels.isa());
         match &self.how {
             How::Bits(weights) => {
@@ -175,7 +175,7 @@ impl Method {
     }
 
     /// The product of all rows of `activations`, which fit this method, into `out` (`[rows, N]`).
-    pub(super) fn run<T: Send>(
+    pub(in crate::ops) fn run<T: Send>(
         &self,
         activations: Activations<'_>,
         out: MatMut<'_, T>,
@@ -312,13 +312,13 @@ pub(super) fn bytes_of<'a>(
 }
 
 /// How a rectangle of the result becomes the kernel's output.
-pub(super) trait Dress<T> {
+pub(in crate::ops) trait Dress<T> {
     /// `out` holds some rows of `channels`, or of those of them that are below N.
     fn dress<'a>(&'a self, channels: Range<usize>, out: MatMut<'a, T>) -> Out<'a>;
 }
 
 /// Sums as they are.
-pub(super) struct Integers;
+pub(in crate::ops) struct Integers;
 
 impl Dress<i32> for Integers {
     fn dress<'a>(&'a self, _: Range<usize>, out: MatMut<'a, i32>) -> Out<'a> {

@@ -1,0 +1,610 @@
+//! Convolution of packed images by packed filters.
+//!
+//! 1. The output is cut into blocks of pixels, and threads take one after the other.
+//! 2. A block's taps are gathered by the indirection table (see `geometry`) into rows in the cache (see `gather`);
+//!    no matrix of all patches is ever made. Those rows serve all panels of output channels, which is why they are
+//!    gathered instead of chasing pointers in the innermost loop.
+//! 3. Any method of [`Gemm`](crate::ops::Gemm) multiplies them into a block of sums, `border` puts the pad right, and a finish
+//!    (see `finish`) makes the output of the block while it is in the cache.
+//!
+//! A transposed convolution is stride x stride phases, each an ordinary convolution of stride 1 by some of
+//! the taps.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
+
+use crate::bits::{Encoding, PackedMut, PackedRef};
+use crate::error::{Error, Result};
+use crate::isa::Isa;
+use crate::kernels::Kernels;
+use crate::shape::{check_len, elements, words};
+
+use super::gemm::method::Way;
+use super::{Activations, Gemm, Par, Thresholds};
+
+mod border;
+mod depthwise;
+pub(in crate::ops) mod finish;
+mod gather;
+pub(in crate::ops) mod geometry;
+mod product;
+
+use finish::{Codes, Finish, Scaled, Sums};
+pub use geometry::{Geometry, Pad, Padding};
+use product::{Parts, Product};
+
+/// Bytes of gathered rows and sums in a block: a part of a second-level cache, which also holds the weights.
+const BLOCK_BYTES: usize = 128 * 1024;
+
+/// Output pixels of a block, at most: few enough to share out, enough for every tile.
+const BLOCK_ROWS: usize = 240;
+
+/// Output pixels of a block, at least: weights pass by once for each block.
+const LEAST_ROWS: usize = 24;
+
+/// What a convolution gives.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub enum Output {
+    /// The integer sums.
+    #[default]
+    I32,
+    /// `scale[o] * sum + bias[o]` in f32, never contracted. Both have O elements.
+    F32 {
+        /// Factor of each output channel.
+        scale: Vec<f32>,
+        /// Summand of each output channel.
+        bias: Vec<f32>,
+    },
+    /// Codes of the next layer by integer thresholds of O channels.
+    Codes(Thresholds),
+}
+
+/// A plan for the convolution of images `[N, H, W, C]` by filters `[O, KH, KW, C / groups]` to `[N, OH, OW, O]`.
+///
+/// Images are a matrix of codes: a row a pixel (row by row of an image, image after image), a column a channel; in
+/// planes or bytes. Filters are a matrix of O rows and KH x KW x C / groups columns of any encoding. Group g
+/// sees input channels g C / groups and up, and makes output channels g O / groups and up. Sums are
+/// exact i32, the same on every ISA and for every number of threads.
+pub struct Conv2d {
+    kernels: &'static Kernels,
+    geometry: Geometry,
+    weight: Encoding,
+    activation: Encoding,
+    o: usize,
+    /// OH and OW.
+    size: (usize, usize),
+    /// A product for each phase of a transposed convolution, row by row; else one.
+    phases: Vec<Product>,
+    /// Phases along each axis.
+    steps: [usize; 2],
+    output: Output,
+    /// Output pixels of a block, or rows of output for a transposed convolution.
+    block: usize,
+}
+
+impl Conv2d {
+    /// A plan on the ISA that [`Isa::chosen`] gives.
+    ///
+    /// Errors if the geometry is refused ([`Geometry::output`]), the filters have other than KH x KW x C / groups columns,
+    /// the groups do not divide O, the pair of encodings is not served or could overflow i32 ([`Gemm::max_k`]), the
+    /// pad is +1 or -1 for activations that are not bipolar, or the output's lengths are not O.
+    pub fn new(
+        filters: PackedRef<'_>,
+        activation: Encoding,
+        geometry: Geometry,
+        pad: Pad,
+        output: Output,
+    ) -> Result<Self> {
+        Self::on(Isa::chosen()?, filters, activation, geometry, pad, output)
+    }
+
+    /// As [`Conv2d::new`], on a given ISA.
+    pub fn on(
+        isa: Isa,
+        filters: PackedRef<'_>,
+        activation: Encoding,
+        geometry: Geometry,
+        pad: Pad,
+        output: Output,
+    ) -> Result<Self> {
+        Self::by(None, isa, filters, activation, geometry, pad, output)
+    }
+
+    /// As [`Conv2d::on`], all groups in a given way instead of the fastest.
+    fn by(
+        way: Option<Way>,
+        isa: Isa,
+        filters: PackedRef<'_>,
+        activation: Encoding,
+        geometry: Geometry,
+        pad: Pad,
+        output: Output,
+    ) -> Result<Self> {
+        let size = geometry.output()?;
+        if pad != Pad::Zero && activation != Encoding::Bipolar {
+            let expected = "zero, or bipolar activations";
+            return Err(Error::argument("pad", format_args!("{pad:?}"), expected));
+        }
+        let parts = Self::parts(way, isa, filters, activation, &geometry, pad)?;
+        let (rows, cols) = (geometry.axis(0, size.0), geometry.axis(1, size.1));
+        let phases = vec![Product::new(&parts, rows, cols)?];
+        Self::planned(&parts, geometry, size, phases, [1, 1], output)
+    }
+
+    /// A plan for the transposed convolution (the gradient of a convolution in its input, often called
+    /// deconvolution): pixel (y, x) of the input adds its products with the filters to the output from
+    /// (y stride - padding, x stride - padding) on, a tap each dilation pixels. `extra` rows and columns are
+    /// added to the output below and to the right.
+    ///
+    /// Filters are `[O, KH, KW, C / groups]` here too. Errors as [`Conv2d::new`], and as
+    /// [`Geometry::transposed_output`].
+    pub fn transposed(
+        isa: Isa,
+        filters: PackedRef<'_>,
+        activation: Encoding,
+        geometry: Geometry,
+        extra: [usize; 2],
+        output: Output,
+    ) -> Result<Self> {
+        let size = geometry.transposed_output(extra)?;
+        let parts = Self::parts(None, isa, filters, activation, &geometry, Pad::Zero)?;
+        // No more phases than outputs.
+        let steps = [geometry.stride[0], geometry.stride[1]];
+        let count = elements("stride", &steps)?;
+        if count > 1 << 12 {
+            return Err(Error::argument("stride", count, "at most 4096 phases"));
+        }
+        let mut phases = Vec::with_capacity(count);
+        for y in 0..steps[0] {
+            for x in 0..steps[1] {
+                let rows = geometry.transposed_axis(0, y, size.0);
+                let cols = geometry.transposed_axis(1, x, size.1);
+                phases.push(Product::new(&parts, rows, cols)?);
+            }
+        }
+        Self::planned(&parts, geometry, size, phases, steps, output)
+    }
+
+    /// What the products are made of, once filters, encodings and groups fit.
+    fn parts<'a>(
+        way: Option<Way>,
+        isa: Isa,
+        filters: PackedRef<'a>,
+        activation: Encoding,
+        geometry: &Geometry,
+        pad: Pad,
+    ) -> Result<Parts<'a>> {
+        let Geometry {
+            kernel: [kh, kw],
+            channels,
+            groups,
+            ..
+        } = *geometry;
+        let kernels = Kernels::of(isa)?;
+        let k = elements("filters", &[kh, kw, channels / groups])?;
+        if filters.cols() != k {
+            let expected = format!("{k} (KH x KW x C / groups)");
+            return Err(Error::argument(
+                "columns of the filters",
+                filters.cols(),
+                expected,
+            ));
+        }
+        let o = filters.rows();
+        if o == 0 || !o.is_multiple_of(groups) {
+            let expected = format!("a positive multiple of the {groups} groups");
+            return Err(Error::argument("rows of the filters", o, expected));
+        }
+        let max_k = Gemm::max_k(filters.encoding(), activation)?;
+        if k > max_k {
+            let pair = format!("{} x {activation}", filters.encoding());
+            let expected = format!("at most {max_k} for {pair}, or i32 sums overflow");
+            return Err(Error::argument("KH x KW x C / groups", k, expected));
+        }
+        Ok(Parts {
+            kernels,
+            way,
+            filters,
+            width: kw,
+            activation,
+            channels,
+            groups,
+            pad,
+        })
+    }
+
+    fn planned(
+        parts: &Parts<'_>,
+        geometry: Geometry,
+        size: (usize, usize),
+        phases: Vec<Product>,
+        steps: [usize; 2],
+        output: Output,
+    ) -> Result<Self> {
+        let o = parts.filters.rows();
+        match &output {
+            Output::I32 => {}
+            Output::F32 { scale, bias } => {
+                check_len("scale", scale.len(), o, "O")?;
+                check_len("bias", bias.len(), o, "O")?;
+            }
+            Output::Codes(thresholds) if thresholds.n() != o => {
+                return Err(Error::argument(
+                    "channels of the thresholds",
+                    thresholds.n(),
+                    o,
+                ));
+            }
+            Output::Codes(_) => {}
+        }
+        let row_words = phases.iter().map(Product::row_words).max().unwrap_or(0);
+        let fit = (BLOCK_BYTES / 4 / (row_words + o)).clamp(LEAST_ROWS, BLOCK_ROWS);
+        let block = match phases.len() {
+            1 => fit / parts.kernels.mr() * parts.kernels.mr(),
+            // Whole rows of output, all phases of them.
+            _ => (fit / (size.1.div_ceil(steps[1]))).max(1) * steps[0],
+        };
+        Ok(Conv2d {
+            kernels: parts.kernels,
+            geometry,
+            weight: parts.filters.encoding(),
+            activation: parts.activation,
+            o,
+            size,
+            phases,
+            steps,
+            output,
+            block,
+        })
+    }
+
+    /// Rows and columns of the output, (OH, OW).
+    pub fn size(&self) -> (usize, usize) {
+        self.size
+    }
+
+    /// Output channels, O.
+    pub fn o(&self) -> usize {
+        self.o
+    }
+
+    /// The shape.
+    pub fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    /// The encoding of the filters.
+    pub fn weight(&self) -> Encoding {
+        self.weight
+    }
+
+    /// The encoding of the images.
+    pub fn activation(&self) -> Encoding {
+        self.activation
+    }
+
+    /// The ISA whose kernels run.
+    pub fn isa(&self) -> Isa {
+        self.kernels.isa()
+    }
+
+    /// Multiply-adds for an image: H W or OH OW pixels of all taps, the pad counted as data.
+    pub fn macs(&self) -> u64 {
+        let [kh, kw] = self.geometry.kernel;
+        let k = kh * kw * (self.geometry.channels / self.geometry.groups);
+        let pixels = match self.phases.len() {
+            1 => self.size.0 * self.size.1,
+            _ => self.geometry.pixels(),
+        };
+        pixels as u64 * self.o as u64 * k as u64
+    }
+
+    /// Bytes of filters in the canonical packed form.
+    pub fn weight_bytes(&self) -> usize {
+        let [kh, kw] = self.geometry.kernel;
+        let k = kh * kw * (self.geometry.channels / self.geometry.groups);
+        self.o * self.weight.planes() * words(k) * 4
+    }
+
+    /// Bytes of filters as prepacked for the kernels.
+    pub fn prepacked_bytes(&self) -> usize {
+        self.phases.iter().map(Product::bytes).sum()
+    }
+
+    /// Elements of i32 scratch that a run on `threads` threads ([`Par::threads`]) needs.
+    pub fn scratch_len(&self, threads: usize) -> usize {
+        self.piece().saturating_mul(threads.max(1))
+    }
+
+    /// Elements of scratch of one thread.
+    fn piece(&self) -> usize {
+        match &self.phases[..] {
+            [product] => self.block * self.o + product.scratch(self.block),
+            phases => {
+                let rows = self.phase_pixels();
+                let most = phases.iter().map(|p| p.scratch(rows)).max();
+                (self.block * self.size.1 + rows) * self.o + most.unwrap_or(0)
+            }
+        }
+    }
+
+    /// Pixels of a phase in a block of rows of a transposed convolution.
+    fn phase_pixels(&self) -> usize {
+        self.block / self.steps[0] * self.size.1.div_ceil(self.steps[1])
+    }
+
+    /// The sums of images `images`, into `out` `[images.len() x OH x OW, O]`.
+    ///
+    /// `scratch` has [`Conv2d::scratch_len`] elements or more for the threads of `par`. Errors if the encoding or channels of
+    /// the input differ from the plan's, its rows are not whole images, the range leaves them, or a length
+    /// is wrong; then `out` is untouched.
+    pub fn run_i32<'a>(
+        &self,
+        input: impl Into<Activations<'a>>,
+        images: Range<usize>,
+        out: &mut [i32],
+        scratch: &mut [i32],
+        par: Par<'_>,
+    ) -> Result<()> {
+        let sums = Sums { o: self.o };
+        self.run_to(input.into(), images, out, scratch, par, &sums)
+    }
+
+    /// The floats `scale * sum + bias` of images `images`, into `out` `[images.len() x OH x OW, O]`.
+    ///
+    /// Errors as [`Conv2d::run_i32`], and if the plan's output is not [`Output::F32`].
+    pub fn run_f32<'a>(
+        &self,
+        input: impl Into<Activations<'a>>,
+        images: Range<usize>,
+        out: &mut [f32],
+        scratch: &mut [i32],
+        par: Par<'_>,
+    ) -> Result<()> {
+        let Output::F32 { scale, bias } = &self.output else {
+            return Err(self.refuse("f32"));
+        };
+        let scaled = Scaled { scale, bias };
+        self.run_to(input.into(), images, out, scratch, par, &scaled)
+    }
+
+    /// The codes of images `images`, into `out`, a matrix of images.len() x OH x OW rows and O columns.
+    ///
+    /// Errors as [`Conv2d::run_i32`], and if the plan's output is not [`Output::Codes`] of the encoding of `out`.
+    pub fn run_codes<'a, 'o>(
+        &self,
+        input: impl Into<Activations<'a>>,
+        images: Range<usize>,
+        out: impl Into<PackedMut<'o>>,
+        scratch: &mut [i32],
+        par: Par<'_>,
+    ) -> Result<()> {
+        let Output::Codes(thresholds) = &self.output else {
+            return Err(self.refuse("codes"));
+        };
+        let out = out.into();
+        if out.encoding() != thresholds.encoding() || out.cols() != self.o {
+            let got = format!("{} with {} columns", out.encoding(), out.cols());
+            let expected = format!("{} with {}", thresholds.encoding(), self.o);
+            return Err(Error::argument("out", got, expected));
+        }
+        let codes = Codes(thresholds);
+        self.run_to(input.into(), images, out.words(), scratch, par, &codes)
+    }
+
+    fn refuse(&self, asked: &str) -> Error {
+        let output = match self.output {
+            Output::I32 => "i32",
+            Output::F32 { .. } => "f32",
+            Output::Codes(_) => "codes",
+        };
+        Error::argument("output of the plan", output, asked)
+    }
+
+    /// What `finish` makes of images `images`.
+    pub(in crate::ops) fn run_to<F: Finish>(
+        &self,
+        input: Activations<'_>,
+        images: Range<usize>,
+        out: &mut [F::Element],
+        scratch: &mut [i32],
+        par: Par<'_>,
+        finish: &F,
+    ) -> Result<()> {
+        let input = self.check(input, &images, scratch.len(), par)?;
+        let (unit, pixels) = (finish.elements(), self.size.0 * self.size.1);
+        let len = elements("out", &[images.len(), pixels, unit])?;
+        check_len(
+            "out",
+            out.len(),
+            len,
+            "images x OH x OW x elements of a pixel",
+        )?;
+        let pixels = images.len() * pixels;
+        if pixels == 0 {
+            return Ok(());
+        }
+        match &self.phases[..] {
+            [product] => {
+                let rows = self.rows(pixels, par.threads());
+                let blocks = out.chunks_mut(rows * unit).enumerate();
+                let blocks = blocks.map(|(i, out)| (i * rows, out));
+                self.work(blocks, scratch, par, &|first, out, scratch| {
+                    let count = out.len() / unit;
+                    let (sums, scratch) = scratch.split_at_mut(count * self.o);
+                    product.run(self.kernels, input, first..first + count, sums, scratch);
+                    finish.run(self.kernels, sums, first, out);
+                });
+            }
+            _ => {
+                let image = self.size.0 * self.size.1;
+                let rows = self.block * self.size.1;
+                let blocks = out.chunks_mut(image * unit).enumerate();
+                let blocks = blocks.flat_map(|(i, out)| {
+                    let blocks = out.chunks_mut(rows * unit).enumerate();
+                    blocks.map(move |(j, out)| (i * image + j * rows, out))
+                });
+                self.work(blocks, scratch, par, &|first, out, scratch| {
+                    let count = out.len() / unit;
+                    let (sums, scratch) = scratch.split_at_mut(count * self.o);
+                    self.all_phases(input, first, sums, scratch);
+                    finish.run(self.kernels, sums, first, out);
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The images to work on, once everything fits.
+    fn check<'a>(
+        &self,
+        input: Activations<'a>,
+        images: &Range<usize>,
+        scratch: usize,
+        par: Par<'_>,
+    ) -> Result<Activations<'a>> {
+        let (encoding, rows, channels) = input.shape();
+        if encoding != self.activation {
+            let expected = format!("{} codes, as the plan says", self.activation);
+            return Err(Error::argument("input", encoding, expected));
+        }
+        if channels != self.geometry.channels {
+            let expected = self.geometry.channels;
+            return Err(Error::argument("channels of the input", channels, expected));
+        }
+        let image = self.geometry.pixels();
+        if !rows.is_multiple_of(image) {
+            let expected = format!("a multiple of {image} (H x W)");
+            return Err(Error::argument("rows of the input", rows, expected));
+        }
+        let there = rows / image;
+        if images.start > images.end || images.end > there {
+            let expected = format!("a range inside 0..{there}");
+            return Err(Error::argument(
+                "images",
+                format_args!("{images:?}"),
+                expected,
+            ));
+        }
+        let needed = self.scratch_len(par.threads());
+        if scratch < needed {
+            let value = format!("{scratch} elements long");
+            let expected = format!("at least {needed}");
+            return Err(Error::argument("scratch", value, expected));
+        }
+        Ok(input.slice_rows(images.start * image..images.end * image))
+    }
+
+    /// Pixels of a block, so that blocks are equal, whole tiles, and enough for all threads.
+    fn rows(&self, pixels: usize, threads: usize) -> usize {
+        let mut blocks = pixels.div_ceil(self.block);
+        if threads > 1 {
+            let most = pixels.div_ceil(LEAST_ROWS);
+            blocks = blocks.max(most.min(4 * threads)).next_multiple_of(threads);
+        }
+        let tile = self.kernels.mr();
+        pixels
+            .div_ceil(blocks)
+            .next_multiple_of(tile)
+            .min(self.block)
+    }
+
+    /// Calls `part(first pixel, out, scratch)` for all blocks, on the threads of `par`, each with its piece
+    /// of `scratch`.
+    fn work<'o, T: Send + 'o>(
+        &self,
+        blocks: impl Iterator<Item = (usize, &'o mut [T])> + Send,
+        scratch: &mut [i32],
+        par: Par<'_>,
+        part: &(impl Fn(usize, &mut [T], &mut [i32]) + Sync),
+    ) {
+        let (piece, threads) = (self.piece(), par.threads());
+        if threads == 1 {
+            for (first, out) in blocks {
+                part(first, out, scratch);
+            }
+            return;
+        }
+        let blocks = Mutex::new(blocks);
+        let take = || blocks.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let worker = |scratch: &mut [i32]| {
+            while let Some((first, out)) = take() {
+                part(first, out, scratch);
+            }
+        };
+        par.enter(|| spread(par, piece, &mut scratch[..piece * threads], &worker));
+    }
+
+    /// The sums of whole rows of output from pixel `first` on, all phases of them.
+    fn all_phases(
+        &self,
+        input: Activations<'_>,
+        first: usize,
+        sums: &mut [i32],
+        scratch: &mut [i32],
+    ) {
+        let ((height, width), o) = (self.size, self.o);
+        let (image, from) = (first / (height * width), first / width % height);
+        let rows = sums.len() / o / width;
+        let (some, scratch) = scratch.split_at_mut(self.phase_pixels() * o);
+        for (i, product) in self.phases.iter().enumerate() {
+            let phase = [i / self.steps[1], i % self.steps[1]];
+            let (_, across) = product.size();
+            // Rows of the phase among these; `from` is a multiple of the step.
+            let lines = rows.saturating_sub(phase[0]).div_ceil(self.steps[0]);
+            let count = lines * across;
+            if count == 0 {
+                continue;
+            }
+            let start = image * product.pixels() + from / self.steps[0] * across;
+            let some = &mut some[..count * o];
+            product.run(self.kernels, input, start..start + count, some, scratch);
+            for (j, sum) in some.chunks_exact(o).enumerate() {
+                let y = j / across * self.steps[0] + phase[0];
+                let x = j % across * self.steps[1] + phase[1];
+                sums[(y * width + x) * o..][..o].copy_from_slice(sum);
+            }
+        }
+    }
+
+    /// What runs, for people: ISA, method, tile, block.
+    pub fn describe(&self) -> String {
+        let what = self.phases[0].describe(self.kernels);
+        match self.phases.len() {
+            1 => format!("{what}, blocks of {} pixels", self.block),
+            phases => format!("{what}, {phases} phases, blocks of {} rows", self.block),
+        }
+    }
+}
+
+/// Gives each thread a piece of `scratch` and lets it work.
+fn spread(par: Par<'_>, piece: usize, scratch: &mut [i32], worker: &(impl Fn(&mut [i32]) + Sync)) {
+    let pieces = scratch.len() / piece.max(1);
+    if pieces <= 1 {
+        worker(scratch);
+    } else {
+        let (mine, yours) = scratch.split_at_mut(pieces / 2 * piece);
+        par.join(
+            || spread(par, piece, mine, worker),
+            || spread(par, piece, yours, worker),
+        );
+    }
+}
+
+impl fmt::Debug for Conv2d {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Conv2d({:?}, O {}, {} x {}, {})",
+            self.geometry,
+            self.o,
+            self.weight,
+            self.activation,
+            self.describe()
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests;

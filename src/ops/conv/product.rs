@@ -1,0 +1,279 @@
+//! The sums of a block of output pixels: gather, multiply by any method, put the border right.
+
+use std::ops::Range;
+
+use super::border::Border;
+use super::depthwise::Depthwise;
+use super::gather::{self, BitLayout, Layout, Writer};
+use super::geometry::{Axis, Pad};
+use crate::bits::{ByteRef, Encoding, PackedMatrix, PackedRef};
+use crate::error::Result;
+use crate::kernels::{Kernels, MatMut};
+use crate::ops::gemm::Activations;
+use crate::ops::gemm::method::{Integers, Method, Way};
+use crate::ops::par::Par;
+use crate::shape::words;
+
+/// One indirection table and the weights of its taps.
+pub(super) struct Product {
+    rows: Axis,
+    cols: Axis,
+    activation: Encoding,
+    channels: usize,
+    o: usize,
+    /// Taps x C / groups, rounded up to what bytes are multiplied in where zeros behind K change nothing.
+    k: usize,
+    how: How,
+    border: Option<Border>,
+}
+
+enum How {
+    /// Each pixel is a row as it is.
+    Direct(Method),
+    /// A method for each group.
+    Gathered(Vec<Method>),
+    /// Each channel by itself.
+    Depthwise(Depthwise),
+}
+
+/// What a product is made of.
+pub(super) struct Parts<'a> {
+    pub(super) kernels: &'static Kernels,
+    /// The way of all groups, if not the fastest.
+    pub(super) way: Option<Way>,
+    /// All taps, `[O, KH KW C / groups]`.
+    pub(super) filters: PackedRef<'a>,
+    /// Columns of a filter, KW.
+    pub(super) width: usize,
+    pub(super) activation: Encoding,
+    pub(super) channels: usize,
+    pub(super) groups: usize,
+    pub(super) pad: Pad,
+}
+
+impl Product {
+    /// The product of the taps that `rows` and `cols` name.
+    pub(super) fn new(parts: &Parts<'_>, rows: Axis, cols: Axis) -> Result<Self> {
+        let (kernels, activation, groups) = (parts.kernels, parts.activation, parts.groups);
+        let (o, encoding) = (parts.filters.rows(), parts.filters.encoding());
+        let per_group = parts.channels / groups;
+        let taps = rows.taps.len() * cols.taps.len();
+        let filters = select(parts, &rows, &cols);
+        let border = Border::new(parts, filters.view(), &rows, &cols)?;
+        // Rows of bytes are whole words, so that nobody has to pad them once more. Bits behind K are zero, and zero is the
+        // integer 0 except for bipolar activations, which are never bytes here.
+        let k = match activation {
+            Encoding::Bipolar => taps * per_group,
+            _ => (taps * per_group).next_multiple_of(4),
+        };
+        let how = if per_group == 1 && o == groups && groups > 1 && parts.way.is_none() {
+            How::Depthwise(Depthwise::new(filters.view(), activation))
+        } else {
+            let filters = PackedRef::packed_here(encoding, o, k, filters.words());
+            let channels = o / groups;
+            let method = |group: usize| {
+                let filters = filters.slice_rows(group * channels..(group + 1) * channels);
+                let way = parts
+                    .way
+                    .unwrap_or_else(|| Method::choose(kernels, channels, encoding, activation));
+                Method::new(way, kernels, filters, activation)
+            };
+            let whole = k == taps * per_group;
+            if groups == 1 && rows.is_identity() && cols.is_identity() && whole {
+                How::Direct(method(0)?)
+            } else {
+                How::Gathered((0..groups).map(method).collect::<Result<_>>()?)
+            }
+        };
+        Ok(Product {
+            rows,
+            cols,
+            activation,
+            channels: parts.channels,
+            o,
+            k,
+            how,
+            border,
+        })
+    }
+
+    /// Output pixels of an image.
+    pub(super) fn pixels(&self) -> usize {
+        self.rows.count() * self.cols.count()
+    }
+
+    /// Rows and columns of the output.
+    pub(super) fn size(&self) -> (usize, usize) {
+        (self.rows.count(), self.cols.count())
+    }
+
+    /// Words of a gathered row, in the larger of its two forms.
+    pub(super) fn row_words(&self) -> usize {
+        (self.activation.planes() * words(self.k)).max(self.k.div_ceil(4))
+    }
+
+    /// Elements of scratch for a block of `rows` output pixels.
+    pub(super) fn scratch(&self, rows: usize) -> usize {
+        let most = |m: &Method| m.scratch_of_planes(rows).max(m.scratch_of_bytes(rows));
+        match &self.how {
+            How::Direct(method) => most(method),
+            How::Gathered(methods) => {
+                methods.iter().map(most).max().unwrap_or(0) + rows * self.row_words()
+            }
+            How::Depthwise(_) => self.depthwise_bytes().div_ceil(4),
+        }
+    }
+
+    /// Bytes of the input lines that depthwise taps of a line of output read.
+    fn depthwise_bytes(&self) -> usize {
+        self.rows.taps.len() * self.cols.input * self.channels
+    }
+
+    /// The sums of output pixels `block`, numbered across the images of `input`, into `out` `[rows, O]`.
+    pub(super) fn run(
+        &self,
+        kernels: &Kernels,
+        input: Activations<'_>,
+        block: Range<usize>,
+        out: &mut [i32],
+        scratch: &mut [i32],
+    ) {
+        match &self.how {
+            How::Direct(method) => {
+                let rows = input.slice_rows(block.clone());
+                method.run(rows, self.all(out), scratch, Par::Caller, &Integers);
+            }
+            How::Gathered(methods) if self.k == 0 => {
+                debug_assert!(!methods.is_empty());
+                out.fill(0);
+            }
+            How::Gathered(methods) => {
+                let (gathered, scratch) = scratch.split_at_mut(block.len() * self.row_words());
+                let channels = self.o / methods.len();
+                for (group, method) in methods.iter().enumerate() {
+                    let per_group = self.channels / methods.len();
+                    let from = group * per_group..(group + 1) * per_group;
+                    let rows = self.gather(input, from, block.clone(), gathered);
+                    let (_, right) = self.all(out).split_cols(group * channels);
+                    let (out, _) = right.split_cols(channels);
+                    method.run(rows, out, scratch, Par::Caller, &Integers);
+                }
+            }
+            How::Depthwise(depthwise) => {
+                let bytes = &mut bytemuck::cast_slice_mut(scratch)[..self.depthwise_bytes()];
+                depthwise.run(
+                    kernels,
+                    [&self.rows, &self.cols],
+                    input,
+                    block.clone(),
+                    out,
+                    bytes,
+                );
+            }
+        }
+        if let Some(border) = &self.border {
+            border.run(&self.rows, &self.cols, block, out);
+        }
+    }
+
+    fn all<'a>(&self, out: &'a mut [i32]) -> MatMut<'a, i32> {
+        let rows = out.len() / self.o;
+        MatMut::new("sums", out, rows, self.o).expect("a block is cut to whole rows")
+    }
+
+    /// The channels `group` of all taps of output pixels `block`, a row each, in the form that `input` has.
+    fn gather<'a>(
+        &self,
+        input: Activations<'_>,
+        group: Range<usize>,
+        block: Range<usize>,
+        out: &'a mut [i32],
+    ) -> Activations<'a> {
+        let (rows, cols, count) = (&self.rows, &self.cols, block.len());
+        match input {
+            Activations::Bytes(bytes) => {
+                let layout = Layout {
+                    pixel: self.channels,
+                    planes: 1,
+                    plane: 0,
+                    first: group.start,
+                    tap: group.len(),
+                    out_plane: self.k,
+                };
+                let out = &mut bytemuck::cast_slice_mut(out)[..count * self.k];
+                gather::elements(rows, cols, &layout, bytes.data(), block, out);
+                let rows = ByteRef::gathered_here(bytes.encoding(), count, self.k, out);
+                Activations::Bytes(rows)
+            }
+            Activations::Planes(planes) => {
+                let (encoding, plane) = (planes.encoding(), words(self.channels));
+                let out_plane = words(self.k);
+                let len = count * encoding.planes() * out_plane;
+                let out = &mut bytemuck::cast_slice_mut(out)[..len];
+                if group.start.is_multiple_of(32) && group.len().is_multiple_of(32) {
+                    let layout = Layout {
+                        pixel: encoding.planes() * plane,
+                        planes: encoding.planes(),
+                        plane,
+                        first: group.start / 32,
+                        tap: group.len() / 32,
+                        out_plane,
+                    };
+                    gather::elements(rows, cols, &layout, planes.words(), block, out);
+                } else {
+                    let layout = BitLayout {
+                        channels: self.channels,
+                        planes: encoding.planes(),
+                        group,
+                    };
+                    gather::bits(rows, cols, &layout, planes.words(), block, out);
+                }
+                Activations::Planes(PackedRef::packed_here(encoding, count, self.k, out))
+            }
+        }
+    }
+
+    /// Bytes of the weights as laid out.
+    pub(super) fn bytes(&self) -> usize {
+        match &self.how {
+            How::Direct(method) => method.bytes(),
+            How::Gathered(methods) => methods.iter().map(Method::bytes).sum(),
+            How::Depthwise(depthwise) => depthwise.bytes(),
+        }
+    }
+
+    /// What runs, for people.
+    pub(super) fn describe(&self, kernels: &Kernels) -> String {
+        match &self.how {
+            How::Direct(method) => format!("{}, pixels as rows", method.describe()),
+            How::Gathered(methods) => format!("{}, gathered rows", methods[0].describe()),
+            How::Depthwise(_) => format!("{}: depthwise, channels in lanes", kernels.isa()),
+        }
+    }
+}
+
+/// The taps of `rows` x `cols` alone, in their order: `[O, taps C / groups]`.
+fn select(parts: &Parts<'_>, rows: &Axis, cols: &Axis) -> PackedMatrix {
+    let (filters, per_group) = (parts.filters, parts.channels / parts.groups);
+    let (encoding, o) = (filters.encoding(), filters.rows());
+    let (old, new) = (
+        words(filters.cols()),
+        words(rows.taps.len() * cols.taps.len() * per_group),
+    );
+    let mut chosen = vec![0; o * encoding.planes() * new];
+    if new > 0 {
+        let planes = filters.words().chunks_exact(old);
+        for (from, to) in planes.zip(chosen.chunks_exact_mut(new)) {
+            let mut writer = Writer::new(to);
+            for ky in &rows.taps {
+                for kx in &cols.taps {
+                    let tap = (ky * parts.width + kx) * per_group;
+                    writer.append(from, tap..tap + per_group);
+                }
+            }
+            writer.end();
+        }
+    }
+    let k = rows.taps.len() * cols.taps.len() * per_group;
+    PackedMatrix::from_words(encoding, o, k, chosen).expect("fields of words in the packed form")
+}
