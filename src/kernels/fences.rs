@@ -329,7 +329,7 @@ fn quantize_and_pack_stay_inside() {
             let (floats, codes) = (Fenced::new(&floats, side), Fenced::new(&codes, side));
             for quantizer in &quantizers {
                 let planes = quantizer.encoding().planes();
-                let steps = Steps::new(quantizer);
+                let steps = Steps::new(&quantizer.into());
                 let mut expected = vec![0; planes * words(k)];
                 let mut out = Fenced::new(&expected, side);
                 portable().quantize(&floats, &steps, planes, &mut expected);

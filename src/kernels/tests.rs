@@ -318,7 +318,12 @@ fn quantizing_follows_the_definition_to_the_bit() {
 fn check_quantize(kernels: &Kernels, quantizer: &ActQuantizer, x: &[f32]) {
     let e = quantizer.encoding();
     let mut got = PackedMatrix::zeros(e, 1, x.len()).unwrap();
-    kernels.quantize(x, &Steps::new(quantizer), e.planes(), got.words_mut());
+    kernels.quantize(
+        x,
+        &Steps::new(&quantizer.into()),
+        e.planes(),
+        got.words_mut(),
+    );
     let codes: Vec<i32> = x
         .iter()
         .map(|&x| e.decode(quantizer.code(x)).unwrap())

@@ -3,7 +3,7 @@
 use crate::bits::{Encoding, PackedMut};
 use crate::error::{Error, Result};
 use crate::kernels::{Kernels, Steps};
-use crate::quant::{ActQuantizer, Float};
+use crate::quant::{Float, Quantizer};
 use crate::shape::{check_len, elements};
 
 /// Floats that are converted at a time when the input is f16 or bf16; a multiple of 32.
@@ -11,15 +11,15 @@ const CHUNK: usize = 256;
 
 /// Quantizes `x`, `[rows, cols]` row-major, into `out`, which takes rows and cols from its shape.
 ///
-/// The codes are those of [`ActQuantizer::code`] for the values as f32, on every ISA. Errors if `out` is
+/// The codes are those of [`Quantizer::code`] for the values as f32, on every ISA. Errors if `out` is
 /// not of the quantizer's encoding or the length of `x` is not rows x cols; then `out` is untouched.
 pub fn quantize<'a, T: Float>(
     kernels: &Kernels,
     x: &[T],
-    quantizer: &ActQuantizer,
+    quantizer: impl Into<Quantizer>,
     out: impl Into<PackedMut<'a>>,
 ) -> Result<()> {
-    let out = out.into();
+    let (quantizer, out) = (&quantizer.into(), out.into());
     let (rows, cols, planes) = check_out(&out, quantizer.encoding())?;
     check_len(
         "x",
@@ -128,7 +128,7 @@ fn check_out(out: &PackedMut<'_>, encoding: Encoding) -> Result<(usize, usize, u
 mod tests {
     use super::*;
     use crate::bits::PackedMatrix;
-    use crate::quant::{QuantRelu, Rounding};
+    use crate::quant::{ActQuantizer, QuantRelu, Rounding};
     use half::{bf16, f16};
 
     fn check<T: Float + std::fmt::Debug>(x: &[T], rows: usize, quantizer: &ActQuantizer) {

@@ -5,12 +5,74 @@
 //! words.
 
 mod activation;
+mod linear;
 mod scales;
 mod weight;
 
 pub use activation::{ActQuantizer, QuantRelu, Rounding};
+pub(crate) use linear::finite_range;
+pub use linear::{Linear, RowQuantizer};
 pub use scales::{Granularity, ScaleValues, Scales};
 pub use weight::binary_mean;
+
+use crate::bits::Encoding;
+
+/// What turns floats into codes: anything that [`ops::quantize`](crate::ops::quantize) takes.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Quantizer {
+    /// Sign or quantized ReLU.
+    Act(ActQuantizer),
+    /// Multiples of a scale.
+    Linear(Linear),
+}
+
+impl Quantizer {
+    /// The encoding of the codes.
+    pub fn encoding(&self) -> Encoding {
+        match self {
+            Quantizer::Act(q) => q.encoding(),
+            Quantizer::Linear(q) => q.encoding(),
+        }
+    }
+
+    /// The code of `x`: bit i is the bit in plane i.
+    pub fn code(&self, x: f32) -> u8 {
+        match self {
+            Quantizer::Act(q) => q.code(x),
+            Quantizer::Linear(q) => q.code(x),
+        }
+    }
+}
+
+impl From<ActQuantizer> for Quantizer {
+    fn from(q: ActQuantizer) -> Self {
+        Quantizer::Act(q)
+    }
+}
+
+impl From<&ActQuantizer> for Quantizer {
+    fn from(q: &ActQuantizer) -> Self {
+        Quantizer::Act(*q)
+    }
+}
+
+impl From<QuantRelu> for Quantizer {
+    fn from(q: QuantRelu) -> Self {
+        Quantizer::Act(ActQuantizer::Relu(q))
+    }
+}
+
+impl From<Linear> for Quantizer {
+    fn from(q: Linear) -> Self {
+        Quantizer::Linear(q)
+    }
+}
+
+impl From<&Quantizer> for Quantizer {
+    fn from(q: &Quantizer) -> Self {
+        *q
+    }
+}
 
 mod sealed {
     pub trait Sealed {}
