@@ -10,5 +10,5 @@ mod requantize;
 
 pub use gemm::{Activations, Epilogue, Gemm};
 pub use par::{Par, Pool};
-pub use quantize::{pack_codes, quantize};
+pub use quantize::{pack_codes, quantize, quantize_bytes, quantize_rows, quantize_rows_bytes};
 pub use requantize::Thresholds;

@@ -15,6 +15,8 @@ pub use linear::{Linear, RowQuantizer};
 pub use scales::{Granularity, ScaleValues, Scales};
 pub use weight::binary_mean;
 
+use half::slice::HalfFloatSliceExt;
+
 use crate::bits::Encoding;
 
 /// What turns floats into codes: anything that [`ops::quantize`](crate::ops::quantize) takes.
@@ -86,6 +88,9 @@ pub trait Float: Copy + Send + Sync + sealed::Sealed + 'static {
     /// The value as f32, which holds every f16 and bf16 exactly.
     fn to_f32(self) -> f32;
 
+    /// The values as f32; both slices are equally long.
+    fn convert(values: &[Self], out: &mut [f32]);
+
     /// A slice of f32 as it stands, so that f32 input needs no conversion.
     fn as_f32s(values: &[Self]) -> Option<&[f32]>;
 
@@ -96,6 +101,9 @@ pub trait Float: Copy + Send + Sync + sealed::Sealed + 'static {
 impl Float for f32 {
     fn to_f32(self) -> f32 {
         self
+    }
+    fn convert(values: &[Self], out: &mut [f32]) {
+        out.copy_from_slice(values);
     }
     fn as_f32s(values: &[Self]) -> Option<&[f32]> {
         Some(values)
@@ -109,6 +117,9 @@ impl Float for half::f16 {
     fn to_f32(self) -> f32 {
         self.to_f32()
     }
+    fn convert(values: &[Self], out: &mut [f32]) {
+        values.convert_to_f32_slice(out);
+    }
     fn as_f32s(_: &[Self]) -> Option<&[f32]> {
         None
     }
@@ -120,6 +131,9 @@ impl Float for half::f16 {
 impl Float for half::bf16 {
     fn to_f32(self) -> f32 {
         self.to_f32()
+    }
+    fn convert(values: &[Self], out: &mut [f32]) {
+        values.convert_to_f32_slice(out);
     }
     fn as_f32s(_: &[Self]) -> Option<&[f32]> {
         None
