@@ -94,8 +94,8 @@ impl Floats for Wide {
         unsafe {
             let t = _mm256_set1_ps(q.thresholds[0]);
             let mut bits = [t; 4];
-            for i in 0..4 {
-                bits[i] = passes::<RULE>(_mm256_loadu_ps(x.add(8 * i)), t);
+            for (i, bits) in bits.iter_mut().enumerate() {
+                *bits = passes::<RULE>(_mm256_loadu_ps(x.add(8 * i)), t);
             }
             *out = joined(bits);
         }

@@ -128,10 +128,8 @@ impl<const GFNI: bool> Floats for Wide<GFNI> {
                 let bits = _mm512_gf2p8affine_epi64_epi8::<0>(unit, rows);
                 let gather = _mm512_loadu_si512(GATHER.as_ptr().cast());
                 let planes: [u64; 8] = std::mem::transmute(_mm512_permutexvar_epi8(gather, bits));
-                for plane in 0..PLANES {
-                    out.add(plane * words)
-                        .cast::<u64>()
-                        .write_unaligned(planes[plane]);
+                for (plane, bits) in planes.into_iter().enumerate().take(PLANES) {
+                    out.add(plane * words).cast::<u64>().write_unaligned(bits);
                 }
                 return;
             }
@@ -148,8 +146,8 @@ impl<const GFNI: bool> Floats for Wide<GFNI> {
         unsafe {
             let t = _mm512_set1_ps(q.thresholds[0]);
             let mut bits = [0; 4];
-            for i in 0..4 {
-                bits[i] = passes::<RULE>(_mm512_loadu_ps(x.add(16 * i)), t);
+            for (i, bits) in bits.iter_mut().enumerate() {
+                *bits = passes::<RULE>(_mm512_loadu_ps(x.add(16 * i)), t);
             }
             out.cast::<u64>().write_unaligned(joined(bits));
         }

@@ -76,8 +76,8 @@ impl Floats for Wide {
         unsafe {
             let t = vdupq_n_f32(q.thresholds[0]);
             let mut bits = [vdupq_n_u32(0); 8];
-            for i in 0..8 {
-                bits[i] = passes::<RULE>(vld1q_f32(x.add(4 * i)), t);
+            for (i, bits) in bits.iter_mut().enumerate() {
+                *bits = passes::<RULE>(vld1q_f32(x.add(4 * i)), t);
             }
             *out = joined(bits);
         }
