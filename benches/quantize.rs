@@ -1,4 +1,5 @@
-//! Floats into bit planes, for every ISA, width and float type, beside a copy of the same floats.
+//! Floats into bit planes and bytes, for every ISA, width and float type, by a fixed scale or one of the row, beside
+//! a copy of the same floats.
 //!
 //! Portable stays out above 64 K values. Every result is checked before it is timed.
 
@@ -13,8 +14,8 @@ use half::{bf16, f16};
 use qcore::bits::PackedMatrix;
 use qcore::isa::Isa;
 use qcore::kernels::Kernels;
-use qcore::ops::quantize as quantize_into;
-use qcore::quant::{ActQuantizer, Float, QuantRelu, Rounding};
+use qcore::ops::{quantize as quantize_into, quantize_bytes, quantize_rows_bytes};
+use qcore::quant::{ActQuantizer, Float, Linear, QuantRelu, Rounding, RowQuantizer};
 
 /// Values in rows of 4096: in L1, L2, L3 and beyond.
 const SIZES: [usize; 4] = [1 << 12, 1 << 16, 1 << 20, 1 << 24];
@@ -83,6 +84,38 @@ fn rows<T: Float>(
             b.iter(&mut run)
         });
     }
+    bytes(group, name, kernels, x);
+}
+
+/// Bytes by a fixed scale, and by that of the row.
+fn bytes<T: Float>(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    name: &str,
+    kernels: &Kernels,
+    x: &[T],
+) {
+    let isa = kernels.isa();
+    let (mut out, mut scales) = (vec![0u8; x.len()], vec![0f32; x.len() / COLS]);
+    let row = scales.len() / 2 * COLS..scales.len() / 2 * COLS + COLS;
+    let check = |out: &[u8], q: &Linear| {
+        for (x, &got) in x[row.clone()].iter().zip(&out[row.clone()]) {
+            assert_eq!(q.integer(x.to_f32()), i32::from(got as i8), "{isa}: {name}");
+        }
+    };
+    let fixed = Linear::symmetric(8, 1.0 / 127.0).expect("a quantizer");
+    quantize_bytes(kernels, x, fixed, &mut out).expect("lengths that fit");
+    check(&out, &fixed);
+    let id = BenchmarkId::new(format!("{isa} {name}"), "s8 bytes");
+    group.bench_function(id, |b| {
+        b.iter(|| quantize_bytes(kernels, x, fixed, &mut out).expect("lengths that fit"))
+    });
+    let of_row = RowQuantizer::symmetric(8).expect("a quantizer");
+    let mut run = || quantize_rows_bytes(kernels, x, &of_row, &mut out, &mut scales, &mut []);
+    run().expect("lengths that fit");
+    let floats: Vec<f32> = x[row.clone()].iter().map(|x| x.to_f32()).collect();
+    let id = BenchmarkId::new(format!("{isa} {name}"), "s8 bytes by row");
+    group.bench_function(id, |b| b.iter(|| run().expect("lengths that fit")));
+    check(&out, &of_row.of(&floats));
 }
 
 criterion_group! {

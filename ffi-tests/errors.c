@@ -148,8 +148,52 @@ static void quantizers(void) {
     BAD(qc_quantize_f16(h, 1, 3, &q, words, 2), "bits is");
   }
   q = good;
-  q.kind = 3;
-  BAD(qc_quantize_f32(x, 1, 3, &q, words, 2), "kind is 3");
+  q.kind = 6;
+  BAD(qc_quantize_f32(x, 1, 3, &q, words, 2), "kind is 6");
+  q.kind = QC_SYMMETRIC;
+  q.bits = 1;
+  BAD(qc_quantize_f32(x, 1, 3, &q, words, 1), "bits is 1");
+  q.bits = 2;
+  q.alpha = 0;
+  BAD(qc_quantize_f32(x, 1, 3, &q, words, 2), "scale is 0");
+  q = good;
+  q.kind = QC_AFFINE;
+  q.zero_point = 4;
+  BAD(qc_quantize_f32(x, 1, 3, &q, words, 2), "zero is 4");
+  q = good;
+  q.reserved = 1;
+  BAD(qc_quantize_f32(x, 1, 3, &q, words, 2), "reserved is 1");
+  {
+    uint8_t bytes[3] = {9, 9, 9};
+    float scales[1] = {9};
+    int32_t zeros[1] = {9};
+    q = good;
+    IS_NULL(qc_quantize_bytes_f32(NULL, 1, 3, &q, bytes, 3), "x");
+    IS_NULL(qc_quantize_bytes_f16(h, 1, 3, NULL, bytes, 3), "quantizer");
+    IS_NULL(qc_quantize_bytes_bf16(h, 1, 3, &q, NULL, 3), "bytes");
+    BAD(qc_quantize_bytes_f32(x, 1, 3, &q, bytes, 2), "n_bytes is 2");
+    q.kind = QC_SIGN;
+    BAD(qc_quantize_bytes_f32(x, 1, 3, &q, bytes, 3), "quantizer is bipolar");
+    IS_NULL(qc_quantize_rows_f32(NULL, 1, 3, QC_SYMMETRIC, QC_S8, words, 8, scales, zeros), "x");
+    IS_NULL(qc_quantize_rows_f32(x, 1, 3, QC_SYMMETRIC, QC_S8, NULL, 8, scales, zeros), "words");
+    IS_NULL(qc_quantize_rows_f32(x, 1, 3, QC_SYMMETRIC, QC_S8, words, 8, NULL, zeros), "scales");
+    IS_NULL(qc_quantize_rows_f32(x, 1, 3, QC_AFFINE, QC_S8, words, 8, scales, NULL),
+            "zero_points");
+    BAD(qc_quantize_rows_f32(x, 1, 3, QC_SYMMETRIC, QC_S8, words, 7, scales, zeros),
+        "n_words is 7");
+    BAD(qc_quantize_rows_f16(h, 1, 3, QC_SYMMETRIC, QC_U8, words, 8, scales, zeros),
+        "encoding is u8");
+    BAD(qc_quantize_rows_bf16(h, 1, 3, QC_AFFINE, QC_TERNARY, words, 2, scales, zeros),
+        "encoding is ternary");
+    BAD(qc_quantize_rows_f32(x, 1, 3, QC_RELU, QC_U8, words, 8, scales, zeros), "kind is 2");
+    IS_NULL(qc_quantize_rows_bytes_f32(x, 1, 3, QC_AFFINE, QC_U8, NULL, 3, scales, zeros),
+            "bytes");
+    BAD(qc_quantize_rows_bytes_f16(h, 1, 3, QC_AFFINE, QC_U8, bytes, 4, scales, zeros),
+        "n_bytes is 4");
+    BAD(qc_quantize_rows_bytes_bf16(h, 1, 3, QC_AFFINE, 99, bytes, 3, scales, zeros),
+        "encoding is 99");
+    CHECK(bytes[0] == 9 && bytes[2] == 9 && scales[0] == 9 && zeros[0] == 9);
+  }
   q = good;
   q.rounding = 0;
   BAD(qc_quantize_f32(x, 1, 3, &q, words, 2), "rounding is 0");

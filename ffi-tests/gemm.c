@@ -130,6 +130,100 @@ static void quantizing(void) {
   }
 }
 
+/* The integer nearest to y, ties to even, between the ends; 0 for NaN. */
+static int32_t nearest(float y, int32_t zero, int32_t low, int32_t high) {
+  int32_t integer = y != y ? 0 : y > 1e6f ? 1000000 : y < -1e6f ? -1000000 : (int32_t)rintf(y);
+  integer += zero;
+  return integer < low ? low : integer > high ? high : integer;
+}
+
+/* Linear quantizers: fixed scales, and a scale for each row; planes and bytes. */
+static void linear(void) {
+  enum { ROWS = 3, COLS = 77, COUNT = ROWS * COLS };
+  float x[COUNT];
+  uint16_t h[COUNT];
+  uint8_t bytes[COUNT];
+  int32_t codes[COUNT], kind, bits, i, row, type;
+  uint32_t seed = 5;
+  uint32_t words[ROWS * 8 * 3];
+  for (kind = QC_SYMMETRIC; kind <= QC_AFFINE_SIGNED; kind++) {
+    for (bits = kind == QC_SYMMETRIC ? 2 : 1; bits <= 8; bits++) {
+      int32_t is_signed = kind != QC_AFFINE;
+      int32_t encoding = (is_signed ? QC_S1 : QC_U1) + bits - 1;
+      int32_t high = is_signed ? (1 << (bits - 1)) - 1 : (1 << bits) - 1;
+      int32_t low = kind == QC_SYMMETRIC ? -high : is_signed ? -high - 1 : 0;
+      int32_t rows_kind = kind == QC_SYMMETRIC ? QC_SYMMETRIC : QC_AFFINE;
+      for (type = 0; type < 3; type++) {
+        size_t n_words;
+        float scales[ROWS], again[ROWS];
+        int32_t zeros[ROWS];
+        qc_quantizer q;
+        for (i = 0; i < COUNT; i++) {
+          h[i] = (uint16_t)(next_random(&seed) >> 8);
+          x[i] = type == 0   ? (float)(int16_t)h[i] / 5000.0f
+                 : type == 1 ? half_value(h[i])
+                             : brain_value(h[i]);
+        }
+        OK(qc_packed_words(encoding, ROWS, COLS, &n_words));
+        CHECK(n_words <= sizeof words / sizeof *words);
+        OK(qc_quantizer_init(sizeof q, &q));
+        q.kind = kind;
+        q.bits = bits;
+        q.alpha = 0.03f;
+        q.zero_point = kind == QC_SYMMETRIC ? 0 : low + 1;
+        if (type == 0) OK(qc_quantize_f32(x, ROWS, COLS, &q, words, n_words));
+        if (type == 1) OK(qc_quantize_f16(h, ROWS, COLS, &q, words, n_words));
+        if (type == 2) OK(qc_quantize_bf16(h, ROWS, COLS, &q, words, n_words));
+        if (type == 0) OK(qc_quantize_bytes_f32(x, ROWS, COLS, &q, bytes, COUNT));
+        if (type == 1) OK(qc_quantize_bytes_f16(h, ROWS, COLS, &q, bytes, COUNT));
+        if (type == 2) OK(qc_quantize_bytes_bf16(h, ROWS, COLS, &q, bytes, COUNT));
+        OK(qc_unpack(encoding, ROWS, COLS, words, n_words, codes, COUNT));
+        for (i = 0; i < COUNT; i++) {
+          volatile float inverse = 1.0f / q.alpha;
+          volatile float y = x[i] * inverse;
+          CHECK(codes[i] == nearest(y, q.zero_point, low, high));
+          CHECK(bytes[i] == (uint8_t)codes[i]);
+        }
+        {
+          int32_t *z = kind == QC_SYMMETRIC ? NULL : zeros;
+          if (z == NULL) memset(zeros, 0, sizeof zeros);
+          if (type == 0)
+            OK(qc_quantize_rows_f32(x, ROWS, COLS, rows_kind, encoding, words, n_words, scales, z));
+          if (type == 1)
+            OK(qc_quantize_rows_f16(h, ROWS, COLS, rows_kind, encoding, words, n_words, scales, z));
+          if (type == 2)
+            OK(qc_quantize_rows_bf16(h, ROWS, COLS, rows_kind, encoding, words, n_words, scales,
+                                     z));
+          if (type == 0)
+            OK(qc_quantize_rows_bytes_f32(x, ROWS, COLS, rows_kind, encoding, bytes, COUNT, again,
+                                          z));
+          if (type == 1)
+            OK(qc_quantize_rows_bytes_f16(h, ROWS, COLS, rows_kind, encoding, bytes, COUNT, again,
+                                          z));
+          if (type == 2)
+            OK(qc_quantize_rows_bytes_bf16(h, ROWS, COLS, rows_kind, encoding, bytes, COUNT, again,
+                                           z));
+        }
+        OK(qc_unpack(encoding, ROWS, COLS, words, n_words, codes, COUNT));
+        for (row = 0; row < ROWS; row++) {
+          float most = 0;
+          volatile float inverse = 1.0f / scales[row];
+          CHECK(scales[row] > 0 && scales[row] < INFINITY && scales[row] == again[row]);
+          for (i = row * COLS; i < (row + 1) * COLS; i++) {
+            volatile float y = x[i] * inverse;
+            if (fabsf(x[i]) < INFINITY && fabsf(x[i]) > most) most = fabsf(x[i]);
+            CHECK(codes[i] == nearest(y, zeros[row], low, high));
+            CHECK(bytes[i] == (uint8_t)codes[i]);
+          }
+          if (kind == QC_SYMMETRIC && most > 1e-30f && most < 1e38f) {
+            CHECK(scales[row] == most / (float)high);
+          }
+        }
+      }
+    }
+  }
+}
+
 /* Rows begin .. end - 1 in both forms; nothing around the results is touched. */
 static void rows_of(const qc_gemm *gemm, packed a, size_t m, size_t n, size_t begin, size_t end,
                     const int32_t *expected, const float *scale, const float *bias,
@@ -218,6 +312,7 @@ int main(int argc, char **argv) {
 
   packing();
   quantizing();
+  linear();
   OK(qc_pool_new(3, &pool));
   OK(qc_pool_threads(pool, &threads));
   CHECK(threads == 3);

@@ -49,6 +49,19 @@
 //! +infinity gets q, and NaN, which passes nothing, gets 0. A level quantizes to itself. alpha must lie in
 //! [1e-30, 1e30]. f16 and bf16 inputs are converted to f32, which is exact, and then follow the same rule.
 //!
+//! **Linear** quantizers, symmetric or with a zero point: integer = clamp(round(x * (1 / scale)) + zero, low, high). The
+//! reciprocal and the product are rounded to f32 once each, and the product to the nearest integer, ties to even. NaN
+//! gets the integer of 0, the zero point; infinities and all that lies beyond get the ends. Symmetric codes of b bits
+//! go from -(2^(b-1) - 1), so -2^(b-1) is not used; affine ones use all. A level quantizes to itself. A fixed scale
+//! must lie in [1e-30, 1e30].
+//!
+//! **Scale of a row.** With lo and hi the least and greatest of 0 and the finite values of the row: symmetric, scale =
+//! max(-lo, hi) / (2^(b-1) - 1), one division; affine, scale = hi / q - lo / q with q = 2^b - 1, and the zero point is
+//! the lowest integer plus round(-lo * (1 / scale)), ties to even, clamped to the integers. A scale below the smallest
+//! normal f32 becomes that (so does that of a row of zeros or of nothing), and one whose largest symmetric level is
+//! not finite is one float less. So scales are always finite and positive; infinities in a row saturate, NaN gets the
+//! zero point, and neither changes the scale.
+//!
 //! # Weights to codes
 //!
 //! Binary weights: bit = (w >= 0), so 0.0 and -0.0 are +1 and NaN is -1; the scale delta = mean |w| is summed

@@ -41,6 +41,7 @@ mod pack;
 mod pointer;
 mod pool;
 mod quantize;
+mod quantize_rows;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -52,6 +53,7 @@ pub use model::*;
 pub use pack::*;
 pub use pool::*;
 pub use quantize::*;
+pub use quantize_rows::*;
 pub use status::*;
 
 use std::any::Any;

@@ -6,18 +6,26 @@ use super::enter;
 use super::pack::check_words;
 use super::pointer::{Growing, Plain, init, options, slice, slice_mut};
 use super::status::Answer;
-use crate::bits::PackedMut;
+use crate::bits::{Encoding, PackedMut};
 use crate::error::Error;
 use crate::isa::Isa;
 use crate::kernels::Kernels;
-use crate::ops::quantize;
-use crate::quant::{ActQuantizer, Float, QuantRelu, Rounding};
+use crate::ops::{quantize, quantize_bytes};
+use crate::quant::{ActQuantizer, Float, Linear, QuantRelu, Quantizer, Rounding};
 use crate::shape::elements;
 
 /// Quantizer: QC_BIPOLAR codes, +1 for x >= 0 (so for 0.0 and -0.0), -1 for x < 0 and for NaN.
 pub const QC_SIGN: i32 = 1;
 /// Quantizer: unsigned codes of `bits` bits, for levels alpha * {0, .., 2^bits - 1}; NaN has code 0.
 pub const QC_RELU: i32 = 2;
+/// Quantizer: signed codes of `bits` bits, 2 to 8, for alpha * {-max, .., max}, max = 2^(bits-1) - 1: the nearest
+/// to x * (1 / alpha), ties to even; NaN has code 0.
+pub const QC_SYMMETRIC: i32 = 3;
+/// Quantizer: unsigned codes of `bits` bits for alpha * (code - zero_point): the nearest to x * (1 / alpha), ties to
+/// even, plus the zero point; NaN has the code of 0.
+pub const QC_AFFINE: i32 = 4;
+/// Quantizer: as `QC_AFFINE`, in two's complement.
+pub const QC_AFFINE_SIGNED: i32 = 5;
 
 /// Rounding: code c for (c - 1) alpha < x <= c alpha.
 pub const QC_CEIL: i32 = 1;
@@ -30,29 +38,49 @@ pub const QC_NEAREST: i32 = 2;
 pub struct qc_quantizer {
     /// `sizeof(qc_quantizer)`.
     pub struct_size: usize,
-    /// `QC_SIGN`, which takes no notice of the rest, or `QC_RELU`. Default: `QC_SIGN`.
+    /// `QC_SIGN`, which takes no notice of the rest, `QC_RELU`, `QC_SYMMETRIC`, `QC_AFFINE` or
+    /// `QC_AFFINE_SIGNED`. Default: `QC_SIGN`.
     pub kind: i32,
-    /// Bits of a code, 1 to 8; the encoding is then QC_U1 + bits - 1. Default: 1.
+    /// Bits of a code, 1 to 8. The encoding is then QC_U1 + bits - 1 or, if signed, QC_S1 + bits - 1. Default: 1.
     pub bits: i32,
     /// Step between levels, 1e-30 to 1e30. Default: 1.
     pub alpha: f32,
-    /// `QC_CEIL` or `QC_NEAREST`. Default: `QC_CEIL`.
+    /// `QC_CEIL` or `QC_NEAREST`, of `QC_RELU` alone. Default: `QC_CEIL`.
     pub rounding: i32,
+    /// The integer that stands for 0, of the affine kinds alone. Default: 0.
+    pub zero_point: i32,
+    /// Zero.
+    pub reserved: i32,
 }
 
-// SAFETY: repr(C), the size first, then four fields of four bytes: no padding; integers and a float.
+// SAFETY: repr(C), the size first, then six fields of four bytes: no padding; integers and a float.
 unsafe impl Growing for qc_quantizer {}
-const _: () = assert!(size_of::<qc_quantizer>() == size_of::<usize>() + 4 * 4);
+const _: () = assert!(size_of::<qc_quantizer>() == size_of::<usize>() + 6 * 4);
 
 impl qc_quantizer {
-    fn quantizer(&self) -> Answer<ActQuantizer> {
-        match self.kind {
-            QC_SIGN => return Ok(ActQuantizer::Sign),
-            QC_RELU => {}
-            other => {
-                return Err(Error::argument("kind", other, "QC_SIGN or QC_RELU").into());
-            }
+    fn quantizer(&self) -> Answer<Quantizer> {
+        if self.reserved != 0 {
+            return Err(Error::argument("reserved", self.reserved, "0").into());
         }
+        if self.kind == QC_SIGN {
+            return Ok(ActQuantizer::Sign.into());
+        }
+        if !(QC_RELU..=QC_AFFINE_SIGNED).contains(&self.kind) {
+            let expected = "QC_SIGN, QC_RELU, QC_SYMMETRIC, QC_AFFINE or QC_AFFINE_SIGNED";
+            return Err(Error::argument("kind", self.kind, expected).into());
+        }
+        let bits =
+            usize::try_from(self.bits).map_err(|_| Error::argument("bits", self.bits, "1 to 8"))?;
+        let linear = match self.kind {
+            QC_RELU => return self.relu(bits),
+            QC_SYMMETRIC => Linear::symmetric(bits, self.alpha)?,
+            QC_AFFINE => Linear::affine(Encoding::unsigned(bits)?, self.alpha, self.zero_point)?,
+            _ => Linear::affine(Encoding::signed(bits)?, self.alpha, self.zero_point)?,
+        };
+        Ok(linear.into())
+    }
+
+    fn relu(&self, bits: usize) -> Answer<Quantizer> {
         let rounding = match self.rounding {
             QC_CEIL => Rounding::Ceil,
             QC_NEAREST => Rounding::Nearest,
@@ -60,11 +88,7 @@ impl qc_quantizer {
                 return Err(Error::argument("rounding", other, "QC_CEIL or QC_NEAREST").into());
             }
         };
-        let bits =
-            usize::try_from(self.bits).map_err(|_| Error::argument("bits", self.bits, "1 to 8"))?;
-        Ok(ActQuantizer::Relu(QuantRelu::new(
-            bits, self.alpha, rounding,
-        )?))
+        Ok(QuantRelu::new(bits, self.alpha, rounding)?.into())
     }
 }
 
@@ -80,6 +104,8 @@ pub unsafe extern "C" fn qc_quantizer_init(
         bits: 1,
         alpha: 1.0,
         rounding: QC_CEIL,
+        zero_point: 0,
+        reserved: 0,
     };
     // SAFETY: the caller promises what the head of the header says about pointers and structs.
     enter(|| unsafe { init("quantizer", quantizer, struct_size, defaults) })
@@ -97,11 +123,8 @@ pub unsafe extern "C" fn qc_quantize_f32(
     words: *mut u32,
     n_words: usize,
 ) -> i32 {
-    fn floats(x: &[f32]) -> &[f32] {
-        x
-    }
     // SAFETY: the caller promises what the head of the header says about pointers and lengths.
-    enter(|| unsafe { run(x, floats, rows, cols, quantizer, words, n_words) })
+    enter(|| unsafe { run(x, as_they_are, rows, cols, quantizer, words, n_words) })
 }
 
 /// As `qc_quantize_f32`, for IEEE 754 halves given as their 16 bits.
@@ -159,4 +182,89 @@ unsafe fn run<T: Plain, F: Float>(
     let out = PackedMut::new(encoding, rows, cols, words)?;
     let kernels = Kernels::of(Isa::chosen()?)?;
     Ok(quantize(kernels, floats(x), &quantizer, out)?)
+}
+
+/// Quantizes `x`, `[rows, cols]` row-major, into a byte each: unsigned codes as they are, signed ones as two's
+/// complement of eight bits.
+///
+/// `n_bytes` is rows x cols. `QC_SIGN` is an error.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qc_quantize_bytes_f32(
+    x: *const f32,
+    rows: usize,
+    cols: usize,
+    quantizer: *const qc_quantizer,
+    bytes: *mut u8,
+    n_bytes: usize,
+) -> i32 {
+    // SAFETY: the caller promises what the head of the header says about pointers and lengths.
+    enter(|| unsafe { run_bytes(x, as_they_are, rows, cols, quantizer, bytes, n_bytes) })
+}
+
+/// As `qc_quantize_bytes_f32`, for IEEE 754 halves given as their 16 bits.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qc_quantize_bytes_f16(
+    x: *const u16,
+    rows: usize,
+    cols: usize,
+    quantizer: *const qc_quantizer,
+    bytes: *mut u8,
+    n_bytes: usize,
+) -> i32 {
+    let halves = <[u16]>::reinterpret_cast::<half::f16>;
+    // SAFETY: the caller promises what the head of the header says about pointers and lengths.
+    enter(|| unsafe { run_bytes(x, halves, rows, cols, quantizer, bytes, n_bytes) })
+}
+
+/// As `qc_quantize_bytes_f32`, for bfloat16 given as their 16 bits.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qc_quantize_bytes_bf16(
+    x: *const u16,
+    rows: usize,
+    cols: usize,
+    quantizer: *const qc_quantizer,
+    bytes: *mut u8,
+    n_bytes: usize,
+) -> i32 {
+    let halves = <[u16]>::reinterpret_cast::<half::bf16>;
+    // SAFETY: the caller promises what the head of the header says about pointers and lengths.
+    enter(|| unsafe { run_bytes(x, halves, rows, cols, quantizer, bytes, n_bytes) })
+}
+
+pub(super) fn as_they_are(x: &[f32]) -> &[f32] {
+    x
+}
+
+/// # Safety
+///
+/// The caller's promises about `x`, `quantizer` and `bytes`.
+unsafe fn run_bytes<T: Plain, F: Float>(
+    x: *const T,
+    floats: impl Fn(&[T]) -> &[F],
+    rows: usize,
+    cols: usize,
+    quantizer: *const qc_quantizer,
+    bytes: *mut u8,
+    n_bytes: usize,
+) -> Answer<()> {
+    let len = elements("rows x cols", &[rows, cols])?;
+    // SAFETY: the contract is this function's.
+    let (x, quantizer, bytes) = unsafe {
+        let x = slice("x", x, len)?;
+        let quantizer = options("quantizer", quantizer)?;
+        (x, quantizer, slice_mut("bytes", bytes, n_bytes)?)
+    };
+    let quantizer = quantizer.quantizer()?;
+    check_bytes(n_bytes, len)?;
+    let kernels = Kernels::of(Isa::chosen()?)?;
+    Ok(quantize_bytes(kernels, floats(x), quantizer, bytes)?)
+}
+
+/// Errors unless there is a byte for each of `len` floats.
+pub(super) fn check_bytes(n_bytes: usize, len: usize) -> Answer<()> {
+    if n_bytes != len {
+        let expected = format!("{len}, rows x cols");
+        return Err(Error::argument("n_bytes", n_bytes, expected).into());
+    }
+    Ok(())
 }

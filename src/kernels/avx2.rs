@@ -4,7 +4,6 @@
 //! |---|---|---|---|
 //! | bit GEMM | vpxor or vpand, vpand, vpsrlw, vpand, 2 vpshufb, 2 vpaddb | 256 an octet | 4 ports: 128 MAC a cycle; 3 ports: 96 |
 //! | its flush, every 31 steps | vpmaddubsw, vpmaddwd, vpaddd | | |
-//! | quantize | vmulps, vmaxps, vminps, vroundps, vaddps, vmulps, vcmpps, vcvttps2dq, vpsubd | 8 floats | |
 //! | planes | vpsllw, vpmovmskb, 32 columns and one plane each | | |
 //!
 //! Tile 3 x 16: 6 byte counters, 2 weights, table, mask and the temporaries of one octet fill the 16
@@ -14,7 +13,8 @@ use std::arch::x86_64::*;
 
 use super::bitgemm::{self, Count, Lanes, Task};
 use super::bytegemm::{self, ByteTask, Dot};
-use super::pack::{self, Codes, FROM, SIGN, Steps};
+use super::pack::{self, Codes};
+use super::quantize::avx2 as quantize;
 use super::{ByteKernel, Kernels};
 use crate::bits::Encoding;
 use crate::isa::Isa;
@@ -52,7 +52,7 @@ const AVX2: Kernels = Kernels {
         run: bytegemm,
     }),
     lutgemm: None,
-    quantize,
+    quantize: quantize::ENTRIES,
     pack,
     requantize,
     row_sums,
@@ -78,12 +78,6 @@ unsafe fn bytegemm(task: &ByteTask) {
 unsafe fn bytegemm_vnni(task: &ByteTask) {
     // SAFETY: as above; only the row of AVX-VNNI holds this function.
     unsafe { bytegemm::run::<Ymm, Vnni, 2, 4>(task) }
-}
-
-#[target_feature(enable = "avx2,fma,popcnt")]
-unsafe fn quantize(x: *const f32, cols: usize, steps: &Steps, planes: usize, out: *mut u32) {
-    // SAFETY: as above.
-    unsafe { pack::quantize::<Bytes>(x, cols, steps, planes, out) }
 }
 
 #[target_feature(enable = "avx2,fma,popcnt")]
@@ -357,21 +351,6 @@ struct Bytes(__m256i);
 
 impl Codes for Bytes {
     #[inline(always)]
-    unsafe fn quantize<const RULE: u8>(x: *const f32, q: &Steps) -> Self {
-        // SAFETY: see above the first impl.
-        unsafe {
-            let c0 = codes8::<RULE>(_mm256_loadu_ps(x), q);
-            let c1 = codes8::<RULE>(_mm256_loadu_ps(x.add(8)), q);
-            let c2 = codes8::<RULE>(_mm256_loadu_ps(x.add(16)), q);
-            let c3 = codes8::<RULE>(_mm256_loadu_ps(x.add(24)), q);
-            // The packs work in halves of 128 bits: put groups of four codes back in order.
-            let packed =
-                _mm256_packus_epi16(_mm256_packus_epi32(c0, c1), _mm256_packus_epi32(c2, c3));
-            let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-            Bytes(_mm256_permutevar8x32_epi32(packed, order))
-        }
-    }
-    #[inline(always)]
     unsafe fn load(p: *const u8) -> Self {
         // SAFETY: see above the first impl.
         unsafe { Bytes(_mm256_loadu_si256(p.cast())) }
@@ -412,34 +391,5 @@ impl Codes for Bytes {
             let codes = _mm256_sub_epi8(_mm256_xor_si256(codes, sign), sign);
             _mm256_storeu_si256(out.cast(), codes);
         }
-    }
-}
-
-#[inline(always)]
-unsafe fn codes8<const RULE: u8>(x: __m256, q: &Steps) -> __m256i {
-    // SAFETY: value intrinsics; the callers carry the features.
-    unsafe {
-        if RULE == SIGN {
-            let plus = _mm256_cmp_ps::<_CMP_GE_OQ>(x, _mm256_setzero_ps());
-            return _mm256_srli_epi32::<31>(_mm256_castps_si256(plus));
-        }
-        // vmaxps gives its second operand for NaN.
-        let y = _mm256_max_ps(
-            _mm256_mul_ps(x, _mm256_set1_ps(q.inverse)),
-            _mm256_setzero_ps(),
-        );
-        let y = _mm256_min_ps(y, _mm256_set1_ps(q.last));
-        let c = _mm256_round_ps::<{ _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC }>(y);
-        let t = _mm256_mul_ps(
-            _mm256_add_ps(c, _mm256_set1_ps(q.offset)),
-            _mm256_set1_ps(q.alpha),
-        );
-        let passes = if RULE == FROM {
-            _mm256_cmp_ps::<_CMP_GE_OQ>(x, t)
-        } else {
-            _mm256_cmp_ps::<_CMP_GT_OQ>(x, t)
-        };
-        // True is -1.
-        _mm256_sub_epi32(_mm256_cvttps_epi32(c), _mm256_castps_si256(passes))
     }
 }

@@ -4,7 +4,6 @@
 //! |---|---|---|---|
 //! | bit GEMM | vpxord or vpandd, vpopcntd, vpaddd | 512 a triple | 4 a cycle, 683 MAC |
 //! | its operands | vpbroadcastd from memory, 1 a row; a weight load, 2 a step | | 2 loads a cycle |
-//! | quantize | vmulps, vmaxps, vminps, vrndscaleps, vaddps, vmulps, vcmpps, vcvttps2dq | 16 floats | |
 //! | planes | vptestmw, 32 columns and one plane each | | |
 //!
 //! Tile 6 x 32: 12 counters, 2 weights, 6 rows. Carry-save adders (vpternlog) need as many
@@ -14,7 +13,8 @@ use std::arch::x86_64::*;
 
 use super::bitgemm::{self, Count, Lanes, Task};
 use super::bytegemm::{self, ByteTask, Dot};
-use super::pack::{self, Codes, FROM, SIGN, Steps};
+use super::pack::{self, Codes};
+use super::quantize::avx512 as quantize;
 use super::{ByteKernel, Kernels};
 use crate::bits::Encoding;
 use crate::isa::Isa;
@@ -37,7 +37,7 @@ pub(super) static KERNELS: Kernels = Kernels {
         run: bytegemm,
     }),
     lutgemm: Some(lut::KERNEL),
-    quantize,
+    quantize: quantize::ENTRIES,
     pack,
     requantize,
     row_sums,
@@ -66,27 +66,13 @@ unsafe fn bytegemm(task: &ByteTask) {
 /// # Safety
 /// The contract of the table entry, here and in `avx512bw`: hence no feature that one of them lacks.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-pub(super) unsafe fn quantize(
-    x: *const f32,
-    cols: usize,
-    steps: &Steps,
-    planes: usize,
-    out: *mut u32,
-) {
-    // SAFETY: as above.
-    unsafe { pack::quantize::<Halves>(x, cols, steps, planes, out) }
-}
-
-/// # Safety
-/// As [`quantize`].
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 pub(super) unsafe fn pack(codes: *const u8, cols: usize, planes: usize, out: *mut u32) {
     // SAFETY: as above.
     unsafe { pack::pack::<Halves>(codes, cols, planes, out) }
 }
 
 /// # Safety
-/// As [`quantize`].
+/// As [`pack`](fn@pack).
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 pub(super) unsafe fn requantize(
     sums: *const i32,
@@ -109,7 +95,7 @@ unsafe fn row_sums(words: &[u32], encoding: Encoding, sums: &mut [i32]) {
 }
 
 /// # Safety
-/// As [`quantize`].
+/// As [`pack`](fn@pack).
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 pub(super) unsafe fn unpack(row: &[u32], encoding: Encoding, out: &mut [u8]) {
     // SAFETY: as above.
@@ -117,7 +103,7 @@ pub(super) unsafe fn unpack(row: &[u32], encoding: Encoding, out: &mut [u8]) {
 }
 
 /// # Safety
-/// As [`quantize`].
+/// As [`pack`](fn@pack).
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 pub(super) unsafe fn byte_sums(
     bytes: &[u8],
@@ -296,20 +282,6 @@ struct Halves(__m512i);
 
 impl Codes for Halves {
     #[inline(always)]
-    unsafe fn quantize<const RULE: u8>(x: *const f32, q: &Steps) -> Self {
-        // SAFETY: see above the first impl.
-        unsafe {
-            let low = codes16::<RULE>(_mm512_loadu_ps(x), q);
-            let high = codes16::<RULE>(_mm512_loadu_ps(x.add(16)), q);
-            // The pack works in quarters of 128 bits: put them back in order.
-            let order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
-            Halves(_mm512_permutexvar_epi64(
-                order,
-                _mm512_packus_epi32(low, high),
-            ))
-        }
-    }
-    #[inline(always)]
     unsafe fn load(p: *const u8) -> Self {
         // SAFETY: see above the first impl.
         unsafe { Halves(_mm512_cvtepu8_epi16(_mm256_loadu_si256(p.cast()))) }
@@ -338,35 +310,5 @@ impl Codes for Halves {
             let codes = _mm256_sub_epi8(_mm256_xor_si256(codes, sign), sign);
             _mm256_storeu_si256(out.cast(), codes);
         }
-    }
-}
-
-#[inline(always)]
-unsafe fn codes16<const RULE: u8>(x: __m512, q: &Steps) -> __m512i {
-    // SAFETY: value intrinsics; the callers carry the features.
-    unsafe {
-        let one = _mm512_set1_epi32(1);
-        if RULE == SIGN {
-            let plus = _mm512_cmp_ps_mask::<_CMP_GE_OQ>(x, _mm512_setzero_ps());
-            return _mm512_maskz_mov_epi32(plus, one);
-        }
-        // vmaxps gives its second operand for NaN.
-        let y = _mm512_max_ps(
-            _mm512_mul_ps(x, _mm512_set1_ps(q.inverse)),
-            _mm512_setzero_ps(),
-        );
-        let y = _mm512_min_ps(y, _mm512_set1_ps(q.last));
-        let c = _mm512_roundscale_ps::<{ _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC }>(y);
-        let t = _mm512_mul_ps(
-            _mm512_add_ps(c, _mm512_set1_ps(q.offset)),
-            _mm512_set1_ps(q.alpha),
-        );
-        let passes = if RULE == FROM {
-            _mm512_cmp_ps_mask::<_CMP_GE_OQ>(x, t)
-        } else {
-            _mm512_cmp_ps_mask::<_CMP_GT_OQ>(x, t)
-        };
-        let c = _mm512_cvttps_epi32(c);
-        _mm512_mask_add_epi32(c, passes, c, one)
     }
 }

@@ -16,6 +16,7 @@ use super::avx512::{self, Zmm};
 use super::bitgemm::{self, Count, Lanes, Task};
 use super::bytegemm::{self, ByteTask, Dot};
 use super::pack;
+use super::quantize::avx512 as quantize;
 use super::{ByteKernel, Kernels};
 use crate::bits::Encoding;
 use crate::isa::Isa;
@@ -36,7 +37,7 @@ pub(super) static KERNELS: Kernels = Kernels {
         run: bytegemm,
     }),
     lutgemm: None,
-    quantize: avx512::quantize,
+    quantize: quantize::BW_ENTRIES,
     pack: avx512::pack,
     requantize: avx512::requantize,
     row_sums,

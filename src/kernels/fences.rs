@@ -11,7 +11,7 @@ use super::bitgemm::{Sink, Task};
 use super::bytegemm::ByteTask;
 use super::*;
 use crate::bits::PackedMatrix;
-use crate::quant::{ActQuantizer, QuantRelu, Rounding};
+use crate::quant::{ActQuantizer, Linear, QuantRelu, Quantizer, Rounding};
 
 /// On which side of the data the closed page lies.
 #[derive(Clone, Copy, Debug)]
@@ -318,11 +318,14 @@ fn check_bytes(
 #[test]
 fn quantize_and_pack_stay_inside() {
     let relu = |bits| QuantRelu::new(bits, 0.5, Rounding::Ceil).unwrap();
-    let quantizers = [
-        ActQuantizer::Sign,
-        ActQuantizer::Relu(relu(1)),
-        ActQuantizer::Relu(relu(4)),
-        ActQuantizer::Relu(relu(8)),
+    let quantizers: [Quantizer; 7] = [
+        ActQuantizer::Sign.into(),
+        relu(1).into(),
+        relu(2).into(),
+        relu(4).into(),
+        relu(8).into(),
+        Linear::symmetric(8, 0.02).unwrap().into(),
+        Linear::symmetric(4, 0.5).unwrap().into(),
     ];
     each(|kernels, side| {
         for k in 0..=130 {
@@ -337,6 +340,14 @@ fn quantize_and_pack_stay_inside() {
                 portable().quantize(&floats, &steps, planes, &mut expected);
                 kernels.quantize(&floats, &steps, planes, &mut out);
                 assert_eq!(*out, *expected, "{} {side:?} k={k}", kernels.isa);
+                assert_eq!(kernels.range(&floats), portable().range(&floats));
+                if quantizer.encoding() != Encoding::Bipolar {
+                    let mut expected = vec![0; k];
+                    let mut out = Fenced::new(&expected, side);
+                    portable().quantize_bytes(&floats, &steps, &mut expected);
+                    kernels.quantize_bytes(&floats, &steps, &mut out);
+                    assert_eq!(*out, *expected, "{} {side:?} k={k}", kernels.isa);
+                }
                 portable().pack(&codes, planes, &mut expected);
                 kernels.pack(&codes, planes, &mut out);
                 assert_eq!(*out, *expected, "{} {side:?} k={k}", kernels.isa);

@@ -1,6 +1,6 @@
 //! The micro-kernels, by operation, and the one table in which operations and ISAs cross.
 //!
-//! `bitgemm`, `bytegemm`, `lutgemm` and `pack` hold the algorithms, each once and generic over a small vector
+//! `bitgemm`, `bytegemm`, `lutgemm`, `pack` and `quantize` hold the algorithms, each once and generic over a small vector
 //! trait. A file per ISA gives that trait its instructions and fills one row of [`Kernels`]. Whoever wants
 //! a kernel takes a row ([`Kernels::of`]); tests, benches, `qcore info` and the C functions walk all of them
 //! ([`Kernels::available`]). A new ISA is a file and a row here.
@@ -33,6 +33,7 @@ mod panels;
 mod portable;
 mod rows;
 mod sink;
+mod quantize;
 mod view;
 
 // Miri neither maps pages nor forks.
@@ -45,9 +46,9 @@ pub(crate) use algebra::BitWeights;
 pub(crate) use byteweights::ByteWeights;
 pub(crate) use depthwise::DepthwiseTask;
 pub(crate) use lutweights::{LutKernel, LutWeights};
-pub(crate) use pack::Steps;
 use panels::Panels;
 pub(crate) use rows::{Function, RowTask};
+pub(crate) use quantize::Steps;
 pub(crate) use view::MatMut;
 
 use crate::bits::{ByteRef, Encoding, PackedRef};
@@ -64,7 +65,7 @@ pub struct Kernels {
     bitgemm: unsafe fn(&bitgemm::Task<'_>),
     bytegemm: Option<ByteKernel>,
     lutgemm: Option<LutKernel>,
-    quantize: unsafe fn(*const f32, usize, &Steps, usize, *mut u32),
+    quantize: quantize::Entries,
     pack: unsafe fn(*const u8, usize, usize, *mut u32),
     requantize: unsafe fn(*const i32, usize, *const i32, usize, *const i32, usize, *mut u32),
     row_sums: unsafe fn(&[u32], Encoding, &mut [i32]),
@@ -266,7 +267,24 @@ impl Kernels {
     pub(crate) fn quantize(&self, x: &[f32], steps: &Steps, planes: usize, out: &mut [u32]) {
         assert_eq!(out.len(), planes * words(x.len()));
         // SAFETY: features as above; `x` and `out` have the lengths that are passed or follow.
-        unsafe { (self.quantize)(x.as_ptr(), x.len(), steps, planes, out.as_mut_ptr()) }
+        unsafe { (self.quantize.planes)(x.as_ptr(), x.len(), steps, planes, out.as_mut_ptr()) }
+    }
+
+    /// Quantizes floats into a byte each, not by the sign. Panics unless `out` is as long as `x`.
+    pub(crate) fn quantize_bytes(&self, x: &[f32], steps: &Steps, out: &mut [u8]) {
+        assert_eq!(out.len(), x.len());
+        // SAFETY: features as above; `x` and `out` have the length that is passed.
+        unsafe { (self.quantize.bytes)(x.as_ptr(), x.len(), steps, out.as_mut_ptr()) }
+    }
+
+    /// The least and greatest of 0 and the floats that are finite.
+    pub(crate) fn range(&self, x: &[f32]) -> (f32, f32) {
+        // SAFETY: features as above; `x` has the length that is passed.
+        let (lo, hi) = unsafe { (self.quantize.range)(x.as_ptr(), x.len()) };
+        if lo.is_finite() && hi.is_finite() {
+            return (lo, hi);
+        }
+        crate::quant::finite_range(x)
     }
 
     /// Packs a row of codes into its planes. Panics unless `out` is planes x ceil(K / 32) long.

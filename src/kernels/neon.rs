@@ -5,7 +5,6 @@
 //! | bit GEMM | eor or and, cnt, add | 128 a triple | 2 pipes: 85 MAC a cycle; 4 pipes: 171 |
 //! | its operands | ld1r, 1 a row; ldr q, 4 a step | | |
 //! | its flush, every 31 steps | uaddlp, uadalp | | |
-//! | quantize | fmul, fmaxnm, fminnm, frintz, fadd, fmul, fcmgt, fcvtzs, sub | 4 floats | |
 //! | planes | cmtst, and, 3 addp, 32 columns and one plane | | |
 //!
 //! Tile 4 x 16: 16 byte counters, 4 weights and a row in 32 registers. uadalp in every step would save
@@ -14,7 +13,8 @@
 use std::arch::aarch64::*;
 
 use super::bitgemm::{self, Count, Lanes, Task};
-use super::pack::{self, Codes, FROM, SIGN, Steps};
+use super::pack::{self, Codes};
+use super::quantize::neon as quantize;
 use super::{ByteKernel, Kernels, neon_bytes};
 use crate::bits::Encoding;
 use crate::isa::Isa;
@@ -70,7 +70,7 @@ const NEON: Kernels = Kernels {
         run: neon_bytes::bytegemm,
     }),
     lutgemm: None,
-    quantize,
+    quantize: quantize::ENTRIES,
     pack,
     requantize,
     row_sums,
@@ -84,12 +84,6 @@ const NEON: Kernels = Kernels {
 unsafe fn bitgemm(task: &Task<'_>) {
     // SAFETY: this function carries the features of Quad; the rest is the contract of the table entry.
     unsafe { bitgemm::run::<Quad, Cnt, 4, 4>(task) }
-}
-
-#[target_feature(enable = "neon")]
-unsafe fn quantize(x: *const f32, cols: usize, steps: &Steps, planes: usize, out: *mut u32) {
-    // SAFETY: as above.
-    unsafe { pack::quantize::<Bytes>(x, cols, steps, planes, out) }
 }
 
 #[target_feature(enable = "neon")]
@@ -270,11 +264,6 @@ struct Bytes(uint8x16_t, uint8x16_t);
 
 impl Codes for Bytes {
     #[inline(always)]
-    unsafe fn quantize<const RULE: u8>(x: *const f32, q: &Steps) -> Self {
-        // SAFETY: see above the first impl.
-        unsafe { Bytes(codes16::<RULE>(x, q), codes16::<RULE>(x.add(16), q)) }
-    }
-    #[inline(always)]
     unsafe fn load(p: *const u8) -> Self {
         // SAFETY: see above the first impl.
         unsafe { Bytes(vld1q_u8(p), vld1q_u8(p.add(16))) }
@@ -294,40 +283,5 @@ impl Codes for Bytes {
             let sums = vpaddq_u8(sums, sums);
             vgetq_lane_u32::<0>(vreinterpretq_u32_u8(sums))
         }
-    }
-}
-
-#[inline(always)]
-unsafe fn codes16<const RULE: u8>(x: *const f32, q: &Steps) -> uint8x16_t {
-    // SAFETY: 16 floats are readable by the caller's word.
-    unsafe {
-        let c0 = codes4::<RULE>(vld1q_f32(x), q);
-        let c1 = codes4::<RULE>(vld1q_f32(x.add(4)), q);
-        let c2 = codes4::<RULE>(vld1q_f32(x.add(8)), q);
-        let c3 = codes4::<RULE>(vld1q_f32(x.add(12)), q);
-        let low = vuzp1q_u16(vreinterpretq_u16_u32(c0), vreinterpretq_u16_u32(c1));
-        let high = vuzp1q_u16(vreinterpretq_u16_u32(c2), vreinterpretq_u16_u32(c3));
-        vuzp1q_u8(vreinterpretq_u8_u16(low), vreinterpretq_u8_u16(high))
-    }
-}
-
-#[inline(always)]
-unsafe fn codes4<const RULE: u8>(x: float32x4_t, q: &Steps) -> uint32x4_t {
-    // SAFETY: value intrinsics; the callers carry the features.
-    unsafe {
-        if RULE == SIGN {
-            return vshrq_n_u32::<31>(vcgeq_f32(x, vdupq_n_f32(0.0)));
-        }
-        // fmaxnm gives the number when the other operand is NaN.
-        let y = vmaxnmq_f32(vmulq_f32(x, vdupq_n_f32(q.inverse)), vdupq_n_f32(0.0));
-        let c = vrndq_f32(vminnmq_f32(y, vdupq_n_f32(q.last)));
-        let t = vmulq_f32(vaddq_f32(c, vdupq_n_f32(q.offset)), vdupq_n_f32(q.alpha));
-        let passes = if RULE == FROM {
-            vcgeq_f32(x, t)
-        } else {
-            vcgtq_f32(x, t)
-        };
-        // True is all ones, -1.
-        vsubq_u32(vcvtq_u32_f32(c), passes)
     }
 }

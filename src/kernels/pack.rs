@@ -1,22 +1,13 @@
 //! Codes into bit planes, 32 columns at a time: written once, for every vector width.
 //!
-//! Three doors lead here: floats (quantized on the way), bytes that are codes already, and accumulators
-//! that integer thresholds turn into codes. All end in [`Codes::plane`], one word of one plane.
-//!
-//! The code of a float is the number of thresholds that it passes (see `quant::activation`). Finding it
-//! without a search: with y = x / alpha, nudged up by a few units in the last place and clamped to
-//! [0, q - 1], c = trunc(y) is the code or one less, whichever the rounding rule, because the nudge
-//! outweighs the rounding of 1 / alpha and of the product and is far below half a step. So the code is
-//! c + [x passes T_c], with T_c computed as the definition says. NaN becomes 0 in the clamp and passes
-//! nothing.
+//! Two doors lead here: bytes that are codes already, and accumulators that integer thresholds turn into codes.
+//! Both end in [`Codes::plane`], one word of one plane. Floats have kernels of their own, in `quantize`.
 
 use crate::bits::Encoding;
 
 /// 32 codes in the vectors of some ISA. Every method is `#[inline(always)]` and must only be called from
 /// code compiled with that ISA's features.
 pub(super) trait Codes: Copy {
-    /// The codes of 32 floats from `x`.
-    unsafe fn quantize<const RULE: u8>(x: *const f32, q: &Steps) -> Self;
     /// 32 bytes from `p` as codes.
     unsafe fn load(p: *const u8) -> Self;
     /// Bit `plane` of each code, code 0 in bit 0.
@@ -43,108 +34,6 @@ pub(super) trait Codes: Copy {
                 // SAFETY: as above.
                 unsafe { *out.add(8 * at + i) = (code ^ sign).wrapping_sub(sign) };
             }
-        }
-    }
-}
-
-/// [`Codes::quantize`]: 1 if x >= 0, else 0.
-pub(super) const SIGN: u8 = 0;
-/// [`Codes::quantize`]: thresholds passed when x > T.
-pub(super) const ABOVE: u8 = 1;
-/// [`Codes::quantize`]: thresholds passed when x >= T.
-pub(super) const FROM: u8 = 2;
-
-/// A quantizer, ready for vectors.
-#[derive(Clone, Copy)]
-pub(crate) struct Steps {
-    rule: u8,
-    /// 1 / alpha, nudged up.
-    pub(super) inverse: f32,
-    /// q - 1.
-    pub(super) last: f32,
-    /// What is added to c before the product that gives T_c.
-    pub(super) offset: f32,
-    pub(super) alpha: f32,
-}
-
-impl Steps {
-    pub(crate) fn new(quantizer: &crate::quant::ActQuantizer) -> Self {
-        use crate::quant::{ActQuantizer, Rounding};
-        match quantizer {
-            ActQuantizer::Sign => Steps {
-                rule: SIGN,
-                inverse: 0.0,
-                last: 0.0,
-                offset: 0.0,
-                alpha: 0.0,
-            },
-            ActQuantizer::Relu(q) => Steps {
-                rule: match q.rounding() {
-                    Rounding::Ceil => ABOVE,
-                    Rounding::Nearest => FROM,
-                },
-                inverse: (1.0 / q.alpha()) * (1.0 + 8.0 * f32::EPSILON),
-                last: (q.bits().max_code() - 1) as f32,
-                offset: q.offset(),
-                alpha: q.alpha(),
-            },
-        }
-    }
-}
-
-/// Quantizes `cols` floats from `x` into `planes` planes of `words` words from `out`.
-///
-/// # Safety
-/// The caller is compiled with C's features; `x` is readable for `cols` floats and `out` writable for
-/// `planes * words` words, with `words = ceil(cols / 32)`.
-#[inline(always)]
-pub(super) unsafe fn quantize<C: Codes>(
-    x: *const f32,
-    cols: usize,
-    steps: &Steps,
-    planes: usize,
-    out: *mut u32,
-) {
-    // SAFETY: passed on from the caller.
-    unsafe {
-        match steps.rule {
-            SIGN => quantize_by::<C, SIGN>(x, cols, steps, planes, out),
-            ABOVE => quantize_by::<C, ABOVE>(x, cols, steps, planes, out),
-            _ => quantize_by::<C, FROM>(x, cols, steps, planes, out),
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn quantize_by<C: Codes, const RULE: u8>(
-    x: *const f32,
-    cols: usize,
-    steps: &Steps,
-    planes: usize,
-    out: *mut u32,
-) {
-    let words = cols.div_ceil(32);
-    // SAFETY: whole words read 32 floats below `cols`; the rest reads `cols % 32` floats into a buffer.
-    unsafe {
-        for word in 0..cols / 32 {
-            put(
-                C::quantize::<RULE>(x.add(word * 32), steps),
-                planes,
-                out.add(word),
-                words,
-            );
-        }
-        if !cols.is_multiple_of(32) {
-            // -1 has code 0 under every rule, so tail bits come out zero.
-            let mut tail = [-1f32; 32];
-            let done = cols / 32 * 32;
-            std::ptr::copy_nonoverlapping(x.add(done), tail.as_mut_ptr(), cols - done);
-            put(
-                C::quantize::<RULE>(tail.as_ptr(), steps),
-                planes,
-                out.add(done / 32),
-                words,
-            );
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use super::bitgemm::{self, Count, Lanes, Task};
 use super::bytegemm::{self, ByteTask, Dot};
-use super::pack::{self, Codes, FROM, SIGN, Steps};
+use super::pack::{self, Codes};
+use super::quantize::portable as quantize;
 use super::{ByteKernel, Kernels};
 use crate::bits::Encoding;
 use crate::isa::Isa;
@@ -23,7 +24,7 @@ pub(super) static KERNELS: Kernels = Kernels {
         run: bytegemm,
     }),
     lutgemm: None,
-    quantize,
+    quantize: quantize::ENTRIES,
     pack,
     requantize,
     row_sums,
@@ -41,11 +42,6 @@ unsafe fn bitgemm(task: &Task<'_>) {
 unsafe fn bytegemm(task: &ByteTask) {
     // SAFETY: as above.
     unsafe { bytegemm::run::<Words, Scalar, 2, 4>(task) }
-}
-
-unsafe fn quantize(x: *const f32, cols: usize, steps: &Steps, planes: usize, out: *mut u32) {
-    // SAFETY: as above.
-    unsafe { pack::quantize::<Bytes>(x, cols, steps, planes, out) }
 }
 
 unsafe fn pack(codes: *const u8, cols: usize, planes: usize, out: *mut u32) {
@@ -221,21 +217,6 @@ impl Dot<Words> for Scalar {
 struct Bytes([u8; 32]);
 
 impl Codes for Bytes {
-    #[inline(always)]
-    unsafe fn quantize<const RULE: u8>(x: *const f32, q: &Steps) -> Self {
-        Bytes(std::array::from_fn(|i| {
-            // SAFETY: the caller vouches for 32 floats.
-            let x = unsafe { *x.add(i) };
-            if RULE == SIGN {
-                return u8::from(x >= 0.0);
-            }
-            // `max` gives the other operand for NaN.
-            let c = (x * q.inverse).max(0.0).min(q.last) as u8 as f32;
-            let t = (c + q.offset) * q.alpha;
-            let passes = if RULE == FROM { x >= t } else { x > t };
-            c as u8 + u8::from(passes)
-        }))
-    }
     #[inline(always)]
     unsafe fn load(p: *const u8) -> Self {
         // SAFETY: the caller vouches for 32 bytes.

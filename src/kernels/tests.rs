@@ -5,10 +5,10 @@
 
 use super::*;
 use crate::bits::PackedMatrix;
-use crate::quant::{ActQuantizer, QuantRelu, Rounding};
 
 mod few;
 mod lut;
+mod quantize;
 
 /// The product of integers `[n, k]` and `[m, k]` as `[m, n]`, in i64 so that it cannot overflow.
 fn oracle(w: &[i32], a: &[i32], n: usize, m: usize, k: usize) -> Vec<i64> {
@@ -250,90 +250,6 @@ fn scale_and_bias_are_the_same_floats_everywhere() {
             .all(|(a, b)| a.to_bits() == b.to_bits());
         assert!(same, "{}", kernels.isa());
     });
-}
-
-/// Floats at, just below and just above every threshold, the specials, and a spread of others.
-fn hard_floats(q: &QuantRelu) -> Vec<f32> {
-    let mut x = vec![
-        0.0,
-        -0.0,
-        1e-45,
-        -1e-45,
-        f32::MIN_POSITIVE,
-        f32::MAX,
-        f32::MIN,
-        f32::INFINITY,
-        f32::NEG_INFINITY,
-        f32::NAN,
-        -f32::NAN,
-    ];
-    for c in 0..q.bits().max_code() {
-        let t = q.threshold(c);
-        x.extend([
-            t,
-            t.next_up(),
-            t.next_down(),
-            -t,
-            t.next_up().next_up(),
-            t.next_down().next_down(),
-        ]);
-        x.extend([q.value(c as u8 + 1), q.alpha() * (c as f32 + 0.73)]);
-    }
-    x
-}
-
-#[test]
-fn quantizing_follows_the_definition_to_the_bit() {
-    let alphas = [
-        1.0,
-        0.1,
-        1.0 / 3.0,
-        0.651_1,
-        1.222_1,
-        1e-30,
-        1e30,
-        3.9e-7,
-        0.007_812_5,
-    ];
-    each_isa(|kernels| {
-        for bits in 1..=8 {
-            for rounding in [Rounding::Ceil, Rounding::Nearest] {
-                for alpha in alphas {
-                    let q = QuantRelu::new(bits, alpha, rounding).unwrap();
-                    let floats = hard_floats(&q);
-                    check_quantize(kernels, &ActQuantizer::Relu(q), &floats);
-                }
-            }
-        }
-        let q = QuantRelu::new(2, 1.0, Rounding::Ceil).unwrap();
-        check_quantize(kernels, &ActQuantizer::Sign, &hard_floats(&q));
-        for k in LENGTHS {
-            let floats: Vec<f32> = (0..k)
-                .map(|i| ((i * 37) % 101) as f32 / 9.0 - 3.0)
-                .collect();
-            check_quantize(kernels, &ActQuantizer::Sign, &floats);
-            check_quantize(kernels, &ActQuantizer::Relu(q), &floats);
-        }
-    });
-}
-
-fn check_quantize(kernels: &Kernels, quantizer: &ActQuantizer, x: &[f32]) {
-    let e = quantizer.encoding();
-    let mut got = PackedMatrix::zeros(e, 1, x.len()).unwrap();
-    kernels.quantize(x, &Steps::new(quantizer), e.planes(), got.words_mut());
-    let codes: Vec<i32> = x
-        .iter()
-        .map(|&x| e.decode(quantizer.code(x)).unwrap())
-        .collect();
-    let expected = PackedMatrix::pack(e, 1, x.len(), &codes).unwrap();
-    if got != expected {
-        let wrong = got.unpack().iter().zip(&codes).position(|(a, b)| a != b);
-        panic!(
-            "{} {quantizer:?}: {:?}",
-            kernels.isa(),
-            wrong.map(|i| (x[i], codes[i], got.unpack()[i]))
-        );
-    }
 }
 
 #[test]

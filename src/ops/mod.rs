@@ -18,5 +18,5 @@ pub use finish::{
 pub use gemm::{Activations, Epilogue, Gemm};
 pub use par::{Par, Pool};
 pub use pool::{AveragePool, MaxPool, dequantize};
-pub use quantize::{pack_codes, quantize};
+pub use quantize::{pack_codes, quantize, quantize_bytes, quantize_rows, quantize_rows_bytes};
 pub use requantize::Thresholds;

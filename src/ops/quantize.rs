@@ -1,9 +1,13 @@
 //! Floats and bytes into packed codes.
 
+mod rows;
+
+pub use rows::{quantize_rows, quantize_rows_bytes};
+
 use crate::bits::{Encoding, PackedMut};
 use crate::error::{Error, Result};
 use crate::kernels::{Kernels, Steps};
-use crate::quant::{ActQuantizer, Float};
+use crate::quant::{Float, Quantizer};
 use crate::shape::{check_len, elements};
 
 /// Floats that are converted at a time when the input is f16 or bf16; a multiple of 32.
@@ -11,15 +15,15 @@ const CHUNK: usize = 256;
 
 /// Quantizes `x`, `[rows, cols]` row-major, into `out`, which takes rows and cols from its shape.
 ///
-/// The codes are those of [`ActQuantizer::code`] for the values as f32, on every ISA. Errors if `out` is
+/// The codes are those of [`Quantizer::code`] for the values as f32, on every ISA. Errors if `out` is
 /// not of the quantizer's encoding or the length of `x` is not rows x cols; then `out` is untouched.
 pub fn quantize<'a, T: Float>(
     kernels: &Kernels,
     x: &[T],
-    quantizer: &ActQuantizer,
+    quantizer: impl Into<Quantizer>,
     out: impl Into<PackedMut<'a>>,
 ) -> Result<()> {
-    let out = out.into();
+    let (quantizer, out) = (&quantizer.into(), out.into());
     let (rows, cols, planes) = check_out(&out, quantizer.encoding())?;
     check_len(
         "x",
@@ -34,12 +38,58 @@ pub fn quantize<'a, T: Float>(
     let row_words = planes * cols.div_ceil(32);
     let out = out.words().chunks_exact_mut(row_words);
     for (x, out) in x.chunks_exact(cols).zip(out) {
-        match T::as_f32s(x) {
-            Some(x) => kernels.quantize(x, &steps, planes, out),
-            None => quantize_converted(kernels, x, &steps, planes, out),
-        }
+        row_to_planes(kernels, x, &steps, planes, out);
     }
     Ok(())
+}
+
+/// Quantizes `x` into a byte each, what [`ByteRef`](crate::bits::ByteRef) takes: unsigned codes as they are,
+/// signed ones as two's complement over the whole byte.
+///
+/// The codes are those of [`Quantizer::code`] for the values as f32, on every ISA. Errors if the quantizer's
+/// encoding is bipolar or `out` is not as long as `x`; then `out` is untouched.
+pub fn quantize_bytes<T: Float>(
+    kernels: &Kernels,
+    x: &[T],
+    quantizer: impl Into<Quantizer>,
+    out: &mut [u8],
+) -> Result<()> {
+    let quantizer = &quantizer.into();
+    if quantizer.encoding() == Encoding::Bipolar {
+        return Err(Error::argument(
+            "quantizer",
+            quantizer.encoding(),
+            "unsigned or signed codes for bytes",
+        ));
+    }
+    check_len("out", out.len(), x.len(), "the length of x")?;
+    row_to_bytes(kernels, x, &Steps::new(quantizer), out);
+    Ok(())
+}
+
+fn row_to_planes<T: Float>(
+    kernels: &Kernels,
+    x: &[T],
+    steps: &Steps,
+    planes: usize,
+    out: &mut [u32],
+) {
+    match T::as_f32s(x) {
+        Some(x) => kernels.quantize(x, steps, planes, out),
+        None => quantize_converted(kernels, x, steps, planes, out),
+    }
+}
+
+fn row_to_bytes<T: Float>(kernels: &Kernels, x: &[T], steps: &Steps, out: &mut [u8]) {
+    if let Some(x) = T::as_f32s(x) {
+        return kernels.quantize_bytes(x, steps, out);
+    }
+    let mut floats = [0f32; CHUNK];
+    for (x, out) in x.chunks(CHUNK).zip(out.chunks_mut(CHUNK)) {
+        let floats = &mut floats[..x.len()];
+        T::convert(x, floats);
+        kernels.quantize_bytes(floats, steps, out);
+    }
 }
 
 /// A row of 16-bit floats: converted a chunk at a time on the stack, packed, and moved to its place.
@@ -54,9 +104,7 @@ fn quantize_converted<T: Float>(
     let mut floats = [0f32; CHUNK];
     let mut packed = [0u32; 8 * CHUNK / 32];
     for (i, chunk) in x.chunks(CHUNK).enumerate() {
-        for (float, half) in floats.iter_mut().zip(chunk) {
-            *float = half.to_f32();
-        }
+        T::convert(chunk, &mut floats[..chunk.len()]);
         let chunk_words = chunk.len().div_ceil(32);
         let packed = &mut packed[..planes * chunk_words];
         kernels.quantize(&floats[..chunk.len()], steps, planes, packed);
@@ -128,10 +176,16 @@ fn check_out(out: &PackedMut<'_>, encoding: Encoding) -> Result<(usize, usize, u
 mod tests {
     use super::*;
     use crate::bits::PackedMatrix;
-    use crate::quant::{QuantRelu, Rounding};
+    use crate::quant::{ActQuantizer, Linear, QuantRelu, Rounding};
     use half::{bf16, f16};
 
-    fn check<T: Float + std::fmt::Debug>(x: &[T], rows: usize, quantizer: &ActQuantizer) {
+    fn check<T: Float + std::fmt::Debug>(
+        x: &[T],
+        rows: usize,
+        quantizer: impl Into<Quantizer> + Copy,
+    ) {
+        let taken = quantizer;
+        let quantizer: Quantizer = quantizer.into();
         let (e, cols) = (quantizer.encoding(), x.len() / rows);
         let codes: Vec<i32> = x
             .iter()
@@ -139,8 +193,20 @@ mod tests {
             .collect();
         for kernels in Kernels::available() {
             let mut out = PackedMatrix::zeros(e, rows, cols).unwrap();
-            quantize(kernels, x, quantizer, &mut out).unwrap();
+            quantize(kernels, x, taken, &mut out).unwrap();
             assert_eq!(out.unpack(), codes, "{} {cols}", kernels.isa());
+            let mut bytes = vec![0xAA; x.len()];
+            let said = quantize_bytes(kernels, x, taken, &mut bytes);
+            if e == Encoding::Bipolar {
+                assert!(said.unwrap_err().to_string().starts_with("quantizer is bi"));
+                continue;
+            }
+            said.unwrap();
+            let bytes: Vec<i32> = match e.min() {
+                0 => bytes.iter().map(|&b| i32::from(b)).collect(),
+                _ => bytes.iter().map(|&b| i32::from(b as i8)).collect(),
+            };
+            assert_eq!(bytes, codes, "{} {cols} {e} bytes", kernels.isa());
         }
     }
 
@@ -158,6 +224,16 @@ mod tests {
                     check(&x, 2, &quantizer);
                     check(&halves, 2, &quantizer);
                     check(&brains, 2, &quantizer);
+                }
+                let u = Encoding::unsigned(bits).unwrap();
+                let linear = [
+                    Linear::symmetric(bits.max(2), 0.07).unwrap(),
+                    Linear::affine(u, 0.03, u.max() / 2).unwrap(),
+                ];
+                for quantizer in linear {
+                    check(&x, 2, quantizer);
+                    check(&halves, 2, quantizer);
+                    check(&brains, 2, quantizer);
                 }
             }
         }
@@ -184,6 +260,12 @@ mod tests {
         assert_eq!(
             said.to_string(),
             "out is u2; expected bipolar, the quantizer's encoding"
+        );
+        let relu = QuantRelu::new(2, 1.0, Rounding::Ceil).unwrap();
+        let said = quantize_bytes(kernels, &[1.0f32; 6], relu, &mut [0; 5]).unwrap_err();
+        assert_eq!(
+            said.to_string(),
+            "out is 5 elements long; expected 6 (the length of x)"
         );
         let said = pack_codes(kernels, &[0, 1, 2, 3, 4, 0], &mut out).unwrap_err();
         assert_eq!(said.to_string(), "codes is 4 at 4; expected at most 3");

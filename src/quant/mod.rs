@@ -5,12 +5,76 @@
 //! words.
 
 mod activation;
+mod linear;
 mod scales;
 mod weight;
 
 pub use activation::{ActQuantizer, QuantRelu, Rounding};
+pub(crate) use linear::finite_range;
+pub use linear::{Linear, RowQuantizer};
 pub use scales::{Granularity, ScaleValues, Scales};
 pub use weight::binary_mean;
+
+use half::slice::HalfFloatSliceExt;
+
+use crate::bits::Encoding;
+
+/// What turns floats into codes: anything that [`ops::quantize`](crate::ops::quantize) takes.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Quantizer {
+    /// Sign or quantized ReLU.
+    Act(ActQuantizer),
+    /// Multiples of a scale.
+    Linear(Linear),
+}
+
+impl Quantizer {
+    /// The encoding of the codes.
+    pub fn encoding(&self) -> Encoding {
+        match self {
+            Quantizer::Act(q) => q.encoding(),
+            Quantizer::Linear(q) => q.encoding(),
+        }
+    }
+
+    /// The code of `x`: bit i is the bit in plane i.
+    pub fn code(&self, x: f32) -> u8 {
+        match self {
+            Quantizer::Act(q) => q.code(x),
+            Quantizer::Linear(q) => q.code(x),
+        }
+    }
+}
+
+impl From<ActQuantizer> for Quantizer {
+    fn from(q: ActQuantizer) -> Self {
+        Quantizer::Act(q)
+    }
+}
+
+impl From<&ActQuantizer> for Quantizer {
+    fn from(q: &ActQuantizer) -> Self {
+        Quantizer::Act(*q)
+    }
+}
+
+impl From<QuantRelu> for Quantizer {
+    fn from(q: QuantRelu) -> Self {
+        Quantizer::Act(ActQuantizer::Relu(q))
+    }
+}
+
+impl From<Linear> for Quantizer {
+    fn from(q: Linear) -> Self {
+        Quantizer::Linear(q)
+    }
+}
+
+impl From<&Quantizer> for Quantizer {
+    fn from(q: &Quantizer) -> Self {
+        *q
+    }
+}
 
 mod sealed {
     pub trait Sealed {}
@@ -24,6 +88,9 @@ pub trait Float: Copy + Send + Sync + sealed::Sealed + 'static {
     /// The value as f32, which holds every f16 and bf16 exactly.
     fn to_f32(self) -> f32;
 
+    /// The values as f32; both slices are equally long.
+    fn convert(values: &[Self], out: &mut [f32]);
+
     /// A slice of f32 as it stands, so that f32 input needs no conversion.
     fn as_f32s(values: &[Self]) -> Option<&[f32]>;
 
@@ -34,6 +101,9 @@ pub trait Float: Copy + Send + Sync + sealed::Sealed + 'static {
 impl Float for f32 {
     fn to_f32(self) -> f32 {
         self
+    }
+    fn convert(values: &[Self], out: &mut [f32]) {
+        out.copy_from_slice(values);
     }
     fn as_f32s(values: &[Self]) -> Option<&[f32]> {
         Some(values)
@@ -47,6 +117,9 @@ impl Float for half::f16 {
     fn to_f32(self) -> f32 {
         self.to_f32()
     }
+    fn convert(values: &[Self], out: &mut [f32]) {
+        values.convert_to_f32_slice(out);
+    }
     fn as_f32s(_: &[Self]) -> Option<&[f32]> {
         None
     }
@@ -58,6 +131,9 @@ impl Float for half::f16 {
 impl Float for half::bf16 {
     fn to_f32(self) -> f32 {
         self.to_f32()
+    }
+    fn convert(values: &[Self], out: &mut [f32]) {
+        values.convert_to_f32_slice(out);
     }
     fn as_f32s(_: &[Self]) -> Option<&[f32]> {
         None

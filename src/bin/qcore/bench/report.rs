@@ -43,6 +43,8 @@ impl Product {
 pub struct Conversion {
     /// The encoding of the codes.
     pub a: String,
+    /// Planes or bytes, and whose the scale is.
+    pub form: &'static str,
     pub isa: Isa,
     /// Where the floats lie.
     pub level: &'static str,
@@ -159,7 +161,7 @@ impl Report {
         ]);
         for c in &self.conversions {
             table.row(vec![
-                c.a.clone(),
+                format!("{} {}", c.a, c.form),
                 c.isa.to_string(),
                 format!("{} x {}", c.rows, c.cols),
                 c.level.to_string(),
@@ -179,7 +181,7 @@ impl Report {
             ("Limits of one core: instructions", ports),
             ("Limits of one core: memory", reads),
             ("Products", self.products()),
-            ("Floats to bit planes, one thread", self.conversions()),
+            ("Floats to codes, one thread", self.conversions()),
         ]
     }
 
@@ -241,7 +243,7 @@ impl Report {
                 "m": c.rows,
                 "k": c.cols,
                 "threads": 1,
-                "kernel": format!("f32 to {}, floats in {}", c.a, c.level),
+                "kernel": format!("f32 to {} {}, floats in {}", c.a, c.form, c.level),
                 "mac_per_cycle": null,
                 "bound": null,
                 "percent": c.percent,

@@ -1,0 +1,321 @@
+//! Floats into codes, as bit planes or a byte each: written once, for every vector width.
+//!
+//! A quantized ReLU. The code of a float is the number of thresholds that it passes (see
+//! `quant::activation`). Finding it without a search: with M = 2^23, where floats are whole numbers, and h
+//! the offset of the thresholds, m = x / alpha + (M - h) is rounded to a whole number by the sum itself, so that
+//! c = m - M lies within 1/2 of x / alpha - h, up to the rounding of 1 / alpha and of the product, which is below
+//! 2^-14 for codes that count. So T_(c-1) is passed and T_(c+1) is not (`Nearest`: by a margin of 1/2 a step;
+//! `Ceil`: likewise), and the code is c + [x passes T_c], with T_c computed as the definition says. The integer
+//! c is the bits of m less those of M: no conversion. Above q the pack to bytes and a minimum cut; NaN and
+//! negatives become 0 first.
+//!
+//! One and two bits need no code: one comparison with a threshold is a plane, and the lower of two planes is a
+//! comparison with T_0 or T_2, as the upper one says.
+//!
+//! Linear quantizers are as in `quant::linear`: a product, a conversion that rounds, packs that saturate.
+
+#[cfg(target_arch = "x86_64")]
+pub(super) mod avx2;
+#[cfg(target_arch = "x86_64")]
+pub(super) mod avx512;
+#[cfg(target_arch = "aarch64")]
+pub(super) mod neon;
+pub(super) mod portable;
+
+use crate::quant::{ActQuantizer, Quantizer, Rounding};
+
+/// The functions of one ISA.
+#[derive(Clone, Copy)]
+pub(super) struct Entries {
+    /// Floats, how many, the quantizer, planes, and where their words go.
+    pub(super) planes: unsafe fn(*const f32, usize, &Steps, usize, *mut u32),
+    /// Floats, how many, the quantizer, and where a byte for each goes.
+    pub(super) bytes: unsafe fn(*const f32, usize, &Steps, *mut u8),
+    /// The least and greatest of 0 and the floats that are not NaN.
+    pub(super) range: unsafe fn(*const f32, usize) -> (f32, f32),
+}
+
+/// Thresholds passed when x > T.
+const ABOVE: u8 = 0;
+/// Thresholds passed when x >= T.
+const FROM: u8 = 1;
+/// Multiples of a scale.
+const LINEAR: u8 = 2;
+
+/// 2^23: from here to 2^24 floats are the whole numbers, and the last bits of the float are the number's.
+const WHOLE: f32 = 8_388_608.0;
+/// More than any code, and converted to an integer without a fault.
+const PLENTY: f32 = 65_536.0;
+
+/// A quantizer, ready for vectors.
+#[derive(Clone, Copy)]
+pub(crate) struct Steps {
+    rule: u8,
+    /// 1 / alpha or 1 / scale.
+    inverse: f32,
+    alpha: f32,
+    /// M - h: what takes x / alpha to m, and m back to c + h.
+    base: f32,
+    /// -M alpha: m alpha plus this is c alpha, rounded once if fused.
+    origin: f32,
+    /// T_0, T_1, T_2, of one or two bits.
+    thresholds: [f32; 3],
+    /// The least and greatest code that is used, and what is taken from it at the end: 128 for signed codes,
+    /// which are counted from -128 till then.
+    low: u8,
+    high: u8,
+    bias: u8,
+    /// The zero point, counted as above.
+    zero: i16,
+}
+
+impl Steps {
+    pub(crate) fn new(quantizer: &Quantizer) -> Self {
+        let none = Steps {
+            rule: FROM,
+            inverse: 0.0,
+            alpha: 0.0,
+            base: 0.0,
+            origin: 0.0,
+            thresholds: [0.0; 3],
+            low: 0,
+            high: 0,
+            bias: 0,
+            zero: 0,
+        };
+        match quantizer {
+            // One threshold, 0.
+            Quantizer::Act(ActQuantizer::Sign) => none,
+            Quantizer::Act(ActQuantizer::Relu(q)) => Steps {
+                rule: match q.rounding() {
+                    Rounding::Ceil => ABOVE,
+                    Rounding::Nearest => FROM,
+                },
+                inverse: 1.0 / q.alpha(),
+                alpha: q.alpha(),
+                base: WHOLE - q.offset(),
+                origin: -WHOLE * q.alpha(),
+                thresholds: [0, 1, 2].map(|c| q.threshold(c)),
+                high: q.bits().max_code() as u8,
+                ..none
+            },
+            Quantizer::Linear(q) => {
+                let bias = if q.encoding().min() < 0 { 128 } else { 0 };
+                Steps {
+                    rule: LINEAR,
+                    inverse: q.inverse(),
+                    low: (q.low() + bias) as u8,
+                    high: (q.high() + bias) as u8,
+                    bias: bias as u8,
+                    zero: (q.zero() + bias) as i16,
+                    ..none
+                }
+            }
+        }
+    }
+}
+
+/// A block of floats in the vectors of some ISA. Every method is `#[inline(always)]` and must only be called
+/// from code compiled with that ISA's features; `x` is readable for a block.
+trait Floats {
+    /// Floats in a block, 32 or 64.
+    const BLOCK: usize;
+    /// A block of codes, a byte each.
+    type Codes: Copy;
+    /// The least and the greatest so far, in lanes.
+    type Range: Copy;
+
+    /// The codes of a block, not by the sign.
+    unsafe fn codes<const RULE: u8>(x: *const f32, q: &Steps) -> Self::Codes;
+    /// A block of bytes at `out`.
+    unsafe fn store(codes: Self::Codes, out: *mut u8);
+    /// A block of each of `PLANES` planes, `words` apart, from `out`.
+    unsafe fn planes<const PLANES: usize>(codes: Self::Codes, out: *mut u32, words: usize);
+    /// The one plane of codes of one bit.
+    unsafe fn one<const RULE: u8>(x: *const f32, q: &Steps, out: *mut u32);
+    /// The two planes of codes of two bits.
+    unsafe fn two<const RULE: u8>(x: *const f32, q: &Steps, out: *mut u32, words: usize);
+    /// Zeros.
+    unsafe fn range() -> Self::Range;
+    /// The range with a block more; NaN is passed over.
+    unsafe fn widen(range: Self::Range, x: *const f32) -> Self::Range;
+    /// The range over all lanes.
+    unsafe fn ends(range: Self::Range) -> (f32, f32);
+}
+
+/// How a block gets into planes.
+trait Put<F: Floats> {
+    const PLANES: usize;
+    unsafe fn put(x: *const f32, q: &Steps, out: *mut u32, words: usize);
+}
+
+struct One<const RULE: u8>;
+struct Two<const RULE: u8>;
+struct Many<const RULE: u8, const PLANES: usize>;
+
+impl<F: Floats, const RULE: u8> Put<F> for One<RULE> {
+    const PLANES: usize = 1;
+    #[inline(always)]
+    unsafe fn put(x: *const f32, q: &Steps, out: *mut u32, _: usize) {
+        // SAFETY: passed on from the caller.
+        unsafe { F::one::<RULE>(x, q, out) }
+    }
+}
+
+impl<F: Floats, const RULE: u8> Put<F> for Two<RULE> {
+    const PLANES: usize = 2;
+    #[inline(always)]
+    unsafe fn put(x: *const f32, q: &Steps, out: *mut u32, words: usize) {
+        // SAFETY: passed on from the caller.
+        unsafe { F::two::<RULE>(x, q, out, words) }
+    }
+}
+
+impl<F: Floats, const RULE: u8, const PLANES: usize> Put<F> for Many<RULE, PLANES> {
+    const PLANES: usize = PLANES;
+    #[inline(always)]
+    unsafe fn put(x: *const f32, q: &Steps, out: *mut u32, words: usize) {
+        // SAFETY: passed on from the caller.
+        unsafe { F::planes::<PLANES>(F::codes::<RULE>(x, q), out, words) }
+    }
+}
+
+/// Quantizes `cols` floats from `x` into `planes` planes of ceil(cols / 32) words from `out`.
+///
+/// # Safety
+/// The caller is compiled with F's features; `x` is readable for `cols` floats and `out` writable for
+/// `planes * ceil(cols / 32)` words.
+#[inline(always)]
+unsafe fn planes<F: Floats>(x: *const f32, cols: usize, q: &Steps, planes: usize, out: *mut u32) {
+    // SAFETY: passed on from the caller.
+    unsafe {
+        match (q.rule, planes) {
+            (ABOVE, 1) => blocks::<F, One<ABOVE>>(x, cols, q, out),
+            (FROM, 1) => blocks::<F, One<FROM>>(x, cols, q, out),
+            (ABOVE, 2) => blocks::<F, Two<ABOVE>>(x, cols, q, out),
+            (FROM, 2) => blocks::<F, Two<FROM>>(x, cols, q, out),
+            (ABOVE, _) => many::<F, ABOVE>(x, cols, q, planes, out),
+            (FROM, _) => many::<F, FROM>(x, cols, q, planes, out),
+            _ => many::<F, LINEAR>(x, cols, q, planes, out),
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn many<F: Floats, const RULE: u8>(
+    x: *const f32,
+    cols: usize,
+    q: &Steps,
+    planes: usize,
+    out: *mut u32,
+) {
+    // SAFETY: passed on from the caller.
+    unsafe {
+        match planes {
+            1 => blocks::<F, Many<RULE, 1>>(x, cols, q, out),
+            2 => blocks::<F, Many<RULE, 2>>(x, cols, q, out),
+            3 => blocks::<F, Many<RULE, 3>>(x, cols, q, out),
+            4 => blocks::<F, Many<RULE, 4>>(x, cols, q, out),
+            5 => blocks::<F, Many<RULE, 5>>(x, cols, q, out),
+            6 => blocks::<F, Many<RULE, 6>>(x, cols, q, out),
+            7 => blocks::<F, Many<RULE, 7>>(x, cols, q, out),
+            _ => blocks::<F, Many<RULE, 8>>(x, cols, q, out),
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn blocks<F: Floats, P: Put<F>>(x: *const f32, cols: usize, q: &Steps, out: *mut u32) {
+    let words = cols.div_ceil(32);
+    let (whole, rest) = (cols / F::BLOCK, cols % F::BLOCK);
+    // SAFETY: whole blocks lie below `cols`, in floats and in words; the rest is copied to and from buffers of
+    // a block, which is 64 floats and two words a plane at most.
+    unsafe {
+        for block in 0..whole {
+            P::put(
+                x.add(block * F::BLOCK),
+                q,
+                out.add(block * (F::BLOCK / 32)),
+                words,
+            );
+        }
+        if rest > 0 {
+            let (mut floats, mut some) = ([0f32; 64], [0u32; 8 * 2]);
+            let x = x.add(whole * F::BLOCK);
+            std::ptr::copy_nonoverlapping(x, floats.as_mut_ptr(), rest);
+            P::put(floats.as_ptr(), q, some.as_mut_ptr(), 2);
+            let out = out.add(whole * (F::BLOCK / 32));
+            for plane in 0..P::PLANES {
+                let here = &some[2 * plane..];
+                if rest > 32 {
+                    *out.add(plane * words) = here[0];
+                }
+                // Bits behind the last column are zero.
+                let mask = u32::MAX >> ((32 - rest % 32) % 32);
+                let last = (rest - 1) / 32;
+                *out.add(plane * words + last) = here[last] & mask;
+            }
+        }
+    }
+}
+
+/// Quantizes `cols` floats from `x` into as many bytes at `out`; signed codes are extended over the byte.
+///
+/// # Safety
+/// The caller is compiled with F's features; `x` and `out` are as long as `cols`.
+#[inline(always)]
+unsafe fn bytes<F: Floats>(x: *const f32, cols: usize, q: &Steps, out: *mut u8) {
+    // SAFETY: passed on from the caller.
+    unsafe {
+        match q.rule {
+            ABOVE => bytes_by::<F, ABOVE>(x, cols, q, out),
+            FROM => bytes_by::<F, FROM>(x, cols, q, out),
+            _ => bytes_by::<F, LINEAR>(x, cols, q, out),
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn bytes_by<F: Floats, const RULE: u8>(x: *const f32, cols: usize, q: &Steps, out: *mut u8) {
+    let whole = cols / F::BLOCK * F::BLOCK;
+    // SAFETY: whole blocks lie below `cols`; the rest is copied to and from buffers of a block.
+    unsafe {
+        let mut at = 0;
+        while at < whole {
+            F::store(F::codes::<RULE>(x.add(at), q), out.add(at));
+            at += F::BLOCK;
+        }
+        if whole < cols {
+            let (mut floats, mut some) = ([0f32; 64], [0u8; 64]);
+            std::ptr::copy_nonoverlapping(x.add(whole), floats.as_mut_ptr(), cols - whole);
+            F::store(F::codes::<RULE>(floats.as_ptr(), q), some.as_mut_ptr());
+            std::ptr::copy_nonoverlapping(some.as_ptr(), out.add(whole), cols - whole);
+        }
+    }
+}
+
+/// The least and greatest of 0 and `cols` floats from `x`, but NaN.
+///
+/// # Safety
+/// The caller is compiled with F's features; `x` is readable for `cols` floats.
+#[inline(always)]
+unsafe fn range<F: Floats>(x: *const f32, cols: usize) -> (f32, f32) {
+    let whole = cols / F::BLOCK * F::BLOCK;
+    // SAFETY: whole blocks lie below `cols`; the rest is copied to a buffer of a block, among zeros.
+    unsafe {
+        let mut range = F::range();
+        let mut at = 0;
+        while at < whole {
+            range = F::widen(range, x.add(at));
+            at += F::BLOCK;
+        }
+        if whole < cols {
+            let mut floats = [0f32; 64];
+            std::ptr::copy_nonoverlapping(x.add(whole), floats.as_mut_ptr(), cols - whole);
+            range = F::widen(range, floats.as_ptr());
+        }
+        let (lo, hi) = F::ends(range);
+        // One zero, not two.
+        (lo + 0.0, hi + 0.0)
+    }
+}
