@@ -19,6 +19,8 @@ use super::{ByteKernel, Kernels};
 use crate::bits::Encoding;
 use crate::isa::Isa;
 
+mod floats;
+
 pub(super) static KERNELS: Kernels = AVX2;
 
 /// The same with AVX-VNNI: bytes by one instruction.
@@ -52,6 +54,7 @@ const AVX2: Kernels = Kernels {
         run: bytegemm,
     }),
     lutgemm: None,
+    floatgemm: floats::KERNEL,
     quantize,
     pack,
     requantize,

@@ -19,6 +19,7 @@ use super::{ByteKernel, Kernels};
 use crate::bits::Encoding;
 use crate::isa::Isa;
 
+pub(super) mod floats;
 mod lut;
 
 pub(super) static KERNELS: Kernels = Kernels {
@@ -37,6 +38,7 @@ pub(super) static KERNELS: Kernels = Kernels {
         run: bytegemm,
     }),
     lutgemm: Some(lut::KERNEL),
+    floatgemm: floats::KERNEL,
     quantize,
     pack,
     requantize,

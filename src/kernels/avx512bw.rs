@@ -36,6 +36,7 @@ pub(super) static KERNELS: Kernels = Kernels {
         run: bytegemm,
     }),
     lutgemm: None,
+    floatgemm: avx512::floats::KERNEL,
     quantize: avx512::quantize,
     pack: avx512::pack,
     requantize: avx512::requantize,

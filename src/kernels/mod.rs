@@ -1,7 +1,7 @@
 //! The micro-kernels, by operation, and the one table in which operations and ISAs cross.
 //!
-//! `bitgemm`, `bytegemm`, `lutgemm` and `pack` hold the algorithms, each once and generic over a small vector
-//! trait. A file per ISA gives that trait its instructions and fills one row of [`Kernels`]. Whoever wants
+//! `bitgemm`, `bytegemm`, `lutgemm`, `floatgemm` and `pack` hold the algorithms, each once and generic over a small
+//! vector trait. A file per ISA gives that trait its instructions and fills one row of [`Kernels`]. Whoever wants
 //! a kernel takes a row ([`Kernels::of`]); tests, benches, `qcore info` and the C functions walk all of them
 //! ([`Kernels::available`]). A new ISA is a file and a row here.
 //!
@@ -19,6 +19,8 @@ mod bitgemm;
 pub mod bounds;
 mod bytegemm;
 mod byteweights;
+mod floatgemm;
+mod floatweights;
 // No other architecture has a row with tables yet.
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 mod lutgemm;
@@ -40,6 +42,8 @@ mod tests;
 
 pub(crate) use algebra::BitWeights;
 pub(crate) use byteweights::ByteWeights;
+pub(crate) use floatgemm::{BLOCK, Block, FEW, FloatKernel, STRIDE};
+pub(crate) use floatweights::FloatWeights;
 pub(crate) use lutweights::{LutKernel, LutWeights};
 pub(crate) use pack::Steps;
 use panels::Panels;
@@ -59,6 +63,7 @@ pub struct Kernels {
     bitgemm: unsafe fn(&bitgemm::Task<'_>),
     bytegemm: Option<ByteKernel>,
     lutgemm: Option<LutKernel>,
+    floatgemm: FloatKernel,
     quantize: unsafe fn(*const f32, usize, &Steps, usize, *mut u32),
     pack: unsafe fn(*const u8, usize, usize, *mut u32),
     requantize: unsafe fn(*const i32, usize, *const i32, usize, *const i32, usize, *mut u32),
@@ -250,6 +255,11 @@ impl Kernels {
     /// The table GEMM, where this ISA has one.
     pub(crate) fn lut_kernel(&self) -> Option<&LutKernel> {
         self.lutgemm.as_ref()
+    }
+
+    /// The GEMM of float activations.
+    pub(crate) fn float_kernel(&self) -> &FloatKernel {
+        &self.floatgemm
     }
 
     /// Quantizes a row of floats into its planes. Panics unless `out` is planes x ceil(K / 32) long.

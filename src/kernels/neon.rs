@@ -19,6 +19,8 @@ use super::{ByteKernel, Kernels, neon_bytes};
 use crate::bits::Encoding;
 use crate::isa::Isa;
 
+mod floats;
+
 pub(super) static KERNELS: Kernels = NEON;
 
 /// The same with dotprod: bytes by one instruction.
@@ -70,6 +72,7 @@ const NEON: Kernels = Kernels {
         run: neon_bytes::bytegemm,
     }),
     lutgemm: None,
+    floatgemm: floats::KERNEL,
     quantize,
     pack,
     requantize,

@@ -7,6 +7,8 @@ use super::{ByteKernel, Kernels};
 use crate::bits::Encoding;
 use crate::isa::Isa;
 
+mod floats;
+
 pub(super) static KERNELS: Kernels = Kernels {
     isa: Isa::Portable,
     bitgemm_name: "popcount of words",
@@ -23,6 +25,7 @@ pub(super) static KERNELS: Kernels = Kernels {
         run: bytegemm,
     }),
     lutgemm: None,
+    floatgemm: floats::KERNEL,
     quantize,
     pack,
     requantize,

@@ -12,6 +12,8 @@ pub use activation::{ActQuantizer, QuantRelu, Rounding};
 pub use scales::{Granularity, ScaleValues, Scales};
 pub use weight::binary_mean;
 
+use half::slice::HalfFloatSliceExt;
+
 mod sealed {
     pub trait Sealed {}
     impl Sealed for f32 {}
@@ -27,6 +29,9 @@ pub trait Float: Copy + Send + Sync + sealed::Sealed + 'static {
     /// A slice of f32 as it stands, so that f32 input needs no conversion.
     fn as_f32s(values: &[Self]) -> Option<&[f32]>;
 
+    /// Values as f32, into as many; panics on another length.
+    fn widen(from: &[Self], to: &mut [f32]);
+
     /// Values as scales of weights.
     fn scale_values(values: Vec<Self>) -> ScaleValues;
 }
@@ -37,6 +42,9 @@ impl Float for f32 {
     }
     fn as_f32s(values: &[Self]) -> Option<&[f32]> {
         Some(values)
+    }
+    fn widen(from: &[Self], to: &mut [f32]) {
+        to.copy_from_slice(from);
     }
     fn scale_values(values: Vec<Self>) -> ScaleValues {
         ScaleValues::F32(values)
@@ -50,6 +58,9 @@ impl Float for half::f16 {
     fn as_f32s(_: &[Self]) -> Option<&[f32]> {
         None
     }
+    fn widen(from: &[Self], to: &mut [f32]) {
+        from.convert_to_f32_slice(to);
+    }
     fn scale_values(values: Vec<Self>) -> ScaleValues {
         ScaleValues::F16(values)
     }
@@ -61,6 +72,9 @@ impl Float for half::bf16 {
     }
     fn as_f32s(_: &[Self]) -> Option<&[f32]> {
         None
+    }
+    fn widen(from: &[Self], to: &mut [f32]) {
+        from.convert_to_f32_slice(to);
     }
     fn scale_values(values: Vec<Self>) -> ScaleValues {
         ScaleValues::Bf16(values)
