@@ -6,7 +6,7 @@ use std::sync::Once;
 use crate::toolchain::{Compiler, Language};
 
 /// The sources in the order of the header.
-const SOURCES: [&str; 8] = [
+const SOURCES: [&str; 9] = [
     "status",
     "last_error",
     "isa",
@@ -14,6 +14,7 @@ const SOURCES: [&str; 8] = [
     "pack",
     "quantize",
     "gemm",
+    "weight_only",
     "model",
 ];
 

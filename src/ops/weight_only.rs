@@ -79,8 +79,8 @@ impl WeightOnlyGemm {
         })
     }
 
-    /// Elements of f32 scratch that a run over `rows` rows needs. With more, up to as much again, more threads can
-    /// share the work of products that are not large.
+    /// Elements of f32 scratch that a run over `rows` rows needs: up to 32 parts of a block of rows and weights each, 15
+    /// MB at most. So many threads at most share the work; with more scratch, more.
     pub fn scratch_len(&self, rows: usize) -> usize {
         match rows {
             0 => 0,
