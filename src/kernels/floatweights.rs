@@ -9,7 +9,7 @@
 //! Channel c of a panel is lane c % LANES of vector c / LANES. A field is its weight minus the smallest one (for
 //! bipolar weights the bit); a byte is the weight as `i8` or `u8`. What is behind N or K is zero.
 
-use super::floatgemm::FloatKernel;
+use super::floatkernel::FloatKernel;
 use super::panels::Lines;
 use crate::bits::{Encoding, PackedRef};
 use crate::error::Result;

@@ -20,6 +20,7 @@ pub mod bounds;
 mod bytegemm;
 mod byteweights;
 mod floatgemm;
+mod floatkernel;
 mod floatweights;
 // No other architecture has a row with tables yet.
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
@@ -42,7 +43,8 @@ mod tests;
 
 pub(crate) use algebra::BitWeights;
 pub(crate) use byteweights::ByteWeights;
-pub(crate) use floatgemm::{BLOCK, Block, FEW, FloatKernel, STRIDE};
+pub(crate) use floatgemm::{BLOCK, FEW, STRIDE};
+pub(crate) use floatkernel::{Block, FloatKernel};
 pub(crate) use floatweights::FloatWeights;
 pub(crate) use lutweights::{LutKernel, LutWeights};
 pub(crate) use pack::Steps;

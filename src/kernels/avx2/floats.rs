@@ -12,7 +12,8 @@
 
 use std::arch::x86_64::*;
 
-use crate::kernels::floatgemm::{self, Decoding, FloatKernel, FloatTask, Floats};
+use crate::kernels::FloatKernel;
+use crate::kernels::floatgemm::{self, Decoding, FloatTask, Floats};
 use crate::kernels::floatweights::Decode;
 
 pub(in crate::kernels) const KERNEL: FloatKernel = FloatKernel {

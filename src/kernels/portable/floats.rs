@@ -2,7 +2,8 @@
 //!
 //! Where the target has no fused multiply-add, `f32::mul_add` calls a function that computes it: slow, and right.
 
-use crate::kernels::floatgemm::{self, Decoding, FloatKernel, FloatTask, Floats};
+use crate::kernels::FloatKernel;
+use crate::kernels::floatgemm::{self, Decoding, FloatTask, Floats};
 use crate::kernels::floatweights::Decode;
 
 pub(in crate::kernels) const KERNEL: FloatKernel = FloatKernel {
