@@ -471,34 +471,26 @@ pub(super) unsafe fn decode<T: Floats>(task: &Decoding<'_>, panel_vectors: usize
     let columns = [0, task.columns];
     // SAFETY: the contract.
     unsafe {
+        let tables = T::tables(task.decode);
         match (task.bits, task.signed) {
-            (1, _) => {
-                let tables = T::tables(task.decode);
-                Fields::<T, 1> {
-                    words,
-                    step,
-                    tables,
-                }
-                .each(columns, put)
+            (1, _) => Fields::<T, 1> {
+                words,
+                step,
+                tables,
             }
-            (2, _) => {
-                let tables = T::tables(task.decode);
-                Fields::<T, 2> {
-                    words,
-                    step,
-                    tables,
-                }
-                .each(columns, put)
+            .each(columns, put),
+            (2, _) => Fields::<T, 2> {
+                words,
+                step,
+                tables,
             }
-            (4, _) => {
-                let tables = T::tables(task.decode);
-                Fields::<T, 4> {
-                    words,
-                    step,
-                    tables,
-                }
-                .each(columns, put)
+            .each(columns, put),
+            (4, _) => Fields::<T, 4> {
+                words,
+                step,
+                tables,
             }
+            .each(columns, put),
             (_, true) => Bytes::<true> { words, step }.each(columns, put),
             (_, false) => Bytes::<false> { words, step }.each(columns, put),
         }
