@@ -15,6 +15,7 @@ const SOURCES: [&str; 9] = [
     "quantize",
     "quantize_rows",
     "gemm",
+    "weight_only",
     "model",
 ];
 

@@ -72,6 +72,18 @@ fn gemm_c() {
 }
 
 #[test]
+fn weight_only_c() {
+    let Some(built) = build("weight_only.c", &C) else {
+        return;
+    };
+    let isas: Vec<&str> = Isa::available().map(Isa::name).collect();
+    for program in &built.programs {
+        let said = output(&mut command(program));
+        assert_eq!(said, format!("weight_only: {}\n", isas.join(" ")));
+    }
+}
+
+#[test]
 fn errors_c() {
     let Some(built) = build("errors.c", &C) else {
         return;

@@ -79,10 +79,27 @@
 //! net in training agree on every code. A channel of slope zero has thresholds of -2^31 (always passed) or
 //! 2^31 - 1 (never); no sum takes those values.
 //!
+//! # Weights times floats
+//!
+//! Weight-only products ([`ops::WeightOnlyGemm`](crate::ops::WeightOnlyGemm)) have fused multiply-adds, fma(x, y, z) =
+//! x y + z rounded once, in one order. With w the integers of the weights, a the activations (f16 and bf16 converted to
+//! f32, which is exact):
+//!
+//! ```text
+//! s_g   = fma(w[k], a[k], s_g)         for k in the group, ascending, from 0
+//! total = fma(scale_g, s_g, total)     for the groups, ascending, from 0
+//! out   = total + bias                 0 without a bias
+//! ```
+//!
+//! Scales per tensor or channel are one group of all K: the product is rounded, then the sum with the bias. No ISA, tile,
+//! block of K, number of rows or of threads changes the order; between blocks a sum is kept in f32, which loses nothing.
+//! NaN and infinities flow by IEEE 754; which payload a NaN has is left open. Sums begin at +0, so that zeros add nothing,
+//! not even a sign.
+//!
 //! # Threads
 //!
 //! Work is split by rows and output channels, never along K. Integers are exact in any order, and a float is
-//! made from one integer: results do not depend on the number of threads.
+//! made from one integer or from one sum in a fixed order: results do not depend on the number of threads.
 //!
 //! # Assumed of the machine
 //!

@@ -18,7 +18,7 @@
 //! or let `qc_..._init` do it, which fills in the defaults too. Bytes that this version does not know
 //! must be zero in options and stay as they are in results.
 //!
-//! Threads. A `qc_gemm`, a `qc_model` and a `qc_pool` may be used by many threads at once. A
+//! Threads. A `qc_gemm`, a `qc_weight_only`, a `qc_model` and a `qc_pool` may be used by many threads at once. A
 //! `qc_workspace` is for one call at a time; a second one is refused with `QC_ERROR_BUSY`. Where a call
 //! takes a pool, NULL means the calling thread alone. Results do not depend on the threads nor on the
 //! ISA. After `fork` the child may use what it inherited; a pool has no workers there, so its work runs
@@ -45,6 +45,7 @@ mod quantize_rows;
 mod status;
 #[cfg(test)]
 mod tests;
+mod weight_only;
 
 pub use gemm::*;
 pub use isa::*;
@@ -55,6 +56,7 @@ pub use pool::*;
 pub use quantize::*;
 pub use quantize_rows::*;
 pub use status::*;
+pub use weight_only::*;
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

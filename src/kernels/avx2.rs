@@ -19,6 +19,8 @@ use super::{ByteKernel, Kernels};
 use crate::bits::Encoding;
 use crate::isa::Isa;
 
+mod floats;
+
 pub(super) static KERNELS: Kernels = AVX2;
 
 /// The same with AVX-VNNI: bytes by one instruction.
@@ -53,6 +55,7 @@ const AVX2: Kernels = Kernels {
     }),
     lutgemm: None,
     quantize: quantize::ENTRIES,
+    floatgemm: floats::KERNEL,
     pack,
     requantize,
     row_sums,

@@ -19,6 +19,7 @@ use super::{ByteKernel, Kernels};
 use crate::bits::Encoding;
 use crate::isa::Isa;
 
+pub(super) mod floats;
 mod lut;
 
 pub(super) static KERNELS: Kernels = Kernels {
@@ -38,6 +39,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     }),
     lutgemm: Some(lut::KERNEL),
     quantize: quantize::ENTRIES,
+    floatgemm: floats::KERNEL,
     pack,
     requantize,
     row_sums,

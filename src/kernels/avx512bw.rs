@@ -38,6 +38,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     }),
     lutgemm: None,
     quantize: quantize::BW_ENTRIES,
+    floatgemm: avx512::floats::KERNEL,
     pack: avx512::pack,
     requantize: avx512::requantize,
     row_sums,

@@ -1,7 +1,7 @@
 //! The micro-kernels, by operation, and the one table in which operations and ISAs cross.
 //!
-//! `bitgemm`, `bytegemm`, `lutgemm`, `pack` and `quantize` hold the algorithms, each once and generic over a small vector
-//! trait. A file per ISA gives that trait its instructions and fills one row of [`Kernels`]. Whoever wants
+//! `bitgemm`, `bytegemm`, `lutgemm`, `floatgemm`, `pack` and `quantize` hold the algorithms, each once and generic over
+//! a small vector trait. A file per ISA gives that trait its instructions and fills one row of [`Kernels`]. Whoever wants
 //! a kernel takes a row ([`Kernels::of`]); tests, benches, `qcore info` and the C functions walk all of them
 //! ([`Kernels::available`]). A new ISA is a file and a row here.
 //!
@@ -20,6 +20,9 @@ pub mod bounds;
 mod bytegemm;
 mod byteweights;
 mod depthwise;
+mod floatgemm;
+mod floatkernel;
+mod floatweights;
 // No other architecture has a row with tables yet.
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 mod lutgemm;
@@ -45,6 +48,9 @@ mod tests;
 pub(crate) use algebra::BitWeights;
 pub(crate) use byteweights::ByteWeights;
 pub(crate) use depthwise::DepthwiseTask;
+pub(crate) use floatgemm::{BLOCK, FEW, STRIDE};
+pub(crate) use floatkernel::{Block, FloatKernel};
+pub(crate) use floatweights::FloatWeights;
 pub(crate) use lutweights::{LutKernel, LutWeights};
 use panels::Panels;
 pub(crate) use rows::{Function, RowTask};
@@ -66,6 +72,7 @@ pub struct Kernels {
     bytegemm: Option<ByteKernel>,
     lutgemm: Option<LutKernel>,
     quantize: quantize::Entries,
+    floatgemm: FloatKernel,
     pack: unsafe fn(*const u8, usize, usize, *mut u32),
     requantize: unsafe fn(*const i32, usize, *const i32, usize, *const i32, usize, *mut u32),
     row_sums: unsafe fn(&[u32], Encoding, &mut [i32]),
@@ -261,6 +268,11 @@ impl Kernels {
     /// The table GEMM, where this ISA has one.
     pub(crate) fn lut_kernel(&self) -> Option<&LutKernel> {
         self.lutgemm.as_ref()
+    }
+
+    /// The GEMM of float activations.
+    pub(crate) fn float_kernel(&self) -> &FloatKernel {
+        &self.floatgemm
     }
 
     /// Quantizes a row of floats into its planes. Panics unless `out` is planes x ceil(K / 32) long.

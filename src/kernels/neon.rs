@@ -19,6 +19,8 @@ use super::{ByteKernel, Kernels, neon_bytes};
 use crate::bits::Encoding;
 use crate::isa::Isa;
 
+mod floats;
+
 pub(super) static KERNELS: Kernels = NEON;
 
 /// The same with dotprod: bytes by one instruction.
@@ -71,6 +73,7 @@ const NEON: Kernels = Kernels {
     }),
     lutgemm: None,
     quantize: quantize::ENTRIES,
+    floatgemm: floats::KERNEL,
     pack,
     requantize,
     row_sums,

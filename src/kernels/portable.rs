@@ -8,6 +8,8 @@ use super::{ByteKernel, Kernels};
 use crate::bits::Encoding;
 use crate::isa::Isa;
 
+mod floats;
+
 pub(super) static KERNELS: Kernels = Kernels {
     isa: Isa::Portable,
     bitgemm_name: "popcount of words",
@@ -25,6 +27,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     }),
     lutgemm: None,
     quantize: quantize::ENTRIES,
+    floatgemm: floats::KERNEL,
     pack,
     requantize,
     row_sums,

@@ -12,7 +12,6 @@ use crate::kernels::{Kernels, MatMut};
 use crate::shape::{check_len, words};
 
 mod activations;
-mod grid;
 pub(super) mod method;
 mod tables;
 

@@ -1,15 +1,17 @@
 //! Whole operations: shapes checked, weights prepacked, work cut into tiles and given to threads.
 //!
-//! A plan ([`Gemm`], [`Thresholds`]) is built once and is immutable: share it between threads. Running it
+//! A plan ([`Gemm`], [`WeightOnlyGemm`], [`Thresholds`]) is built once and is immutable: share it between threads. Running it
 //! allocates nothing.
 
 mod conv;
 mod finish;
 mod gemm;
+mod grid;
 mod par;
 mod pool;
 mod quantize;
 mod requantize;
+mod weight_only;
 
 pub use conv::{Conv2d, Geometry, Output, Pad, Padding};
 pub use finish::{
@@ -20,3 +22,4 @@ pub use par::{Par, Pool};
 pub use pool::{AveragePool, MaxPool, dequantize};
 pub use quantize::{pack_codes, quantize, quantize_bytes, quantize_rows, quantize_rows_bytes};
 pub use requantize::Thresholds;
+pub use weight_only::WeightOnlyGemm;

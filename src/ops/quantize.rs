@@ -87,7 +87,7 @@ fn row_to_bytes<T: Float>(kernels: &Kernels, x: &[T], steps: &Steps, out: &mut [
     let mut floats = [0f32; CHUNK];
     for (x, out) in x.chunks(CHUNK).zip(out.chunks_mut(CHUNK)) {
         let floats = &mut floats[..x.len()];
-        T::convert(x, floats);
+        T::widen(x, floats);
         kernels.quantize_bytes(floats, steps, out);
     }
 }
@@ -104,7 +104,7 @@ fn quantize_converted<T: Float>(
     let mut floats = [0f32; CHUNK];
     let mut packed = [0u32; 8 * CHUNK / 32];
     for (i, chunk) in x.chunks(CHUNK).enumerate() {
-        T::convert(chunk, &mut floats[..chunk.len()]);
+        T::widen(chunk, &mut floats[..chunk.len()]);
         let chunk_words = chunk.len().div_ceil(32);
         let packed = &mut packed[..planes * chunk_words];
         kernels.quantize(&floats[..chunk.len()], steps, planes, packed);

@@ -88,11 +88,11 @@ pub trait Float: Copy + Send + Sync + sealed::Sealed + 'static {
     /// The value as f32, which holds every f16 and bf16 exactly.
     fn to_f32(self) -> f32;
 
-    /// The values as f32; both slices are equally long.
-    fn convert(values: &[Self], out: &mut [f32]);
-
     /// A slice of f32 as it stands, so that f32 input needs no conversion.
     fn as_f32s(values: &[Self]) -> Option<&[f32]>;
+
+    /// Values as f32, into as many; panics on another length.
+    fn widen(from: &[Self], to: &mut [f32]);
 
     /// Values as scales of weights.
     fn scale_values(values: Vec<Self>) -> ScaleValues;
@@ -102,11 +102,11 @@ impl Float for f32 {
     fn to_f32(self) -> f32 {
         self
     }
-    fn convert(values: &[Self], out: &mut [f32]) {
-        out.copy_from_slice(values);
-    }
     fn as_f32s(values: &[Self]) -> Option<&[f32]> {
         Some(values)
+    }
+    fn widen(from: &[Self], to: &mut [f32]) {
+        to.copy_from_slice(from);
     }
     fn scale_values(values: Vec<Self>) -> ScaleValues {
         ScaleValues::F32(values)
@@ -117,11 +117,11 @@ impl Float for half::f16 {
     fn to_f32(self) -> f32 {
         self.to_f32()
     }
-    fn convert(values: &[Self], out: &mut [f32]) {
-        values.convert_to_f32_slice(out);
-    }
     fn as_f32s(_: &[Self]) -> Option<&[f32]> {
         None
+    }
+    fn widen(from: &[Self], to: &mut [f32]) {
+        from.convert_to_f32_slice(to);
     }
     fn scale_values(values: Vec<Self>) -> ScaleValues {
         ScaleValues::F16(values)
@@ -132,11 +132,11 @@ impl Float for half::bf16 {
     fn to_f32(self) -> f32 {
         self.to_f32()
     }
-    fn convert(values: &[Self], out: &mut [f32]) {
-        values.convert_to_f32_slice(out);
-    }
     fn as_f32s(_: &[Self]) -> Option<&[f32]> {
         None
+    }
+    fn widen(from: &[Self], to: &mut [f32]) {
+        from.convert_to_f32_slice(to);
     }
     fn scale_values(values: Vec<Self>) -> ScaleValues {
         ScaleValues::Bf16(values)

@@ -14,11 +14,13 @@ mod product;
 mod report;
 mod roofline;
 mod timing;
+mod weight_only;
 
 use limits::{LEVELS, Limits, QUICK_LEVELS};
-use operands::{Pair, Shape};
+use operands::Shape;
 use report::{Conditions, Report};
 use timing::{Effort, Team};
+use weight_only::Asked;
 
 /// GEMM and GEMV, N x M x K.
 const SHAPES: [Shape; 7] = [
@@ -36,7 +38,7 @@ const QUICK_SHAPES: [Shape; 2] = [Shape::new(128, 96, 256), Shape::new(512, 1, 5
 const PORTABLE_MACS: f64 = 512.0 * 512.0 * 512.0;
 const PORTABLE_FLOATS: usize = 1 << 16;
 
-const PAIRS: [&str; 8] = [
+const PAIRS: [&str; 10] = [
     "bipolar:bipolar",
     "bipolar:u2",
     "bipolar:u4",
@@ -45,6 +47,8 @@ const PAIRS: [&str; 8] = [
     "ternary:s8",
     "ternary:bipolar",
     "s8:s8",
+    "bipolar:f32",
+    "s4:f32",
 ];
 
 const EFFORT: Effort = Effort {
@@ -61,9 +65,9 @@ pub struct Args {
     /// An ISA to measure; again for more; all available ones if absent, or the one that QCORE_ISA names
     #[arg(long, value_name = "NAME")]
     isa: Vec<Isa>,
-    /// Encodings of weights and activations, as in bipolar:u4; again for more; eight usual pairs if absent
+    /// Encodings of weights and activations, as in bipolar:u4 or, for float activations, s4:f32; again for more; ten usual pairs if absent
     #[arg(long, value_name = "W:A")]
-    pair: Vec<Pair>,
+    pair: Vec<Asked>,
     /// Outputs, rows and inputs, as in 512x512x512; one row is a GEMV; again for more
     #[arg(long, value_name = "NxMxK")]
     shape: Vec<Shape>,
@@ -90,10 +94,17 @@ pub fn run(args: &Args) -> Result<()> {
         require_folder(path)?;
     }
     let isas = isas(args)?;
-    let pairs = match &args.pair[..] {
+    let asked = match &args.pair[..] {
         [] => PAIRS.iter().map(|p| p.parse()).collect::<Result<_>>()?,
         given => given.to_vec(),
     };
+    let (mut pairs, mut weights) = (Vec::new(), Vec::new());
+    for asked in asked {
+        match asked {
+            Asked::Codes(pair) => pairs.push(pair),
+            Asked::Floats(w) => weights.push(w),
+        }
+    }
     let shapes = match (&args.shape[..], args.quick) {
         ([], false) => SHAPES.to_vec(),
         ([], true) => QUICK_SHAPES.to_vec(),
@@ -138,6 +149,8 @@ pub fn run(args: &Args) -> Result<()> {
             bar.set_message(format!("{shape}, {} threads", team.threads()));
             let isas = swift(shape.macs() > PORTABLE_MACS);
             let measured = product::measure(&isas, &pairs, shape, team, effort, tick)?;
+            products.extend(measured);
+            let measured = weight_only::measure(&isas, &weights, shape, team, effort)?;
             products.extend(measured);
         }
     }

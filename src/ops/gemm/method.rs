@@ -9,10 +9,10 @@ use crate::kernels::{
     BitWeights, ByteKernel, ByteWeights, Kernels, LutKernel, LutWeights, MatMut, Out,
 };
 use crate::ops::Par;
+use crate::ops::grid::Grid;
 use crate::shape::words;
 
 use super::Activations;
-use super::grid::Grid;
 use super::tables::Tables;
 
 /// A kernel, and weights laid out for it.

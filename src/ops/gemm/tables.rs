@@ -12,9 +12,9 @@ use std::ops::Range;
 
 use crate::kernels::{Kernels, LutKernel, LutWeights, MatMut};
 use crate::ops::Par;
+use crate::ops::grid::{Grid, Space};
 
 use super::Activations;
-use super::grid::{Grid, Space};
 use super::method::{Dress, bytes_of};
 
 /// Rows of a block: as many as have their tables in the second-level cache.

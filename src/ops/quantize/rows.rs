@@ -103,7 +103,7 @@ fn range<T: Float>(kernels: &Kernels, x: &[T]) -> (f32, f32) {
     let (mut lo, mut hi) = (0f32, 0f32);
     for x in x.chunks(CHUNK) {
         let floats = &mut floats[..x.len()];
-        T::convert(x, floats);
+        T::widen(x, floats);
         let (l, h) = kernels.range(floats);
         (lo, hi) = (lo.min(l), hi.max(h));
     }

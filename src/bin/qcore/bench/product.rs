@@ -128,7 +128,7 @@ impl Case {
 
 /// An f32 product of the same shape. Weights are `[K, N]`, transposed beforehand as ours are prepacked: as `[N, K]`
 /// the crate `gemm` needs up to 1.6 times as long, and whatever is compared with it would look better than it is.
-struct Floats {
+pub struct Floats {
     shape: Shape,
     weights: Vec<f32>,
     activations: Vec<f32>,
@@ -137,7 +137,7 @@ struct Floats {
 
 impl Floats {
     /// A product of random floats, run once and checked.
-    fn new(shape: Shape, team: &Team) -> Result<Self> {
+    pub fn new(shape: Shape, team: &Team) -> Result<Self> {
         let Shape { n, m, k } = shape;
         let mut random = Random((n * m + k) as u64);
         let mut floats = Floats {
@@ -162,7 +162,7 @@ impl Floats {
         Ok(floats)
     }
 
-    fn run(&mut self, team: &Team) -> Result<()> {
+    pub fn run(&mut self, team: &Team) -> Result<()> {
         let Shape { n, m, k } = self.shape;
         let (a, b) = (
             Matrix::new(&self.activations, m, k)?,

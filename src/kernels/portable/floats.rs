@@ -1,0 +1,115 @@
+//! Products with float activations in plain Rust, eight lanes in an array: the meaning of all others.
+//!
+//! Where the target has no fused multiply-add, `f32::mul_add` calls a function that computes it: slow, and right.
+
+use crate::kernels::FloatKernel;
+use crate::kernels::floatgemm::{self, Decoding, FloatTask, Floats};
+use crate::kernels::floatweights::Decode;
+
+pub(in crate::kernels) const KERNEL: FloatKernel = FloatKernel {
+    name: "fused multiply-adds of floats",
+    mr: 4,
+    lanes: 8,
+    vectors: VECTORS,
+    direct,
+    tiles,
+    decode,
+};
+
+const VECTORS: usize = 2;
+
+unsafe fn direct(task: &FloatTask<'_>) {
+    // SAFETY: the contract of the table entry; there are no features to ask for.
+    unsafe { floatgemm::direct::<Eight, 1, 1, 1>(task, VECTORS) }
+}
+
+unsafe fn tiles(task: &FloatTask<'_>) {
+    // SAFETY: as above.
+    unsafe { floatgemm::tiles::<Eight, 4>(task) }
+}
+
+unsafe fn decode(task: &Decoding<'_>) {
+    // SAFETY: as above.
+    unsafe { floatgemm::decode::<Eight>(task, VECTORS) }
+}
+
+#[derive(Clone, Copy)]
+struct Eight([f32; 8]);
+
+impl Floats for Eight {
+    const LANES: usize = 8;
+    type Codes = [u32; 8];
+    /// Factor and base.
+    type Tables = [f32; 2];
+
+    #[inline(always)]
+    unsafe fn zero() -> Self {
+        Eight([0.0; 8])
+    }
+    #[inline(always)]
+    unsafe fn splat(p: *const f32) -> Self {
+        // SAFETY: the caller vouches for a float.
+        Eight([unsafe { *p }; 8])
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> Self {
+        // SAFETY: the caller vouches for LANES floats.
+        Eight(unsafe { p.cast::<[f32; 8]>().read() })
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32) {
+        // SAFETY: the caller vouches for LANES floats.
+        unsafe { p.cast::<[f32; 8]>().write(self.0) }
+    }
+    #[inline(always)]
+    unsafe fn load_some(p: *const f32, valid: usize) -> Self {
+        let mut all = [0f32; 8];
+        // SAFETY: the caller vouches for `valid` floats, and no more than LANES are written.
+        unsafe { std::ptr::copy_nonoverlapping(p, all.as_mut_ptr(), valid.min(8)) };
+        Eight(all)
+    }
+    #[inline(always)]
+    unsafe fn store_some(self, p: *mut f32, valid: usize) {
+        // SAFETY: the caller vouches for `valid` floats, and no more than LANES are read.
+        unsafe { std::ptr::copy_nonoverlapping(self.0.as_ptr(), p, valid.min(8)) }
+    }
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        Eight(std::array::from_fn(|i| self.0[i] + other.0[i]))
+    }
+    #[inline(always)]
+    unsafe fn fma(self, a: Self, b: Self) -> Self {
+        Eight(std::array::from_fn(|i| a.0[i].mul_add(b.0[i], self.0[i])))
+    }
+    #[inline(always)]
+    unsafe fn tables(decode: &Decode) -> [f32; 2] {
+        [decode.factor, decode.base]
+    }
+    #[inline(always)]
+    unsafe fn codes(p: *const u32) -> [u32; 8] {
+        // SAFETY: the caller vouches for LANES words.
+        unsafe { p.cast::<[u32; 8]>().read() }
+    }
+    #[inline(always)]
+    unsafe fn value<const BITS: usize>(
+        [factor, base]: [f32; 2],
+        codes: [u32; 8],
+        index: usize,
+    ) -> Self {
+        // Small integers: exact.
+        Eight(codes.map(|c| (c >> (BITS * index) & ((1 << BITS) - 1)) as f32 * factor + base))
+    }
+    #[inline(always)]
+    unsafe fn next(codes: [u32; 8]) -> [u32; 8] {
+        codes.map(|c| c >> 4)
+    }
+    #[inline(always)]
+    unsafe fn bytes<const SIGNED: bool>(p: *const u8) -> Self {
+        // SAFETY: the caller vouches for LANES bytes.
+        let bytes = unsafe { p.cast::<[u8; 8]>().read() };
+        Eight(bytes.map(|b| match SIGNED {
+            true => f32::from(b as i8),
+            false => f32::from(b),
+        }))
+    }
+}
