@@ -190,6 +190,8 @@ impl FromStr for Encoding {
         match name {
             "bipolar" => Ok(Encoding::Bipolar),
             "ternary" => Ok(Encoding::Ternary),
+            // Another usual name; it is written as s8.
+            "i8" => Ok(Encoding::Signed(Bits(8))),
             _ => match name.split_at_checked(1) {
                 Some(("u", digits)) => bits(digits).map(Encoding::Unsigned),
                 Some(("s", digits)) => bits(digits).map(Encoding::Signed),
