@@ -13,7 +13,7 @@ fn load(names: &[&str]) -> Result<Library, String> {
     let mut problem = String::new();
     for name in names {
         // SAFETY: libraries of numerical routines, whose initializers do nothing but look at the processor.
-        match unsafe { Library::new(name) } {
+        match unsafe { Library::new(*name) } {
             Ok(library) => return Ok(library),
             Err(e) => problem = e.to_string(),
         }

@@ -1,4 +1,4 @@
-//! onnxruntime in a process of its own, which `onnxruntime.py` runs.
+//! onnxruntime in a process of its own, which `products.py` runs.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
@@ -28,7 +28,7 @@ impl Onnxruntime {
     /// Starts `PYTHON`, or `python3`; errors tell what is missing.
     pub fn start() -> Result<Self, String> {
         let python = std::env::var_os("PYTHON").unwrap_or_else(|| "python3".into());
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peers/onnxruntime.py");
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peers/products.py");
         let mut child = Command::new(&python)
             .arg(script)
             .stdin(Stdio::piped())

@@ -56,6 +56,34 @@ ARM = {
 # Kernel, the end of its path, what it multiplies with, the end of its bound's path, which cores have it, and an
 # instruction that tells its loop from others of the function.
 Kernel = collections.namedtuple("Kernel", "name symbol marks bound level needs", defaults=[None])
+
+# The instructions that a step should take, and their number for so many MAC.
+SEQUENCES = {
+    "avx512 bits": ("vpxord vpandd vpopcntd vpaddd", 3, 512),
+    "avx512 bits, ternary": ("vpternlogd vpopcntd vpaddd", 3, 512),
+    "avx512 bytes": ("vpdpbusd", 1, 64),
+    "avx512 look-up": ("vpermb vpaddb vpsrlw vpaddw", 6, 768),
+    "avx512bw bits": ("vpxord vpandd vpandq vpsrlw vpshufb vpaddb", 8, 512),
+    "avx512bw bytes": ("vpmaddubsw vpaddw", 2, 64),
+    "avx512bw bytes, 8 bits": ("vpmaddwd vpaddd", 2, 32),
+    "avx2 bits": ("vpxor vpand vpsrlw vpshufb vpaddb", 8, 256),
+    "avx2 bytes": ("vpmaddubsw vpaddw", 2, 32),
+    "avx2 bytes, 8 bits": ("vpmaddwd vpaddd", 2, 16),
+    "avx2vnni bytes": ("vpdpbusd", 1, 32),
+    "neon bits": ("eor and cnt add", 3, 128),
+    "neon bytes": ("umlal umlal2", 2, 16),
+    "neon bytes, 8 bits": ("umull uadalp umull2", 4, 16),
+    "neondot bytes": ("udot", 1, 16),
+    "neoni8mm bytes": ("usdot", 1, 16),
+}
+
+
+def sequence(kernel, loop, table):
+    """How many instructions of the sequence the loop has, how many it should have, and how many others."""
+    names, ops, each = SEQUENCES[kernel.name]
+    vector = [l for l in loop if re.search(r"[xyz]mm|\bv\d+\.", l.text)]
+    had = sum(l.mnemonic in names.split() for l in vector)
+    return had, macs(loop, kernel.marks, table) * ops // each, len(loop) - had
 X86_KERNELS = [
     Kernel("avx512 bits", "avx512 bitgemm", ["vpopcntd zmm"], "x86 zmm_count", 2),
     Kernel(
@@ -177,9 +205,15 @@ def macs(loop, marks, table):
 
 
 def hottest(lines, marks, table, needs=None):
-    """The loop that multiplies most with these instructions; of equals the shortest."""
+    """The loop that multiplies most with these instructions; of equals that with most accumulators, and the shortest."""
     able = [loop for loop in loops(lines) if not needs or any(l.mnemonic == needs for l in loop)]
-    best = max(able, key=lambda loop: (macs(loop, marks, table), -len(loop)), default=None)
+
+    def rank(loop):
+        adding = [l.text for l in loop if kind(l) in marks and re.search("vpdpbusd|dot|mlal", l.text)]
+        accumulators = {re.split(r",? ", text)[1 if table is ARM else -1] for text in adding}
+        return macs(loop, marks, table), len(accumulators), -len(loop)
+
+    best = max(able, key=rank, default=None)
     return best if best and macs(best, marks, table) else None
 
 
@@ -254,12 +288,14 @@ def main():
             percent = round(100 * rate / bound) if bound else ""
         cells = [r["kernel"], r["cpu"], r["mac_per_iteration"], r["instructions"], rate, bound, percent]
         print("| " + " | ".join(str(c) for c in cells) + " |")
-    print("\n| kernel | MAC in an iteration | instructions of its hot loop |")
-    print("|---|---|---|")
+    print("\n| kernel | MAC in an iteration | of the sequence | expected | others | all instructions of the hot loop |")
+    print("|---|---|---|---|---|---|")
     for kernel, loop in found:
         counted = collections.Counter(l.mnemonic for l in loop)
         said = ", ".join(f"{n} {m}" for m, n in sorted(counted.items(), key=lambda c: (-c[1], c[0])))
-        print(f"| {kernel.name} | {macs(loop, kernel.marks, table)} | {len(loop)}: {said} |")
+        had, expected, others = sequence(kernel, loop, table)
+        cells = [kernel.name, macs(loop, kernel.marks, table), had, expected, others, said]
+        print("| " + " | ".join(str(c) for c in cells) + " |")
     if given.json:
         with open(given.json, "w", encoding="utf-8") as file:
             json.dump(rows, file, indent=1)
