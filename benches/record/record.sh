@@ -21,7 +21,7 @@ commands=()
 
 measure() {
   commands+=("$*")
-  echo "$*"
+  echo "$*" >&2
   "${run[@]}" "$@"
 }
 

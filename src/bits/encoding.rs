@@ -239,7 +239,10 @@ mod tests {
         for e in all() {
             assert_eq!(e.to_string().parse::<Encoding>().unwrap(), e);
         }
-        assert_eq!("i8".parse::<Encoding>().unwrap(), Encoding::signed(8).unwrap());
+        assert_eq!(
+            "i8".parse::<Encoding>().unwrap(),
+            Encoding::signed(8).unwrap()
+        );
         for bad in ["", "u", "u0", "u9", "s10", "x1", "Bipolar", "é1"] {
             let said = bad.parse::<Encoding>().unwrap_err().to_string();
             assert!(said.contains("u1..u8"), "{said}");
