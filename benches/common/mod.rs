@@ -53,13 +53,22 @@ impl Random {
         (0..len).map(|_| self.float()).collect()
     }
 
-    /// A matrix of random codes of an encoding in which every code means something.
+    /// A matrix of random codes.
     pub fn packed(&mut self, encoding: Encoding, rows: usize, cols: usize) -> PackedMatrix {
         let tail = !0u32 >> ((32 - cols % 32) % 32);
         let words = cols.div_ceil(32);
-        let data = (0..rows * encoding.planes() * words)
+        let mut data: Vec<u32> = (0..rows * encoding.planes() * words)
             .map(|i| self.next() as u32 & if i % words + 1 == words { tail } else { !0 })
             .collect();
+        if encoding == Encoding::Ternary {
+            // The sign of zero is 0.
+            for row in data.chunks_exact_mut(2 * words) {
+                let (signs, nonzero) = row.split_at_mut(words);
+                for (sign, nonzero) in signs.iter_mut().zip(nonzero) {
+                    *sign &= *nonzero;
+                }
+            }
+        }
         PackedMatrix::from_words(encoding, rows, cols, data).expect("words in the canonical form")
     }
 }
@@ -109,9 +118,9 @@ pub struct Case {
 
 impl Case {
     /// A product of random codes on `isa`, run once and checked.
-    pub fn new(isa: Isa, activation: Encoding, shape: Shape) -> Self {
+    pub fn new(isa: Isa, weight: Encoding, activation: Encoding, shape: Shape) -> Self {
         let mut random = Random(shape.macs());
-        let weights = random.packed(Encoding::Bipolar, shape.n, shape.k);
+        let weights = random.packed(weight, shape.n, shape.k);
         let activations = random.packed(activation, shape.m, shape.k);
         let gemm = Gemm::on(isa, weights.view(), activation, Epilogue::None).expect("a plan");
         let mut case = Case {
@@ -122,7 +131,7 @@ impl Case {
             gemm,
         };
         case.run();
-        let what = format!("{isa} {activation}");
+        let what = format!("{isa} {weight} x {activation}");
         check_sums(&what, shape, &weights, &case.activations, &case.out);
         case
     }
@@ -165,20 +174,32 @@ impl Floats {
             out: vec![0.0; m * n],
         };
         floats.run();
-        for (row, lane) in samples(shape, 200) {
-            let w = floats.weights[lane..].iter().step_by(n);
-            let a = &floats.activations[row * k..][..k];
+        floats.check("f32");
+        floats
+    }
+
+    /// Panics unless sampled elements of the result are the products of the floats.
+    pub fn check(&self, what: &str) {
+        let Shape { n, k, .. } = self.shape;
+        for (row, lane) in samples(self.shape, 200) {
+            let w = self.weights[lane..].iter().step_by(n);
+            let a = &self.activations[row * k..][..k];
             let products = w.zip(a).map(|(&w, &a)| f64::from(w) * f64::from(a));
             let dot: f64 = products.sum();
-            let got = f64::from(floats.out[row * n + lane]);
+            let got = f64::from(self.out[row * n + lane]);
             // Rounding of K products below 1, each sum below K.
             let bound = k as f64 * (k as f64).sqrt() * f64::from(f32::EPSILON);
             assert!(
                 (got - dot).abs() <= bound,
-                "f32 {shape} at [{row}, {lane}]: {got} for {dot}"
+                "{what} {} at [{row}, {lane}]: {got} for {dot}",
+                self.shape
             );
         }
-        floats
+    }
+
+    /// Weights `[K, N]`, activations `[M, K]` and room for the result `[M, N]`, for another library.
+    pub fn parts(&mut self) -> (&[f32], &[f32], &mut [f32]) {
+        (&self.weights, &self.activations, &mut self.out)
     }
 
     /// The whole product on the calling thread.

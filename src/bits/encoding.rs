@@ -190,6 +190,8 @@ impl FromStr for Encoding {
         match name {
             "bipolar" => Ok(Encoding::Bipolar),
             "ternary" => Ok(Encoding::Ternary),
+            // Another usual name; it is written as s8.
+            "i8" => Ok(Encoding::Signed(Bits(8))),
             _ => match name.split_at_checked(1) {
                 Some(("u", digits)) => bits(digits).map(Encoding::Unsigned),
                 Some(("s", digits)) => bits(digits).map(Encoding::Signed),
@@ -237,6 +239,10 @@ mod tests {
         for e in all() {
             assert_eq!(e.to_string().parse::<Encoding>().unwrap(), e);
         }
+        assert_eq!(
+            "i8".parse::<Encoding>().unwrap(),
+            Encoding::signed(8).unwrap()
+        );
         for bad in ["", "u", "u0", "u9", "s10", "x1", "Bipolar", "é1"] {
             let said = bad.parse::<Encoding>().unwrap_err().to_string();
             assert!(said.contains("u1..u8"), "{said}");

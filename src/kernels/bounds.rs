@@ -97,7 +97,7 @@ impl Loops {
             #[cfg(target_arch = "x86_64")]
             isa => x86::ports(isa, sequence),
             #[cfg(target_arch = "aarch64")]
-            _ => aarch64::ports(sequence),
+            isa => aarch64::ports(isa, sequence),
             #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
             _ => None,
         }

@@ -3,9 +3,10 @@
 use std::arch::asm;
 
 use super::{Block, Ports, Sequence};
+use crate::isa::Isa;
 
-/// The NEON loop of a sequence.
-pub(super) fn ports(sequence: Sequence) -> Option<Ports> {
+/// The loop of a sequence on an ISA of AArch64.
+pub(super) fn ports(isa: Isa, sequence: Sequence) -> Option<Ports> {
     let ports = |instructions, macs, run| {
         Some(Ports {
             instructions,
@@ -13,12 +14,18 @@ pub(super) fn ports(sequence: Sequence) -> Option<Ports> {
             run,
         })
     };
-    match sequence {
-        Sequence::Count => ports("eor or and, cnt, add", 16 * 128, count),
-        Sequence::CountMasked => ports("eor, and, cnt, add", 16 * 128, count_masked),
-        Sequence::Fma => ports("fmla", 16 * 4, fma),
-        // Which instructions multiply bytes is a matter of dotprod and i8mm: no loop yet. No kernel looks up.
-        Sequence::Dot | Sequence::DotWide | Sequence::LookUp => None,
+    match (isa, sequence) {
+        (_, Sequence::Count) => ports("eor or and, cnt, add", 16 * 128, count),
+        (_, Sequence::CountMasked) => ports("eor, and, cnt, add", 16 * 128, count_masked),
+        (_, Sequence::Fma) => ports("fmla", 16 * 4, fma),
+        (Isa::Neon, Sequence::Dot) => ports("umlal, umlal2", 16 * 16, long),
+        (Isa::Neon, Sequence::DotWide) => {
+            ports("umull, uadalp, umull2, uadalp", 16 * 16, long_wide)
+        }
+        (Isa::NeonDot, Sequence::Dot | Sequence::DotWide) => ports("udot or sdot", 16 * 16, dot),
+        (Isa::NeonI8mm, Sequence::Dot | Sequence::DotWide) => ports("usdot", 16 * 16, mixed_dot),
+        // No kernel looks up.
+        _ => None,
     }
 }
 
@@ -44,7 +51,7 @@ pub(super) fn chain(rounds: u64) {
 }
 
 /// A function that repeats instructions for each `\i`, 16 accumulators, in as many rounds as it is told. Besides
-/// those they may write v24; v30 and v31 are zero, for floats that are no ordinary numbers would slow some cores
+/// those they may write v24 and v25; v30 and v31 are zero, for floats that are no ordinary numbers would slow some cores
 /// down.
 macro_rules! rounds {
     ($(#[$doc:meta])* $name:ident, $($line:literal),+) => {
@@ -71,7 +78,7 @@ macro_rules! rounds {
                     out("v4") _, out("v5") _, out("v6") _, out("v7") _,
                     out("v16") _, out("v17") _, out("v18") _, out("v19") _,
                     out("v20") _, out("v21") _, out("v22") _, out("v23") _,
-                    out("v24") _, out("v30") _, out("v31") _,
+                    out("v24") _, out("v25") _, out("v30") _, out("v31") _,
                     options(nomem, nostack),
                 );
             }
@@ -100,6 +107,36 @@ rounds!(
     /// 16 sums: at 4 a cycle they hide a latency of 4.
     fma,
     "fmla v\\i\\().4s, v30.4s, v31.4s"
+);
+
+rounds!(
+    /// Both halves of 16 bytes; the kernel has an accumulator for each.
+    long,
+    "umlal v\\i\\().8h, v30.8b, v31.8b",
+    "umlal2 v\\i\\().8h, v30.16b, v31.16b"
+);
+
+rounds!(
+    /// The same where two products do not fit 16 bits.
+    long_wide,
+    "umull v24.8h, v30.8b, v31.8b",
+    "umull2 v25.8h, v30.16b, v31.16b",
+    "uadalp v\\i\\().4s, v24.8h",
+    "uadalp v\\i\\().4s, v25.8h"
+);
+
+rounds!(
+    /// 16 sums of four products in each lane.
+    #[target_feature(enable = "neon,dotprod")]
+    dot,
+    "udot v\\i\\().4s, v30.16b, v31.16b"
+);
+
+rounds!(
+    /// The same of bytes of two kinds.
+    #[target_feature(enable = "neon,i8mm")]
+    mixed_dot,
+    "usdot v\\i\\().4s, v30.16b, v31.16b"
 );
 
 /// Loads all bytes of `count` blocks into registers that nobody looks at.
