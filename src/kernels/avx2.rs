@@ -19,6 +19,8 @@ use super::{ByteKernel, Kernels};
 use crate::bits::Encoding;
 use crate::isa::Isa;
 
+mod lut;
+
 pub(super) static KERNELS: Kernels = AVX2;
 
 /// The same with AVX-VNNI: bytes by one instruction.
@@ -51,7 +53,7 @@ const AVX2: Kernels = Kernels {
         worth_passes: 2,
         run: bytegemm,
     }),
-    lutgemm: None,
+    lutgemm: Some(lut::KERNEL),
     quantize,
     pack,
     requantize,

@@ -14,6 +14,7 @@
 use std::ops::Range;
 
 use super::Out;
+use super::bounds::Sequence;
 use super::lutgemm::{BuildTask, LutTask, QUAD};
 use super::panels::Lines;
 use crate::bits::{Encoding, PackedRef};
@@ -24,6 +25,9 @@ use crate::shape::{elements, words};
 /// 384 KiB of a second-level cache of 1 MiB, and 24 KiB of indices for a panel of 256 channels, half of a
 /// first-level cache.
 const BLOCK: usize = 96;
+
+/// Lookups a byte up to which widening is a good part of the work: those of activations of 3 and 4 bits.
+const FEW_LOOKUPS: usize = 9;
 
 /// The table GEMM of an ISA.
 #[derive(Clone, Copy)]
@@ -166,6 +170,14 @@ impl LutWeights {
     /// Lookups that a byte can sum.
     pub(crate) fn flush(&self) -> usize {
         255 / self.most
+    }
+
+    /// What the inner loop does between its loads.
+    pub(crate) fn sequence(&self) -> Sequence {
+        match self.flush() > FEW_LOOKUPS {
+            true => Sequence::LookUp,
+            false => Sequence::LookUpWiden,
+        }
     }
 
     /// Bytes that the panels take.

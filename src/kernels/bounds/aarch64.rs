@@ -17,8 +17,9 @@ pub(super) fn ports(sequence: Sequence) -> Option<Ports> {
         Sequence::Count => ports("eor or and, cnt, add", 16 * 128, count),
         Sequence::CountMasked => ports("eor, and, cnt, add", 16 * 128, count_masked),
         Sequence::Fma => ports("fmla", 16 * 4, fma),
-        // Which instructions multiply bytes is a matter of dotprod and i8mm: no loop yet. No kernel looks up.
-        Sequence::Dot | Sequence::DotWide | Sequence::LookUp => None,
+        Sequence::LookUp => ports("tbl, add", 16 * 64, look_up),
+        // Which instructions multiply bytes is a matter of dotprod and i8mm: no loop yet.
+        Sequence::Dot | Sequence::DotWide | Sequence::LookUpWiden => None,
     }
 }
 
@@ -93,6 +94,13 @@ rounds!(
     "eor v24.16b, v30.16b, v31.16b",
     "and v24.16b, v24.16b, v31.16b",
     "cnt v24.16b, v24.16b",
+    "add v\\i\\().16b, v\\i\\().16b, v24.16b"
+);
+
+rounds!(
+    /// 16 look-ups of sums of four activations for 16 channels.
+    look_up,
+    "tbl v24.16b, {{v30.16b}}, v31.16b",
     "add v\\i\\().16b, v\\i\\().16b, v24.16b"
 );
 

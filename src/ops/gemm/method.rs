@@ -137,7 +137,7 @@ impl Method {
         match &self.how {
             How::Bits(weights) => (weights.sequence(), weights.passes()),
             How::Bytes(_, weights) => (weights.sequence(), 1),
-            How::Tables(_) => (Sequence::LookUp, 1),
+            How::Tables(tables) => (tables.weights.sequence(), 1),
         }
     }
 
