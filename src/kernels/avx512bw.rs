@@ -20,6 +20,8 @@ use super::{ByteKernel, Kernels};
 use crate::bits::Encoding;
 use crate::isa::Isa;
 
+mod lut;
+
 pub(super) static KERNELS: Kernels = Kernels {
     isa: Isa::Avx512Bw,
     bitgemm_name: "vpshufb popcount, 16 lanes",
@@ -35,7 +37,7 @@ pub(super) static KERNELS: Kernels = Kernels {
         worth_passes: 2,
         run: bytegemm,
     }),
-    lutgemm: None,
+    lutgemm: Some(lut::KERNEL),
     quantize: avx512::quantize,
     pack: avx512::pack,
     requantize: avx512::requantize,

@@ -13,6 +13,8 @@ use super::*;
 use crate::bits::PackedMatrix;
 use crate::quant::{ActQuantizer, QuantRelu, Rounding};
 
+mod lut;
+
 /// On which side of the data the closed page lies.
 #[derive(Clone, Copy, Debug)]
 enum Side {

@@ -15,7 +15,7 @@ use std::arch::aarch64::*;
 
 use super::bitgemm::{self, Count, Lanes, Task};
 use super::pack::{self, Codes, FROM, SIGN, Steps};
-use super::{ByteKernel, Kernels, neon_bytes};
+use super::{ByteKernel, Kernels, neon_bytes, neon_lut};
 use crate::bits::Encoding;
 use crate::isa::Isa;
 
@@ -69,7 +69,7 @@ const NEON: Kernels = Kernels {
         worth_passes: 8,
         run: neon_bytes::bytegemm,
     }),
-    lutgemm: None,
+    lutgemm: Some(neon_lut::KERNEL),
     quantize,
     pack,
     requantize,

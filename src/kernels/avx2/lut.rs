@@ -95,9 +95,9 @@ impl Tables for Fours {
         unsafe { Fours(_mm256_add_epi16(self.0, other.0)) }
     }
     #[inline(always)]
-    unsafe fn upper(self) -> Self {
+    unsafe fn add_upper(self, bytes: Self) -> Self {
         // SAFETY: see above the impl.
-        unsafe { Fours(_mm256_srli_epi16::<8>(self.0)) }
+        unsafe { Fours(_mm256_add_epi16(self.0, _mm256_srli_epi16::<8>(bytes.0))) }
     }
     #[inline(always)]
     unsafe fn less_upper(self, upper: Self) -> Self {

@@ -18,8 +18,9 @@ pub(super) fn ports(sequence: Sequence) -> Option<Ports> {
         Sequence::CountMasked => ports("eor, and, cnt, add", 16 * 128, count_masked),
         Sequence::Fma => ports("fmla", 16 * 4, fma),
         Sequence::LookUp => ports("tbl, add", 16 * 64, look_up),
+        Sequence::LookUpWiden => ports("4 tbl, 4 add, usra", 16 * 256, look_up_widen),
         // Which instructions multiply bytes is a matter of dotprod and i8mm: no loop yet.
-        Sequence::Dot | Sequence::DotWide | Sequence::LookUpWiden => None,
+        Sequence::Dot | Sequence::DotWide => None,
     }
 }
 
@@ -45,7 +46,7 @@ pub(super) fn chain(rounds: u64) {
 }
 
 /// A function that repeats instructions for each `\i`, 16 accumulators, in as many rounds as it is told. Besides
-/// those they may write v24; v30 and v31 are zero, for floats that are no ordinary numbers would slow some cores
+/// those they may write v24 and v25; v30 and v31 are zero, for floats that are no ordinary numbers would slow some cores
 /// down.
 macro_rules! rounds {
     ($(#[$doc:meta])* $name:ident, $($line:literal),+) => {
@@ -72,7 +73,7 @@ macro_rules! rounds {
                     out("v4") _, out("v5") _, out("v6") _, out("v7") _,
                     out("v16") _, out("v17") _, out("v18") _, out("v19") _,
                     out("v20") _, out("v21") _, out("v22") _, out("v23") _,
-                    out("v24") _, out("v30") _, out("v31") _,
+                    out("v24") _, out("v25") _, out("v30") _, out("v31") _,
                     options(nomem, nostack),
                 );
             }
@@ -102,6 +103,20 @@ rounds!(
     look_up,
     "tbl v24.16b, {{v30.16b}}, v31.16b",
     "add v\\i\\().16b, v\\i\\().16b, v24.16b"
+);
+
+rounds!(
+    /// Four of them, summed and widened.
+    look_up_widen,
+    "tbl v24.16b, {{v30.16b}}, v31.16b",
+    "tbl v25.16b, {{v30.16b}}, v31.16b",
+    "add v24.16b, v24.16b, v25.16b",
+    "tbl v25.16b, {{v30.16b}}, v31.16b",
+    "add v24.16b, v24.16b, v25.16b",
+    "tbl v25.16b, {{v30.16b}}, v31.16b",
+    "add v24.16b, v24.16b, v25.16b",
+    "add v\\i\\().8h, v\\i\\().8h, v24.8h",
+    "usra v\\i\\().8h, v24.8h, #8"
 );
 
 rounds!(

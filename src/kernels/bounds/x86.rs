@@ -38,6 +38,14 @@ pub(super) fn ports(isa: Isa, sequence: Sequence) -> Option<Ports> {
             6 * 512,
             zmm_count_bytes,
         ),
+        (Isa::Avx512Bw, Sequence::LookUp) => {
+            ports("vpshufb, vpaddb", 12 * 256, zmm_look_up_nibbles)
+        }
+        (Isa::Avx512Bw, Sequence::LookUpWiden) => ports(
+            "4 vpshufb, 3 vpaddb, vpsrlw, 2 vpaddw",
+            6 * 1024,
+            zmm_look_up_nibbles_widen,
+        ),
         (Isa::Avx512Bw, Sequence::Dot) => ports("vpmaddubsw, vpaddw", 8 * 64, zmm_madd),
         (Isa::Avx512Bw, Sequence::DotWide) => ports("vpmaddwd, vpaddd", 8 * 32, zmm_madd_wide),
         (Isa::Avx512 | Isa::Avx512Bw, Sequence::Fma) => ports("vfmadd231ps", 14 * 16, zmm_fma),
@@ -241,6 +249,30 @@ rounds!(
     "vpshufb ymm6, ymm12, ymm6",
     "vpaddb ymm\\i, ymm\\i, ymm7",
     "vpaddb ymm\\i, ymm\\i, ymm6"
+);
+
+rounds!(
+    /// 12 look-ups of sums of four activations for 64 channels.
+    zmm_look_up_nibbles,
+    "0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11",
+    "vpshufb zmm16, zmm26, zmm27",
+    "vpaddb zmm\\i, zmm\\i, zmm16"
+);
+
+rounds!(
+    /// 6 sums of four of them.
+    zmm_look_up_nibbles_widen,
+    "0, 1, 2, 3, 4, 5",
+    "vpshufb zmm16, zmm26, zmm27",
+    "vpshufb zmm17, zmm27, zmm26",
+    "vpaddb zmm16, zmm16, zmm17",
+    "vpshufb zmm17, zmm26, zmm27",
+    "vpshufb zmm18, zmm27, zmm26",
+    "vpaddb zmm16, zmm16, zmm17",
+    "vpaddb zmm16, zmm16, zmm18",
+    "vpaddw zmm\\i, zmm\\i, zmm16",
+    "vpsrlw zmm16, zmm16, 8",
+    "vpaddw zmm1\\i, zmm1\\i, zmm16"
 );
 
 rounds!(
