@@ -22,7 +22,8 @@ const SOME: usize = 9;
 
 pub(super) const KERNEL: LutKernel = LutKernel {
     name: "tbl",
-    mr: 2,
+    mr: 4,
+    tile: |lookups| [if lookups <= SOME { 2 } else { 4 }, 64],
     lanes: 16,
     vectors: 4,
     group: 4,

@@ -18,6 +18,7 @@ use crate::kernels::lutgemm::{self, BuildTask, LutTask, Tables};
 pub(super) const KERNEL: LutKernel = LutKernel {
     name: "vpermb",
     mr: 2,
+    tile: |_| [2, 256],
     lanes: 64,
     vectors: 4,
     group: 6,

@@ -138,6 +138,8 @@ fn table_sums_survive_their_worst_case() {
                 2 * flush,
                 96,
                 97,
+                192,
+                193,
                 narrow - 1,
                 narrow,
                 narrow + 1,

@@ -160,7 +160,7 @@ impl Method {
             }
             How::Tables(tables) => {
                 let (kernel, flush) = (tables.kernel, tables.weights.flush());
-                let (name, mr, nr) = (kernel.name, kernel.mr, kernel.nr());
+                let (name, [mr, nr]) = (kernel.name, (kernel.tile)(flush));
                 let (group, entries) = (kernel.group, 1 << kernel.group);
                 format!(
                     "{isa}: {name}, tile {mr}x{nr}, tables of {entries} sums of {group} \
