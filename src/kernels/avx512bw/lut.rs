@@ -119,12 +119,13 @@ impl Tables for Fours {
             // A quarter of the vector for each table. Of each pair of its codes four sums, 0, first, second and
             // both; an index with its top bit set gives 0.
             let quarter = _mm512_loadu_si512(QUARTER.as_ptr().cast());
-            let entries = |e: __m128i| _mm512_add_epi8(_mm512_broadcast_i32x4(e), quarter);
             let first = _mm_setr_epi8(-128, 0, -128, 0, -128, 2, -128, 2, 0, 0, 0, 0, 0, 0, 0, 0);
             let second = _mm_setr_epi8(-128, -128, 1, 1, -128, -128, 3, 3, 0, 0, 0, 0, 0, 0, 0, 0);
+            let first = _mm512_add_epi8(_mm512_broadcast_i32x4(first), quarter);
+            let second = _mm512_add_epi8(_mm512_broadcast_i32x4(second), quarter);
             let pairs = _mm512_add_epi8(
-                _mm512_shuffle_epi8(codes, entries(first)),
-                _mm512_shuffle_epi8(codes, entries(second)),
+                _mm512_shuffle_epi8(codes, first),
+                _mm512_shuffle_epi8(codes, second),
             );
             // Entry e of a table: entry e % 4 of its lower pair plus entry e / 4 of its upper pair.
             let low = _mm_setr_epi8(0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3);
