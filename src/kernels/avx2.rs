@@ -20,6 +20,7 @@ use crate::bits::Encoding;
 use crate::isa::Isa;
 
 mod floats;
+mod lut;
 
 pub(super) static KERNELS: Kernels = AVX2;
 
@@ -53,9 +54,9 @@ const AVX2: Kernels = Kernels {
         worth_passes: 2,
         run: bytegemm,
     }),
-    lutgemm: None,
     quantize: quantize::ENTRIES,
     floatgemm: floats::KERNEL,
+    lutgemm: Some(lut::KERNEL),
     pack,
     requantize,
     row_sums,

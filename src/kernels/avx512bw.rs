@@ -21,6 +21,8 @@ use super::{ByteKernel, Kernels};
 use crate::bits::Encoding;
 use crate::isa::Isa;
 
+mod lut;
+
 pub(super) static KERNELS: Kernels = Kernels {
     isa: Isa::Avx512Bw,
     bitgemm_name: "vpshufb popcount, 16 lanes",
@@ -36,9 +38,9 @@ pub(super) static KERNELS: Kernels = Kernels {
         worth_passes: 2,
         run: bytegemm,
     }),
-    lutgemm: None,
     quantize: quantize::BW_ENTRIES,
     floatgemm: avx512::floats::KERNEL,
+    lutgemm: Some(lut::KERNEL),
     pack: avx512::pack,
     requantize: avx512::requantize,
     row_sums,

@@ -28,20 +28,23 @@ pub enum Sequence {
     Dot,
     /// The same for weights of 8 bits.
     DotWide,
-    /// Look sums up and add them; the loop is that of 4-bit activations, widened every second look-up.
+    /// Look sums up and add them, activations of 1 or 2 bits: widening is so rare that the loop leaves it out.
     LookUp,
+    /// The same for activations of 3 or 4 bits; the loop is that of 4 bits, widened every few look-ups.
+    LookUpWiden,
     /// Multiply f32 and add.
     Fma,
 }
 
 impl Sequence {
     /// Every sequence, bits first.
-    pub const ALL: [Sequence; 6] = [
+    pub const ALL: [Sequence; 7] = [
         Sequence::Count,
         Sequence::CountMasked,
         Sequence::Dot,
         Sequence::DotWide,
         Sequence::LookUp,
+        Sequence::LookUpWiden,
         Sequence::Fma,
     ];
 }

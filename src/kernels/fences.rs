@@ -15,6 +15,8 @@ use crate::quant::{ActQuantizer, Linear, QuantRelu, Quantizer, Rounding};
 
 mod floats;
 
+mod lut;
+
 /// On which side of the data the closed page lies.
 #[derive(Clone, Copy, Debug)]
 enum Side {

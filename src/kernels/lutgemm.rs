@@ -49,8 +49,8 @@ pub(super) trait Tables: Copy {
     unsafe fn add_bytes(self, other: Self) -> Self;
     /// Sums of 16-bit lanes modulo 2^16.
     unsafe fn add_halves(self, other: Self) -> Self;
-    /// The upper byte of each 16-bit lane.
-    unsafe fn upper(self) -> Self;
+    /// Sums of 16-bit lanes and the upper byte of those of `bytes`.
+    unsafe fn add_upper(self, bytes: Self) -> Self;
     /// 16-bit lanes less 256 times those of `upper`.
     unsafe fn less_upper(self, upper: Self) -> Self;
     /// Half `half` of the 16-bit lanes as 32-bit lanes.
@@ -259,7 +259,7 @@ unsafe fn flush<T: Tables, const MR: usize, const NV: usize>(
             // SAFETY: values only.
             unsafe {
                 low[v][i] = low[v][i].add_halves(bytes[v][i]);
-                high[v][i] = high[v][i].add_halves(bytes[v][i].upper());
+                high[v][i] = high[v][i].add_upper(bytes[v][i]);
             }
         }
     }

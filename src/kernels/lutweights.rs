@@ -8,29 +8,38 @@
 //! bytes and the odd ones, which the kernel widens apart. A panel has `vectors` vectors, the last one as many
 //! as its channels need. Bits behind N or K are zero.
 //!
-//! K is cut into blocks of at most [`BLOCK`] groups of nearly equal length. The indices of a block of a panel
-//! are consecutive.
+//! K is cut into blocks of nearly equal length, at most [`BLOCK`] groups and [`BLOCK_BYTES`] bytes of a panel. The
+//! indices of a block of a panel are consecutive.
 
 use std::ops::Range;
 
 use super::Out;
+use super::bounds::Sequence;
 use super::lutgemm::{BuildTask, LutTask, QUAD};
 use super::panels::Lines;
 use crate::bits::{Encoding, PackedRef};
 use crate::error::Result;
 use crate::shape::{elements, words};
 
-/// Groups of a block, at most. Of 6 activations each, 96 groups are 6 KiB of tables for a row, so that 64 rows take
-/// 384 KiB of a second-level cache of 1 MiB, and 24 KiB of indices for a panel of 256 channels, half of a
-/// first-level cache.
-const BLOCK: usize = 96;
+/// Groups of a block, at most; fewer where panels are wide.
+const BLOCK: usize = 192;
+
+/// Bytes of indices that a block of a panel may have: half of a first-level cache. For 256 channels these are 96
+/// groups. Of 6 activations each, they have 6 KiB of tables for a row, so that 64 rows take 384 KiB of a second-level
+/// cache of 1 MiB.
+const BLOCK_BYTES: usize = 24 * 1024;
+
+/// Lookups a byte up to which widening is a good part of the work: those of activations of 3 and 4 bits.
+const FEW_LOOKUPS: usize = 9;
 
 /// The table GEMM of an ISA.
 #[derive(Clone, Copy)]
 pub(crate) struct LutKernel {
     pub(crate) name: &'static str,
-    /// Rows and vectors of a tile, for people.
+    /// Rows of a tile, at most.
     pub(crate) mr: usize,
+    /// Rows and channels of a tile, for people, where a byte sums so many lookups.
+    pub(crate) tile: fn(usize) -> [usize; 2],
     pub(crate) lanes: usize,
     /// Vectors of a panel.
     pub(crate) vectors: usize,
@@ -83,7 +92,7 @@ impl LutWeights {
         assert!(Self::serves(we, activation));
         let (lanes, nr, group) = (kernel.lanes, kernel.nr(), kernel.group);
         let groups = k.div_ceil(group);
-        let blocks = groups.div_ceil(BLOCK).max(1);
+        let blocks = groups.div_ceil(BLOCK.min(BLOCK_BYTES / nr)).max(1);
         let total = elements("weights", &[n.div_ceil(lanes), lanes, groups])?;
         // Codes of bipolar activations stand for integers 2 apart.
         let apart = if activation == Encoding::Bipolar {
@@ -166,6 +175,14 @@ impl LutWeights {
     /// Lookups that a byte can sum.
     pub(crate) fn flush(&self) -> usize {
         255 / self.most
+    }
+
+    /// What the inner loop does between its loads.
+    pub(crate) fn sequence(&self) -> Sequence {
+        match self.flush() > FEW_LOOKUPS {
+            true => Sequence::LookUp,
+            false => Sequence::LookUpWiden,
+        }
     }
 
     /// Bytes that the panels take.

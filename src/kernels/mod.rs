@@ -23,14 +23,19 @@ mod depthwise;
 mod floatgemm;
 mod floatkernel;
 mod floatweights;
-// No other architecture has a row with tables yet.
-#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+// Plain Rust has no tables.
+#[cfg_attr(
+    not(any(target_arch = "x86_64", target_arch = "aarch64")),
+    allow(dead_code)
+)]
 mod lutgemm;
 mod lutweights;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 #[cfg(target_arch = "aarch64")]
 mod neon_bytes;
+#[cfg(target_arch = "aarch64")]
+mod neon_lut;
 mod pack;
 mod panels;
 mod portable;

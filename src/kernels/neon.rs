@@ -15,7 +15,7 @@ use std::arch::aarch64::*;
 use super::bitgemm::{self, Count, Lanes, Task};
 use super::pack::{self, Codes};
 use super::quantize::neon as quantize;
-use super::{ByteKernel, Kernels, neon_bytes};
+use super::{ByteKernel, Kernels, neon_bytes, neon_lut};
 use crate::bits::Encoding;
 use crate::isa::Isa;
 
@@ -71,9 +71,9 @@ const NEON: Kernels = Kernels {
         worth_passes: 8,
         run: neon_bytes::bytegemm,
     }),
-    lutgemm: None,
     quantize: quantize::ENTRIES,
     floatgemm: floats::KERNEL,
+    lutgemm: Some(neon_lut::KERNEL),
     pack,
     requantize,
     row_sums,

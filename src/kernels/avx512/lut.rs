@@ -18,6 +18,7 @@ use crate::kernels::lutgemm::{self, BuildTask, LutTask, Tables};
 pub(super) const KERNEL: LutKernel = LutKernel {
     name: "vpermb",
     mr: 2,
+    tile: |_| [2, 256],
     lanes: 64,
     vectors: 4,
     group: 6,
@@ -93,9 +94,9 @@ impl Tables for Sixes {
         unsafe { Sixes(_mm512_add_epi16(self.0, other.0)) }
     }
     #[inline(always)]
-    unsafe fn upper(self) -> Self {
+    unsafe fn add_upper(self, bytes: Self) -> Self {
         // SAFETY: see above the impl.
-        unsafe { Sixes(_mm512_srli_epi16::<8>(self.0)) }
+        unsafe { Sixes(_mm512_add_epi16(self.0, _mm512_srli_epi16::<8>(bytes.0))) }
     }
     #[inline(always)]
     unsafe fn less_upper(self, upper: Self) -> Self {

@@ -24,8 +24,9 @@ pub(super) fn ports(isa: Isa, sequence: Sequence) -> Option<Ports> {
         }
         (Isa::NeonDot, Sequence::Dot | Sequence::DotWide) => ports("udot or sdot", 16 * 16, dot),
         (Isa::NeonI8mm, Sequence::Dot | Sequence::DotWide) => ports("usdot", 16 * 16, mixed_dot),
-        // No kernel looks up.
-        _ => None,
+        (_, Sequence::LookUp) => ports("tbl, add", 16 * 64, look_up),
+        (_, Sequence::LookUpWiden) => ports("4 tbl, 4 add, usra", 16 * 256, look_up_widen),
+        (_, Sequence::Dot | Sequence::DotWide) => None,
     }
 }
 
@@ -101,6 +102,27 @@ rounds!(
     "and v24.16b, v24.16b, v31.16b",
     "cnt v24.16b, v24.16b",
     "add v\\i\\().16b, v\\i\\().16b, v24.16b"
+);
+
+rounds!(
+    /// 16 look-ups of sums of four activations for 16 channels.
+    look_up,
+    "tbl v24.16b, {{v30.16b}}, v31.16b",
+    "add v\\i\\().16b, v\\i\\().16b, v24.16b"
+);
+
+rounds!(
+    /// Four of them, summed and widened.
+    look_up_widen,
+    "tbl v24.16b, {{v30.16b}}, v31.16b",
+    "tbl v25.16b, {{v30.16b}}, v31.16b",
+    "add v24.16b, v24.16b, v25.16b",
+    "tbl v25.16b, {{v30.16b}}, v31.16b",
+    "add v24.16b, v24.16b, v25.16b",
+    "tbl v25.16b, {{v30.16b}}, v31.16b",
+    "add v24.16b, v24.16b, v25.16b",
+    "add v\\i\\().8h, v\\i\\().8h, v24.8h",
+    "usra v\\i\\().8h, v24.8h, #8"
 );
 
 rounds!(

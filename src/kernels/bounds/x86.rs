@@ -22,9 +22,12 @@ pub(super) fn ports(isa: Isa, sequence: Sequence) -> Option<Ports> {
             ports("vpternlogd, vpopcntd, vpaddd", 12 * 512, zmm_count_masked)
         }
         (Isa::Avx512, Sequence::Dot | Sequence::DotWide) => ports("vpdpbusd", 14 * 64, zmm_dot),
-        (Isa::Avx512, Sequence::LookUp) => {
-            ports("2 vpermb, vpaddb, vpsrlw, 2 vpaddw", 6 * 768, zmm_look_up)
-        }
+        (Isa::Avx512, Sequence::LookUp) => ports("vpermb, vpaddb", 12 * 384, zmm_look_up),
+        (Isa::Avx512, Sequence::LookUpWiden) => ports(
+            "2 vpermb, vpaddb, vpsrlw, 2 vpaddw",
+            6 * 768,
+            zmm_look_up_widen,
+        ),
         (Isa::Avx512Bw, Sequence::Count) => ports(
             "vpxord or vpandd, 2 vpandd, vpsrlw, 2 vpshufb, 2 vpaddb",
             6 * 512,
@@ -34,6 +37,14 @@ pub(super) fn ports(isa: Isa, sequence: Sequence) -> Option<Ports> {
             "vpternlogd, 2 vpandd, vpsrlw, 2 vpshufb, 2 vpaddb",
             6 * 512,
             zmm_count_bytes,
+        ),
+        (Isa::Avx512Bw, Sequence::LookUp) => {
+            ports("vpshufb, vpaddb", 12 * 256, zmm_look_up_nibbles)
+        }
+        (Isa::Avx512Bw, Sequence::LookUpWiden) => ports(
+            "4 vpshufb, 3 vpaddb, vpsrlw, 2 vpaddw",
+            6 * 1024,
+            zmm_look_up_nibbles_widen,
         ),
         (Isa::Avx512Bw, Sequence::Dot) => ports("vpmaddubsw, vpaddw", 8 * 64, zmm_madd),
         (Isa::Avx512Bw, Sequence::DotWide) => ports("vpmaddwd, vpaddd", 8 * 32, zmm_madd_wide),
@@ -47,6 +58,14 @@ pub(super) fn ports(isa: Isa, sequence: Sequence) -> Option<Ports> {
             "vpxor, 3 vpand, vpsrlw, 2 vpshufb, 2 vpaddb",
             6 * 256,
             ymm_count_masked,
+        ),
+        (Isa::Avx2 | Isa::Avx2Vnni, Sequence::LookUp) => {
+            ports("vpshufb, vpaddb", 8 * 128, ymm_look_up)
+        }
+        (Isa::Avx2 | Isa::Avx2Vnni, Sequence::LookUpWiden) => ports(
+            "4 vpshufb, 3 vpaddb, vpsrlw, 2 vpaddw",
+            4 * 512,
+            ymm_look_up_widen,
         ),
         (Isa::Avx2Vnni, Sequence::Dot | Sequence::DotWide) => {
             ports("vpdpbusd (VEX)", 14 * 32, ymm_vnni)
@@ -147,8 +166,16 @@ rounds!(
 );
 
 rounds!(
-    /// 6 pairs of look-ups, each of sums of six activations for 64 channels.
+    /// 12 look-ups of sums of six activations for 64 channels.
     zmm_look_up,
+    "0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11",
+    "vpermb zmm16, zmm26, zmm27",
+    "vpaddb zmm\\i, zmm\\i, zmm16"
+);
+
+rounds!(
+    /// 6 pairs of look-ups, each of sums of six activations for 64 channels.
+    zmm_look_up_widen,
     "0, 1, 2, 3, 4, 5",
     "vpermb zmm16, zmm26, zmm27",
     "vpermb zmm17, zmm27, zmm26",
@@ -222,6 +249,54 @@ rounds!(
     "vpshufb ymm6, ymm12, ymm6",
     "vpaddb ymm\\i, ymm\\i, ymm7",
     "vpaddb ymm\\i, ymm\\i, ymm6"
+);
+
+rounds!(
+    /// 12 look-ups of sums of four activations for 64 channels.
+    zmm_look_up_nibbles,
+    "0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11",
+    "vpshufb zmm16, zmm26, zmm27",
+    "vpaddb zmm\\i, zmm\\i, zmm16"
+);
+
+rounds!(
+    /// 6 sums of four of them.
+    zmm_look_up_nibbles_widen,
+    "0, 1, 2, 3, 4, 5",
+    "vpshufb zmm16, zmm26, zmm27",
+    "vpshufb zmm17, zmm27, zmm26",
+    "vpaddb zmm16, zmm16, zmm17",
+    "vpshufb zmm17, zmm26, zmm27",
+    "vpshufb zmm18, zmm27, zmm26",
+    "vpaddb zmm16, zmm16, zmm17",
+    "vpaddb zmm16, zmm16, zmm18",
+    "vpaddw zmm\\i, zmm\\i, zmm16",
+    "vpsrlw zmm16, zmm16, 8",
+    "vpaddw zmm1\\i, zmm1\\i, zmm16"
+);
+
+rounds!(
+    /// 8 look-ups of sums of four activations for 32 channels.
+    ymm_look_up,
+    "0, 1, 2, 3, 4, 5, 6, 7",
+    "vpshufb ymm8, ymm14, ymm15",
+    "vpaddb ymm\\i, ymm\\i, ymm8"
+);
+
+rounds!(
+    /// 4 sums of four look-ups, the tile of the kernel; each of sums of four activations for 32 channels.
+    ymm_look_up_widen,
+    "0, 1, 2, 3",
+    "vpshufb ymm8, ymm14, ymm15",
+    "vpshufb ymm9, ymm15, ymm14",
+    "vpaddb ymm8, ymm8, ymm9",
+    "vpshufb ymm9, ymm14, ymm15",
+    "vpshufb ymm7, ymm15, ymm14",
+    "vpaddb ymm8, ymm8, ymm9",
+    "vpaddb ymm8, ymm8, ymm7",
+    "vpaddw ymm\\i, ymm\\i, ymm8",
+    "vpsrlw ymm8, ymm8, 8",
+    "vpaddw ymm1\\i, ymm1\\i, ymm8"
 );
 
 rounds!(

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Runs a whole product by the table kernel, in one or two pieces of rows, or `None` if the ISA has none.
+/// Runs a whole product by the table kernel, as integers and as floats of them, or `None` if the ISA has none.
 fn lut_product(kernels: &Kernels, w: &PackedMatrix, a: &PackedMatrix) -> Option<Vec<i32>> {
     let kernel = kernels.lut_kernel()?;
     let (n, m) = (w.rows(), a.rows());
@@ -23,15 +23,31 @@ fn lut_product(kernels: &Kernels, w: &PackedMatrix, a: &PackedMatrix) -> Option<
     const GUARD: i32 = 0x5A5A_5A5A;
     let wide = n + 3;
     let mut out = vec![GUARD; m * wide];
+    let mut floats = vec![f32::NAN; m * n];
+    let (scale, bias) = (vec![0.5; nr], vec![-3.0; nr]);
     let mut tables = vec![0xBB; m * weights.table_bytes()];
     for block in 0..weights.blocks() {
         kernel.build(&weights, block, &bytes, stride, &mut tables);
         for panel in 0..weights.len() {
+            let here = nr.min(n - panel * nr);
             let all = MatMut::new("out", &mut out, m, wide).unwrap();
-            let (_, rest) = all.split_cols(panel * nr);
-            let (mine, _) = rest.split_cols(nr.min(n - panel * nr));
+            let mine = all.split_cols(panel * nr).1.split_cols(here).0;
             kernel.run(&weights, panel, block, &tables, &sums, Out::I32(mine));
+            let all = MatMut::new("floats", &mut floats, m, n).unwrap();
+            let scaled = Out::F32 {
+                out: all.split_cols(panel * nr).1.split_cols(here).0,
+                scale: &scale,
+                bias: &bias,
+            };
+            kernel.run(&weights, panel, block, &tables, &sums, scaled);
         }
+    }
+    for (float, sums) in floats.chunks(n.max(1)).zip(out.chunks(wide)) {
+        let same = float
+            .iter()
+            .zip(sums)
+            .all(|(&f, &sum)| f == 0.5 * sum as f32 - 3.0);
+        assert!(same, "scaled sums");
     }
     let clean = out
         .chunks(wide)
@@ -122,9 +138,12 @@ fn table_sums_survive_their_worst_case() {
                 2 * flush,
                 96,
                 97,
+                192,
+                193,
                 narrow - 1,
                 narrow,
                 narrow + 1,
+                narrow + 97,
             ];
             for k in groups.into_iter().flat_map(|g| {
                 let k = g * kernel.group;

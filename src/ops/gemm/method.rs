@@ -137,7 +137,7 @@ impl Method {
         match &self.how {
             How::Bits(weights) => (weights.sequence(), weights.passes()),
             How::Bytes(_, weights) => (weights.sequence(), 1),
-            How::Tables(_) => (Sequence::LookUp, 1),
+            How::Tables(tables) => (tables.weights.sequence(), 1),
         }
     }
 
@@ -164,7 +164,7 @@ impl Method {
             }
             How::Tables(tables) => {
                 let (kernel, flush) = (tables.kernel, tables.weights.flush());
-                let (name, mr, nr) = (kernel.name, kernel.mr, kernel.nr());
+                let (name, [mr, nr]) = (kernel.name, (kernel.tile)(flush));
                 let (group, entries) = (kernel.group, 1 << kernel.group);
                 format!(
                     "{isa}: {name}, tile {mr}x{nr}, tables of {entries} sums of {group} \

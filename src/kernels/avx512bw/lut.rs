@@ -1,0 +1,151 @@
+//! Tables of 16 sums by vpshufb.
+//!
+//! | step | instructions | MAC | bound |
+//! |---|---|---|---|
+//! | look-up | vpshufb, vpaddb | 256 a pair | 2 ports, one of which shuffles: 256 MAC a cycle; 4 ports: 512 |
+//! | its flush, every 4, 9, 21 or 63 lookups | vpaddw, vpsrlw, vpaddw | | u4: 10 instructions for 1024 MAC: 205; 4 ports: 410 |
+//! | four tables | 4 vpshufb, 2 vpaddb | | 4 cycles |
+//!
+//! Tile 2 rows x 256 channels, as in `avx512`.
+
+use std::arch::x86_64::*;
+
+use crate::kernels::LutKernel;
+use crate::kernels::avx512::Zmm;
+use crate::kernels::lutgemm::{self, BuildTask, LutTask, Tables};
+
+pub(super) const KERNEL: LutKernel = LutKernel {
+    name: "vpshufb",
+    mr: 2,
+    tile: |_| [2, 256],
+    lanes: 64,
+    vectors: 4,
+    group: 4,
+    // Counts of ports, not measured on a CPU of this kind: one port shuffles, two add. MAC a cycle, popcounts :
+    // tables: 128 : 256 for 1 bit, 64 : 256 for 2, 32 : 205 for 4 (bytes: 64). Tables of 16 activations take 4 cycles and
+    // about as many to make bytes of them. For 1 bit twice the memory must be worth it.
+    worth_channels: [512, 192, 96, 96],
+    build,
+    run,
+};
+
+/// Lookups a byte that are unrolled: those of activations of 4 bits.
+const FEW: usize = 4;
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+unsafe fn build(task: &BuildTask) {
+    // SAFETY: this function carries the features of Fours; the rest is the contract of the kernel.
+    unsafe { lutgemm::build::<Fours>(task) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+unsafe fn run(task: &LutTask) {
+    // SAFETY: as above.
+    unsafe { lutgemm::run::<Fours, 2, 4, FEW>(task) }
+}
+
+/// 64 bytes; as a table, 16 entries four times.
+#[derive(Clone, Copy)]
+struct Fours(__m512i);
+
+// SAFETY of every block below: the intrinsics need AVX-512 F and BW, which the callers carry, as `Tables` demands;
+// memory is what the trait's method says that the caller vouches for.
+impl Tables for Fours {
+    type Sums = Zmm;
+    const LANES: usize = 64;
+    const GROUP: usize = 4;
+
+    #[inline(always)]
+    unsafe fn zero() -> Self {
+        // SAFETY: see above the impl.
+        unsafe { Fours(_mm512_setzero_si512()) }
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const u8) -> Self {
+        // SAFETY: see above the impl.
+        unsafe { Fours(_mm512_loadu_si512(p.cast())) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut u8) {
+        // SAFETY: see above the impl.
+        unsafe { _mm512_storeu_si512(p.cast(), self.0) }
+    }
+    #[inline(always)]
+    unsafe fn table(p: *const u8) -> Self {
+        // SAFETY: see above the impl.
+        unsafe { Fours(_mm512_broadcast_i32x4(_mm_loadu_si128(p.cast()))) }
+    }
+    #[inline(always)]
+    unsafe fn look_up(self, indices: Self) -> Self {
+        // SAFETY: see above the impl.
+        unsafe { Fours(_mm512_shuffle_epi8(self.0, indices.0)) }
+    }
+    #[inline(always)]
+    unsafe fn add_bytes(self, other: Self) -> Self {
+        // SAFETY: see above the impl.
+        unsafe { Fours(_mm512_add_epi8(self.0, other.0)) }
+    }
+    #[inline(always)]
+    unsafe fn add_halves(self, other: Self) -> Self {
+        // SAFETY: see above the impl.
+        unsafe { Fours(_mm512_add_epi16(self.0, other.0)) }
+    }
+    #[inline(always)]
+    unsafe fn add_upper(self, bytes: Self) -> Self {
+        // SAFETY: see above the impl.
+        unsafe { Fours(_mm512_add_epi16(self.0, _mm512_srli_epi16::<8>(bytes.0))) }
+    }
+    #[inline(always)]
+    unsafe fn less_upper(self, upper: Self) -> Self {
+        // SAFETY: see above the impl.
+        unsafe { Fours(_mm512_sub_epi16(self.0, _mm512_slli_epi16::<8>(upper.0))) }
+    }
+    #[inline(always)]
+    unsafe fn widen(self, half: usize) -> Zmm {
+        // SAFETY: see above the impl.
+        unsafe {
+            Zmm(_mm512_cvtepu16_epi32(match half {
+                0 => _mm512_castsi512_si256(self.0),
+                _ => _mm512_extracti64x4_epi64::<1>(self.0),
+            }))
+        }
+    }
+    #[inline(always)]
+    unsafe fn build(codes: *const u8, base: u8, tables: *mut u8) {
+        // SAFETY: see above the impl.
+        unsafe {
+            let codes = _mm_add_epi8(_mm_loadu_si128(codes.cast()), _mm_set1_epi8(base as i8));
+            let codes = _mm512_broadcast_i32x4(codes);
+            // A quarter of the vector for each table. Of each pair of its codes four sums, 0, first, second and
+            // both; an index with its top bit set gives 0.
+            let quarter = _mm512_loadu_si512(QUARTER.as_ptr().cast());
+            let first = _mm_setr_epi8(-128, 0, -128, 0, -128, 2, -128, 2, 0, 0, 0, 0, 0, 0, 0, 0);
+            let second = _mm_setr_epi8(-128, -128, 1, 1, -128, -128, 3, 3, 0, 0, 0, 0, 0, 0, 0, 0);
+            let first = _mm512_add_epi8(_mm512_broadcast_i32x4(first), quarter);
+            let second = _mm512_add_epi8(_mm512_broadcast_i32x4(second), quarter);
+            let pairs = _mm512_add_epi8(
+                _mm512_shuffle_epi8(codes, first),
+                _mm512_shuffle_epi8(codes, second),
+            );
+            // Entry e of a table: entry e % 4 of its lower pair plus entry e / 4 of its upper pair.
+            let low = _mm_setr_epi8(0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3);
+            let high = _mm_setr_epi8(4, 4, 4, 4, 5, 5, 5, 5, 6, 6, 6, 6, 7, 7, 7, 7);
+            let sums = _mm512_add_epi8(
+                _mm512_shuffle_epi8(pairs, _mm512_broadcast_i32x4(low)),
+                _mm512_shuffle_epi8(pairs, _mm512_broadcast_i32x4(high)),
+            );
+            _mm512_storeu_si512(tables.cast(), sums);
+        }
+    }
+}
+
+/// 4 (i / 16): the first code of each table.
+static QUARTER: [u8; 64] = {
+    let mut quarter = [0; 64];
+    let mut i = 0;
+    while i < 64 {
+        quarter[i] = 4 * (i / 16) as u8;
+        i += 1;
+    }
+    quarter
+};

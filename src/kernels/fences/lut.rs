@@ -1,0 +1,125 @@
+//! The table kernels, on tasks made by hand: what a plan would keep in one piece stands alone here.
+
+use super::*;
+use crate::kernels::lutgemm::{BuildTask, LutTask, QUAD};
+
+/// Small numbers that look random.
+fn bytes(count: usize, below: usize) -> Vec<u8> {
+    let mix = |i: usize| (i.wrapping_mul(0x9E37_79B9) >> 7) ^ i >> 3;
+    (0..count).map(|i| (mix(i + 1) % below) as u8).collect()
+}
+
+#[test]
+fn tables_and_their_products_stay_inside() {
+    each(|kernels, side| {
+        let Some(kernel) = kernels.lut_kernel() else {
+            return;
+        };
+        let all = kernel.nr();
+        for rows in [1, kernel.mr, kernel.mr + 1, 5] {
+            for lanes in [
+                1,
+                kernel.lanes - 1,
+                kernel.lanes,
+                kernel.lanes + 1,
+                all - 1,
+                all,
+            ] {
+                for groups in [0, 1, 5, 12] {
+                    for codes in [1, 3, 15] {
+                        check(kernel, side, rows, lanes, groups, codes);
+                    }
+                }
+            }
+        }
+    });
+}
+
+fn check(kernel: &LutKernel, side: Side, rows: usize, lanes: usize, groups: usize, most: usize) {
+    let (group, vectors) = (kernel.group, lanes.div_ceil(kernel.lanes));
+    let quads = groups.div_ceil(QUAD);
+    let stride = quads * QUAD * group;
+    let table_stride = (quads * QUAD) << group;
+    // Two blocks of as many groups, which could be one plan's.
+    let codes = [1, 2].map(|_| Fenced::new(&bytes(rows * stride, most + 1), side));
+    let step = vectors * kernel.lanes;
+    let indices = Fenced::new(&bytes(groups * step, 1 << group), side);
+    let start: Vec<i32> = (0..step as i32).map(|c| 7 * c - 100).collect();
+    let start = Fenced::new(&start, side);
+    let row_sums: Vec<i32> = (0..rows as i32).map(|r| 1000 * r).collect();
+    let row_sums = Fenced::new(&row_sums, side);
+    let scale = Fenced::new(&vec![1f32; step], side);
+    let bias = Fenced::new(&vec![0f32; step], side);
+    let expect = |row: usize, c: usize| {
+        let (half, at) = (kernel.lanes / 2, c % kernel.lanes);
+        let lane = c / kernel.lanes * kernel.lanes + 2 * (at % half) + at / half;
+        let sum: i32 = (0..groups * group)
+            .filter(|k| indices[k / group * step + lane] >> (k % group) & 1 == 1)
+            .map(|k| i32::from(codes[0][row * stride + k]) + i32::from(codes[1][row * stride + k]))
+            .sum();
+        2 * sum + start[c] + row_sums[row]
+    };
+    for (narrow, float) in [(true, false), (false, false), (true, true), (false, true)] {
+        let mut out = Fenced::new(&vec![0i32; rows * lanes], side);
+        let mut tables = Fenced::new(&vec![0u8; rows * table_stride], side);
+        for (block, codes) in codes.iter().enumerate() {
+            let build = BuildTask {
+                codes: codes.as_ptr(),
+                stride,
+                rows,
+                base: 0,
+                quads,
+                tables: tables.as_mut_ptr(),
+                table_stride,
+            };
+            let sink = match float {
+                false => Sink::I32 {
+                    out: out.as_mut_ptr(),
+                    stride: lanes,
+                },
+                true => Sink::F32 {
+                    out: out.as_mut_ptr().cast(),
+                    stride: lanes,
+                    scale: scale.as_ptr(),
+                    bias: bias.as_ptr(),
+                },
+            };
+            let run = LutTask {
+                indices: indices.as_ptr(),
+                vectors,
+                tables: tables.as_ptr(),
+                table_stride,
+                groups,
+                rows,
+                flush: 255 / (group * most),
+                first: block == 0,
+                last: block == 1,
+                narrow,
+                shift: 1,
+                start: start.as_ptr(),
+                row_sums: row_sums.as_ptr(),
+                lanes,
+                sink,
+            };
+            // SAFETY: `each` gives kernels of this machine; every buffer has the size that the tasks state.
+            unsafe {
+                (kernel.build)(&build);
+                (kernel.run)(&run);
+            }
+        }
+        for row in 0..rows {
+            for c in 0..lanes {
+                let got = match float {
+                    false => out[row * lanes + c],
+                    true => f32::from_bits(out[row * lanes + c] as u32) as i32,
+                };
+                let name = kernel.name;
+                assert_eq!(
+                    got,
+                    expect(row, c),
+                    "{name} {rows}x{lanes} {groups} groups, row {row}, channel {c}"
+                );
+            }
+        }
+    }
+}
