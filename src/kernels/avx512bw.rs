@@ -15,8 +15,9 @@ use std::arch::x86_64::*;
 use super::avx512::{self, Zmm};
 use super::bitgemm::{self, Count, Lanes, Task};
 use super::bytegemm::{self, ByteTask, Dot};
+use super::groupgemm::{self, GroupTask};
 use super::pack;
-use super::{ByteKernel, Kernels};
+use super::{ByteKernel, GroupKernel, Kernels};
 use crate::bits::Encoding;
 use crate::isa::Isa;
 
@@ -35,6 +36,14 @@ pub(super) static KERNELS: Kernels = Kernels {
         worth_passes: 2,
         run: bytegemm,
     }),
+    groupgemm: GroupKernel {
+        name: "vpmaddubsw or vpmaddwd",
+        mr: 4,
+        lanes: 16,
+        vectors: 4,
+        alike: false,
+        run: groupgemm,
+    },
     lutgemm: None,
     quantize: avx512::quantize,
     pack: avx512::pack,
@@ -54,6 +63,12 @@ unsafe fn bitgemm(task: &Task<'_>) {
 unsafe fn bytegemm(task: &ByteTask) {
     // SAFETY: as above.
     unsafe { bytegemm::run::<Zmm, Madd, 4, 4>(task) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+unsafe fn groupgemm(task: &GroupTask) {
+    // SAFETY: as above.
+    unsafe { groupgemm::run::<Zmm, Madd, 4, 4>(task) }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,popcnt")]

@@ -61,8 +61,24 @@ pub(super) trait Lanes: Copy {
     unsafe fn add(self, other: Self) -> Self;
     /// Lanewise difference modulo 2^32.
     unsafe fn sub(self, other: Self) -> Self;
-    /// The lanes as i32 converted to f32 (nearest even), times `scale`, then plus `bias`, as bits.
-    unsafe fn scale_bias(self, scale: *const f32, bias: *const f32) -> Self;
+    /// Lanewise product modulo 2^32.
+    unsafe fn mul(self, other: Self) -> Self;
+    /// The lanes as i32 converted to f32 (nearest even), as bits.
+    unsafe fn to_f32(self) -> Self;
+    /// Lanewise product of f32, rounded.
+    unsafe fn mul_f32(self, other: Self) -> Self;
+    /// Lanewise sum of f32, rounded.
+    unsafe fn add_f32(self, other: Self) -> Self;
+    /// The lanes as i32 converted to f32, times `scale`, then plus `bias`, as bits.
+    #[inline(always)]
+    unsafe fn scale_bias(self, scale: *const f32, bias: *const f32) -> Self {
+        // SAFETY: the caller vouches for LANES scales and biases, and for the features.
+        unsafe {
+            self.to_f32()
+                .mul_f32(Self::load(scale.cast()))
+                .add_f32(Self::load(bias.cast()))
+        }
+    }
     /// Writes the first `valid` lanes, 1 <= `valid`; all of them if `valid >= LANES`.
     unsafe fn store(self, p: *mut u32, valid: usize);
 }
@@ -112,6 +128,17 @@ pub(crate) enum Sink {
         scale: *const f32,
         bias: *const f32,
     },
+    /// Store `scale * (sum - zero_point * channel_sum) * row_scale + bias`: scale, channel sum and bias per lane,
+    /// the others per row. No zero points if they are null.
+    Rows {
+        out: *mut f32,
+        stride: usize,
+        scale: *const f32,
+        bias: *const f32,
+        channel_sums: *const i32,
+        row_scale: *const f32,
+        zero_points: *const i32,
+    },
 }
 
 impl Sink {
@@ -126,7 +153,9 @@ impl Sink {
         unsafe {
             match *self {
                 Sink::I32 { out, stride } => out.add(row * stride + lane).cast(),
-                Sink::F32 { out, stride, .. } => out.add(row * stride + lane).cast(),
+                Sink::F32 { out, stride, .. } | Sink::Rows { out, stride, .. } => {
+                    out.add(row * stride + lane).cast()
+                }
             }
         }
     }
@@ -134,7 +163,7 @@ impl Sink {
     /// Gives the first `valid` lanes of `result`, sums of row `row` from channel `lane` on.
     ///
     /// # Safety
-    /// The row and these channels exist, and `LANES` scales and biases are readable from `lane`.
+    /// The row and these channels exist, and `LANES` scales, biases and channel sums are readable from `lane`.
     #[inline(always)]
     pub(super) unsafe fn put<V: Lanes>(&self, result: V, row: usize, lane: usize, valid: usize) {
         // SAFETY: passed on from the caller.
@@ -151,6 +180,26 @@ impl Sink {
                 } => result
                     .scale_bias(scale.add(lane), bias.add(lane))
                     .store(out.add(row * stride + lane).cast(), valid),
+                Sink::Rows {
+                    out,
+                    stride,
+                    scale,
+                    bias,
+                    channel_sums,
+                    row_scale,
+                    zero_points,
+                } => {
+                    let mut sum = result;
+                    if !zero_points.is_null() {
+                        let zero_point = V::splat(*zero_points.add(row) as u32);
+                        sum = sum.sub(V::load(channel_sums.add(lane).cast()).mul(zero_point));
+                    }
+                    sum.to_f32()
+                        .mul_f32(V::load(scale.add(lane).cast()))
+                        .mul_f32(V::splat((*row_scale.add(row)).to_bits()))
+                        .add_f32(V::load(bias.add(lane).cast()))
+                        .store(out.add(row * stride + lane).cast(), valid)
+                }
             }
         }
     }

@@ -1,6 +1,6 @@
 //! The micro-kernels, by operation, and the one table in which operations and ISAs cross.
 //!
-//! `bitgemm`, `bytegemm`, `lutgemm` and `pack` hold the algorithms, each once and generic over a small vector
+//! `bitgemm`, `bytegemm`, `groupgemm`, `lutgemm` and `pack` hold the algorithms, each once and generic over a small vector
 //! trait. A file per ISA gives that trait its instructions and fills one row of [`Kernels`]. Whoever wants
 //! a kernel takes a row ([`Kernels::of`]); tests, benches, `qcore info` and the C functions walk all of them
 //! ([`Kernels::available`]). A new ISA is a file and a row here.
@@ -19,6 +19,8 @@ mod bitgemm;
 pub mod bounds;
 mod bytegemm;
 mod byteweights;
+mod groupgemm;
+mod groupweights;
 // No other architecture has a row with tables yet.
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 mod lutgemm;
@@ -40,6 +42,7 @@ mod tests;
 
 pub(crate) use algebra::BitWeights;
 pub(crate) use byteweights::ByteWeights;
+pub(crate) use groupweights::{GroupKernel, GroupOut, GroupWeights, ZeroPoints};
 pub(crate) use lutweights::{LutKernel, LutWeights};
 pub(crate) use pack::Steps;
 use panels::Panels;
@@ -58,6 +61,7 @@ pub struct Kernels {
     nr: usize,
     bitgemm: unsafe fn(&bitgemm::Task<'_>),
     bytegemm: Option<ByteKernel>,
+    groupgemm: GroupKernel,
     lutgemm: Option<LutKernel>,
     quantize: unsafe fn(*const f32, usize, &Steps, usize, *mut u32),
     pack: unsafe fn(*const u8, usize, usize, *mut u32),
@@ -109,6 +113,16 @@ pub(crate) enum Out<'a> {
         out: MatMut<'a, f32>,
         scale: &'a [f32],
         bias: &'a [f32],
+    },
+    /// `scale * (sum - zero_point * channel_sum) * row_scale + bias`, each step rounded. What is of a channel is
+    /// padded to whole panels, what is of a row has one for each of them.
+    Rows {
+        out: MatMut<'a, f32>,
+        scale: &'a [f32],
+        bias: &'a [f32],
+        channel_sums: &'a [i32],
+        row_scale: &'a [f32],
+        zero_points: Option<&'a [i32]>,
     },
 }
 
@@ -247,6 +261,11 @@ impl Kernels {
         self.bytegemm.as_ref()
     }
 
+    /// The byte GEMM with scales per group.
+    pub(crate) fn group_kernel(&self) -> &GroupKernel {
+        &self.groupgemm
+    }
+
     /// The table GEMM, where this ISA has one.
     pub(crate) fn lut_kernel(&self) -> Option<&LutKernel> {
         self.lutgemm.as_ref()
@@ -308,7 +327,7 @@ impl Out<'_> {
     fn rows(&self) -> usize {
         match self {
             Out::I32(out) => out.rows(),
-            Out::F32 { out, .. } => out.rows(),
+            Out::F32 { out, .. } | Out::Rows { out, .. } => out.rows(),
         }
     }
 
@@ -336,6 +355,27 @@ impl Out<'_> {
                     stride: out.stride(),
                     scale: scale.as_ptr(),
                     bias: bias.as_ptr(),
+                };
+                (out.rows(), out.cols(), sink)
+            }
+            Out::Rows {
+                mut out,
+                scale,
+                bias,
+                channel_sums,
+                row_scale,
+                zero_points,
+            } => {
+                assert!(scale.len() == nr && bias.len() == nr && channel_sums.len() == nr);
+                assert!(row_scale.len() == rows && zero_points.is_none_or(|z| z.len() == rows));
+                let sink = bitgemm::Sink::Rows {
+                    out: out.as_mut_ptr(),
+                    stride: out.stride(),
+                    scale: scale.as_ptr(),
+                    bias: bias.as_ptr(),
+                    channel_sums: channel_sums.as_ptr(),
+                    row_scale: row_scale.as_ptr(),
+                    zero_points: zero_points.map_or(std::ptr::null(), <[i32]>::as_ptr),
                 };
                 (out.rows(), out.cols(), sink)
             }

@@ -2,8 +2,9 @@
 
 use super::bitgemm::{self, Count, Lanes, Task};
 use super::bytegemm::{self, ByteTask, Dot};
+use super::groupgemm::{self, GroupTask};
 use super::pack::{self, Codes, FROM, SIGN, Steps};
-use super::{ByteKernel, Kernels};
+use super::{ByteKernel, GroupKernel, Kernels};
 use crate::bits::Encoding;
 use crate::isa::Isa;
 
@@ -22,6 +23,14 @@ pub(super) static KERNELS: Kernels = Kernels {
         worth_passes: 8,
         run: bytegemm,
     }),
+    groupgemm: GroupKernel {
+        name: "products of bytes",
+        mr: 2,
+        lanes: 8,
+        vectors: 4,
+        alike: false,
+        run: groupgemm,
+    },
     lutgemm: None,
     quantize,
     pack,
@@ -39,6 +48,11 @@ unsafe fn bitgemm(task: &Task<'_>) {
 unsafe fn bytegemm(task: &ByteTask) {
     // SAFETY: as above.
     unsafe { bytegemm::run::<Words, Scalar, 2, 4>(task) }
+}
+
+unsafe fn groupgemm(task: &GroupTask) {
+    // SAFETY: as above.
+    unsafe { groupgemm::run::<Words, Scalar, 2, 4>(task) }
 }
 
 unsafe fn quantize(x: *const f32, cols: usize, steps: &Steps, planes: usize, out: *mut u32) {
@@ -137,12 +151,24 @@ impl Lanes for Words {
         self.zip(other, u32::wrapping_sub)
     }
     #[inline(always)]
-    unsafe fn scale_bias(self, scale: *const f32, bias: *const f32) -> Self {
-        Words(std::array::from_fn(|i| {
-            // SAFETY: the caller vouches for LANES scales and biases.
-            let (scale, bias) = unsafe { (*scale.add(i), *bias.add(i)) };
-            (self.0[i] as i32 as f32 * scale + bias).to_bits()
-        }))
+    unsafe fn mul(self, other: Self) -> Self {
+        self.zip(other, u32::wrapping_mul)
+    }
+    #[inline(always)]
+    unsafe fn to_f32(self) -> Self {
+        Words(self.0.map(|x| (x as i32 as f32).to_bits()))
+    }
+    #[inline(always)]
+    unsafe fn mul_f32(self, other: Self) -> Self {
+        self.zip(other, |a, b| {
+            (f32::from_bits(a) * f32::from_bits(b)).to_bits()
+        })
+    }
+    #[inline(always)]
+    unsafe fn add_f32(self, other: Self) -> Self {
+        self.zip(other, |a, b| {
+            (f32::from_bits(a) + f32::from_bits(b)).to_bits()
+        })
     }
     #[inline(always)]
     unsafe fn store(self, p: *mut u32, valid: usize) {

@@ -8,7 +8,7 @@ mod par;
 mod quantize;
 mod requantize;
 
-pub use gemm::{Activations, Epilogue, Gemm};
+pub use gemm::{Activations, Epilogue, Gemm, Methods, RowScales};
 pub use par::{Par, Pool};
 pub use quantize::{pack_codes, quantize};
 pub use requantize::Thresholds;
