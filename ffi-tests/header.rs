@@ -6,13 +6,14 @@ use std::sync::Once;
 use crate::toolchain::{Compiler, Language};
 
 /// The sources in the order of the header.
-const SOURCES: [&str; 8] = [
+const SOURCES: [&str; 9] = [
     "status",
     "last_error",
     "isa",
     "pool",
     "pack",
     "quantize",
+    "gemm_options",
     "gemm",
     "model",
 ];
