@@ -149,6 +149,7 @@ impl GroupKernel {
     ///
     /// `row_sums` holds base times the sum of each group of each row if the weights have a base, and is empty
     /// if not. Panics on lengths that do not fit together.
+    #[allow(clippy::too_many_arguments)]
     pub(crate) fn run(
         &self,
         weights: &GroupWeights,

@@ -144,8 +144,8 @@ proptest! {
             false => vec![zero; m],
         };
         let case = Case {
-            w: &w, a: &a, scales: &scales, bias: biased.then_some(&bias), zero_points: &zeros,
-            row_scale: (by_row || seed % 3 == 0).then_some(&row_scale),
+            w: &w, a: &a, scales: &scales, bias: biased.then_some(&bias[..]), zero_points: &zeros,
+            row_scale: (by_row || seed % 3 == 0).then_some(&row_scale[..]),
         };
         let planned = if by_row { 0 } else { zero };
         let ways = [Way::Bits, Way::Bytes, Way::Tables];
@@ -186,8 +186,8 @@ proptest! {
             false => vec![zero; m],
         };
         let case = Case {
-            w: &w, a: &a, scales: &scales, bias: biased.then_some(&bias), zero_points: &zeros,
-            row_scale: (by_row || seed % 3 == 0).then_some(&row_scale),
+            w: &w, a: &a, scales: &scales, bias: biased.then_some(&bias[..]), zero_points: &zeros,
+            row_scale: (by_row || seed % 3 == 0).then_some(&row_scale[..]),
         };
         let pool = Pool::new(threads).unwrap();
         let planned = if by_row { 0 } else { zero };
