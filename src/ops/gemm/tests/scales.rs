@@ -286,7 +286,7 @@ fn the_bound_of_k_counts_the_zero_point() {
     assert_eq!(max(s8, s8, -128), 65_793);
     assert_eq!(max(s8, s8, 127), 65_793);
     assert_eq!(max(s8, u8s, 128), 131_071);
-    assert_eq!(max(Encoding::Bipolar, Encoding::Bipolar, 1), 1 << 30);
+    assert_eq!(max(Encoding::Bipolar, Encoding::Bipolar, 1), (1 << 30) - 1);
     for (a, z) in [(127, -128), (-128, 127)] {
         let k = max(s8, s8, z);
         for isa in Isa::available() {
