@@ -253,6 +253,40 @@ static void gemms(void) {
   BAD(qc_gemm_new(&o, &none), "activation is ternary");
   o = good, o.isa = "sse9";
   REFUSED(qc_gemm_new(&o, &none), QC_ERROR_ISA, "the ISA 'sse9'");
+  o = good, o.zero_point = 4;
+  BAD(qc_gemm_new(&o, &none), "zero_point is 4; expected 0 or an integer of u2");
+  o = good, o.reserved = 1;
+  BAD(qc_gemm_new(&o, &none), "reserved is 1");
+  o = good, o.scales = scale, o.n_scales = 1;
+  BAD(qc_gemm_new(&o, &none), "scale is not NULL");
+  o.scale = NULL, o.n_scales = 2;
+  BAD(qc_gemm_new(&o, &none), "scales is 2 elements long; expected 1");
+  o.scale_type = 3;
+  BAD(qc_gemm_new(&o, &none), "scale_type is 3");
+  o.scale_type = QC_F32, o.scale_granularity = 3;
+  BAD(qc_gemm_new(&o, &none), "scale_granularity is 3");
+  o.scale_granularity = QC_PER_GROUP;
+  BAD(qc_gemm_new(&o, &none), "group is 0; expected a multiple of 32");
+  o.group = 32;
+  BAD(qc_gemm_new(&o, &none), "scales is 2 elements long; expected 4");
+  o.scales = (const char *)scale + 1;
+  BAD(qc_gemm_new(&o, &none), "a multiple of 4");
+  IS_NULL(qc_gemm_supports(NULL, QC_BIPOLAR, QC_U2, QC_PER_TENSOR, 0, NULL), "methods");
+  BAD(qc_gemm_supports(NULL, 99, QC_U2, QC_PER_TENSOR, 0, out), "weight_encoding is 99");
+  BAD(qc_gemm_supports(NULL, QC_BIPOLAR, 99, QC_PER_TENSOR, 0, out), "activation_encoding is 99");
+  BAD(qc_gemm_supports(NULL, QC_BIPOLAR, QC_U2, 9, 0, out), "scale_granularity is 9");
+  REFUSED(qc_gemm_supports("sse9", QC_BIPOLAR, QC_U2, QC_PER_TENSOR, 0, out), QC_ERROR_ISA,
+          "the ISA 'sse9'");
+  CHECK(out[0] == 7);
+  OK(qc_gemm_supports(NULL, QC_BIPOLAR, QC_TERNARY, QC_PER_TENSOR, 0, out));
+  CHECK(out[0] == 0);
+  OK(qc_gemm_supports("portable", QC_BIPOLAR, QC_U2, QC_PER_GROUP, 33, out));
+  CHECK(out[0] == 0);
+  out[0] = 7;
+  IS_NULL(qc_gemm_max_k_affine(QC_S8, QC_S8, -128, NULL), "k");
+  BAD(qc_gemm_max_k_affine(QC_S8, QC_S8, -129, &n), "zero_point is -129");
+  BAD(qc_gemm_max_k_affine(99, QC_S8, 0, &n), "weight_encoding is 99");
+  BAD(qc_gemm_max_k_affine(QC_S8, 99, 0, &n), "activation_encoding is 99");
   OK(qc_gemm_max_k(QC_BIPOLAR, QC_U8, &max_k));
   CHECK(max_k == 8421504);
   o = good, o.activation_encoding = QC_U8, o.k = max_k + 1, o.n = o.weight_words = 0;
@@ -307,6 +341,24 @@ static void gemms(void) {
   BAD(RUN_BYTES(bytes, 120, 3), "bytes is 9 at 77");
   BAD(qc_gemm_run_bytes_f32(exact, bytes, 119, 3, 0, 3, floats, 6, scratch, 3, NULL), "bytes");
   BAD(RUN_F(exact, a.words, a.n_words, 3, 0, 3, floats, 6, scratch, 3), "epilogue is none");
+  {
+    float row_scale[3] = {1, 1, 1};
+    int32_t zero_point[3] = {0, 4, 0};
+#define RUN_ROWS(g, words, row_scale, zero_point, out) \
+  qc_gemm_run_rows_f32(g, words, a.n_words, row_scale, zero_point, 3, 0, 3, out, 6, scratch, 3, NULL)
+    IS_NULL(RUN_ROWS(NULL, a.words, row_scale, NULL, floats), "gemm");
+    IS_NULL(RUN_ROWS(gemm, NULL, row_scale, NULL, floats), "words");
+    IS_NULL(RUN_ROWS(gemm, a.words, NULL, NULL, floats), "row_scale");
+    IS_NULL(RUN_ROWS(gemm, a.words, row_scale, NULL, NULL), "out");
+    BAD(RUN_ROWS(gemm, a.words, row_scale, zero_point, floats), "row zero point is 4");
+    BAD(RUN_ROWS(exact, a.words, row_scale, NULL, floats), "epilogue is none");
+#define RUN_ROWS_BYTES(g, bytes, n_bytes, row_scale) \
+  qc_gemm_run_rows_bytes_f32(g, bytes, n_bytes, row_scale, NULL, 3, 0, 3, floats, 6, scratch, 3, NULL)
+    IS_NULL(RUN_ROWS_BYTES(NULL, bytes, 120, row_scale), "gemm");
+    IS_NULL(RUN_ROWS_BYTES(gemm, NULL, 120, row_scale), "bytes");
+    IS_NULL(RUN_ROWS_BYTES(gemm, bytes, 120, NULL), "row_scale");
+    BAD(RUN_ROWS_BYTES(gemm, bytes, 119, row_scale), "bytes is 119");
+  }
   a.words[1] |= 0x80000000u;
   BAD(RUN(gemm, a.words, a.n_words, 3, 0, 3, out, 6, scratch, 3), "behind column 40 in row 0");
   CHECK(out[0] == 7 && out[5] == 7 && floats[0] == 7 && floats[5] == 7);

@@ -302,6 +302,105 @@ static void product(const char *isa, int32_t weight, int32_t activation, size_t 
   free_packed(a);
 }
 
+/* A plan with scales of a granularity and type, and with zero points, of the plan or of the rows. */
+static void scaled(const char *isa, int32_t weight, int32_t activation, size_t k, int32_t granularity,
+                   int32_t type, const qc_pool *pool) {
+  size_t m = 5, n = 19, group = granularity == QC_PER_GROUP ? 64 : k, i, row, channel, g, c;
+  size_t groups = group == 0 ? 1 : (k + group - 1) / group, n_scales, scratch_len, max_k, form;
+  packed w = random_packed(weight, n, k, 7), a = random_packed(activation, m, k, 8);
+  uint8_t *bytes = (uint8_t *)room(a.count, 1);
+  uint16_t *halves;
+  float *scales, *out = (float *)room(m * n, sizeof(float)), bias[19], row_scale[5];
+  int32_t *scratch, zeros[5], methods, planned;
+  if (granularity == QC_PER_GROUP && k == 0) groups = 0;
+  n_scales = granularity == QC_PER_TENSOR ? 1 : granularity == QC_PER_CHANNEL ? n : n * groups;
+  scales = (float *)room(n_scales, sizeof(float));
+  halves = (uint16_t *)room(n_scales, sizeof(uint16_t));
+  for (i = 0; i < a.count; i++) bytes[i] = (uint8_t)a.values[i];
+  for (i = 0; i < n_scales; i++) {
+    /* Bits that are small positive numbers in both types of 16 bits. */
+    halves[i] = (uint16_t)((type == QC_F16 ? 0x2C00 : 0x3D00) + 37 * i % 512);
+    scales[i] = type == QC_F16 ? half_value(halves[i])
+                : type == QC_BF16 ? brain_value(halves[i]) : 0.001f * (float)(i + 1);
+  }
+  for (i = 0; i < n; i++) bias[i] = 0.3f * (float)i - 2.0f;
+  for (i = 0; i < m; i++) row_scale[i] = 0.7f + 0.1f * (float)i;
+  OK(qc_gemm_supports(isa, weight, activation, granularity, 64, &methods));
+  CHECK(granularity == QC_PER_GROUP ? methods == QC_METHOD_BYTES : (methods & QC_METHOD_BITS) != 0);
+  for (planned = 0; planned < 2; planned++) {
+    qc_gemm_options o;
+    qc_gemm *gemm;
+    OK(qc_gemm_options_init(sizeof o, &o));
+    o.weight_encoding = weight;
+    o.activation_encoding = activation;
+    o.n = n;
+    o.k = k;
+    o.weights = w.words;
+    o.weight_words = w.n_words;
+    o.isa = isa;
+    o.scales = type == QC_F32 ? (const void *)scales : (const void *)halves;
+    o.n_scales = n_scales;
+    o.scale_type = type;
+    o.scale_granularity = granularity;
+    o.group = 64;
+    o.bias = bias;
+    for (i = 0; i < m; i++) zeros[i] = planned ? 1 : (int32_t)(i % 2);
+    o.zero_point = planned;
+    OK(qc_gemm_max_k_affine(weight, activation, planned, &max_k));
+    CHECK(max_k >= k);
+    OK(qc_gemm_new(&o, &gemm));
+    OK(qc_gemm_scratch_len(gemm, m, &scratch_len));
+    scratch = (int32_t *)room(scratch_len, sizeof(int32_t));
+    for (form = 0; form < 3; form++) {
+      /* From planes; from bytes; and without anything of the rows, which needs the plan's zero point. */
+      const int32_t *of_rows = planned ? NULL : zeros;
+      if ((form == 1 && activation == QC_BIPOLAR) || (form == 2 && !planned)) continue;
+      memset(out, 0, m * n * sizeof(float));
+      if (form == 0) {
+        OK(qc_gemm_run_rows_f32(gemm, a.words, a.n_words, row_scale, of_rows, m, 0, m, out, m * n,
+                                scratch, scratch_len, pool));
+      } else if (form == 1) {
+        int32_t *more;
+        size_t len;
+        OK(qc_gemm_scratch_len_bytes(gemm, m, &len));
+        more = (int32_t *)room(len, sizeof(int32_t));
+        OK(qc_gemm_run_rows_bytes_f32(gemm, bytes, a.count, row_scale, of_rows, m, 0, m, out, m * n,
+                                      more, len, pool));
+        free(more);
+      } else {
+        OK(qc_gemm_run_f32(gemm, a.words, a.n_words, m, 0, m, out, m * n, scratch, scratch_len,
+                           pool));
+      }
+      for (row = 0; row < m; row++) {
+        for (channel = 0; channel < n; channel++) {
+          volatile float t = 0, product;
+          for (g = 0; g < groups; g++) {
+            size_t end = (g + 1) * group < k ? (g + 1) * group : k;
+            size_t at = granularity == QC_PER_TENSOR ? 0 : channel * groups + g;
+            int32_t sum = 0;
+            for (c = g * group; c < end; c++) {
+              sum += w.values[channel * k + c] * (a.values[row * k + c] - zeros[row]);
+            }
+            product = (float)sum * scales[at];
+            t = t + product;
+          }
+          if (form != 2) t = t * row_scale[row];
+          t = t + bias[channel];
+          CHECK(out[row * n + channel] == t);
+        }
+      }
+    }
+    free(scratch);
+    qc_gemm_free(gemm);
+  }
+  free(bytes);
+  free(halves);
+  free(scales);
+  free(out);
+  free_packed(w);
+  free_packed(a);
+}
+
 int main(int argc, char **argv) {
   int quick = argc > 1 && strcmp(argv[1], "quick") == 0;
   int32_t activations[] = {QC_BIPOLAR, QC_U1, QC_U2, QC_U4, QC_U8, QC_S4, QC_S8};
@@ -331,6 +430,9 @@ int main(int argc, char **argv) {
         for (w = 0; w < sizeof weights / sizeof *weights; w++) {
           product(info.name, weights[w], activations[e], 19, 37, ks[k], NULL);
           product(info.name, weights[w], activations[e], 3, 1, ks[k], pool);
+          scaled(info.name, weights[w], activations[e], ks[k], (int32_t)((e + w) % 3),
+                 (int32_t)(k % 3), pool);
+          scaled(info.name, weights[w], activations[e], ks[k], QC_PER_GROUP, (int32_t)(w % 3), NULL);
         }
       }
     }

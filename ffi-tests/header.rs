@@ -6,7 +6,7 @@ use std::sync::Once;
 use crate::toolchain::{Compiler, Language};
 
 /// The sources in the order of the header.
-const SOURCES: [&str; 9] = [
+const SOURCES: [&str; 11] = [
     "status",
     "last_error",
     "isa",
@@ -14,6 +14,7 @@ const SOURCES: [&str; 9] = [
     "pack",
     "quantize",
     "quantize_rows",
+    "gemm_options",
     "gemm",
     "weight_only",
     "model",

@@ -33,6 +33,9 @@
 //! exceeds floor((2^31 - 1) / (max|w| max|a|)). With bipolar or ternary weights that is 2,147,483,647 for bipolar
 //! activations and u1, 715,827,882 for u2, 143,165,576 for u4, 8,421,504 for u8; for s8 x s8 it is 131,071.
 //!
+//! Activations with a zero point z count as a - z: sum w (a - z) = sum w a - z sum w, and max|a| above is max|a - z|.
+//! Plans with a scale per group of K sum each group for itself, at most 256 * 255 * 255 < 2^24, and take any K.
+//!
 //! # Floats to codes
 //!
 //! **Sign** (bipolar): +1 if x >= 0, else -1. So 0.0 and -0.0 give +1, and NaN of either sign gives -1.
@@ -73,6 +76,13 @@
 //! Scale and bias: the i32 sum is converted to the nearest f32 (ties to even), multiplied by the scale and
 //! rounded, then the bias is added and rounded. The two are never contracted into one fused operation, so the
 //! floats are the same on every ISA.
+//!
+//! A scale per group of K: t starts from 0, and for each group in ascending order the i32 sum of the group is
+//! converted (exactly), multiplied by its scale and rounded, and added to t and rounded. Scales of f16 and bf16 are
+//! converted to f32 first, exactly. Then the bias is added and rounded.
+//!
+//! A scale per row of activations: the product, or t, is multiplied by it and rounded before the bias is added.
+//! Where a plan has no bias nothing is added.
 //!
 //! Thresholds between layers: code = number of levels l with sign x sum > t_l. They are found by bisection on
 //! the float computation above (see [`ops::Thresholds`](crate::ops::Thresholds)), so that a frozen net and the

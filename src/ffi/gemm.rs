@@ -3,116 +3,20 @@
 use std::ffi::c_char;
 use std::ops::Range;
 
+use super::gemm_options::{
+    QC_METHOD_BITS, QC_METHOD_BYTES, QC_METHOD_TABLES, granularity, qc_gemm_options,
+};
 use super::pack::{check_words, encoding};
-use super::pointer::{Growing, Out, copy_text, handle, init, options, slice, slice_mut, string};
+use super::pointer::{Out, copy_text, handle, options, slice, slice_mut};
 use super::pool::{par, qc_pool};
-use super::status::{Answer, Failure};
+use super::status::Answer;
 use super::{Handle, enter, free};
 use crate::bits::{ByteRef, PackedRef};
 use crate::error::Error;
-use crate::isa::Isa;
-use crate::ops::{Epilogue, Gemm};
+use crate::ops::{Gemm, RowScales};
 
 /// A plan for activations `[M, K]` times weights `[N, K]`: weights prepacked, kernel chosen. Immutable.
 pub struct qc_gemm(Handle<Gemm>);
-
-/// What a plan is made of. Fill it with `qc_gemm_options_init` first.
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub struct qc_gemm_options {
-    /// `sizeof(qc_gemm_options)`.
-    pub struct_size: usize,
-    /// Encoding of the weights. Default: `QC_BIPOLAR`.
-    pub weight_encoding: i32,
-    /// Encoding of the activations: `QC_BIPOLAR`, `QC_U1` .. `QC_U8` or `QC_S1` .. `QC_S8`. Default: `QC_BIPOLAR`.
-    pub activation_encoding: i32,
-    /// Output channels, N. Default: 0.
-    pub n: usize,
-    /// Inputs of a channel, K; `qc_gemm_max_k` tells how many there may be. Default: 0.
-    pub k: usize,
-    /// Packed weights `[N, K]`; not needed any more once the plan is made. Default: NULL.
-    pub weights: *const u32,
-    /// Number of words at `weights`, what `qc_packed_words` says. Default: 0.
-    pub weight_words: usize,
-    /// N factors for `scale[n] * sum + bias[n]` in f32, or NULL for a plan that gives integers. Default: NULL.
-    pub scale: *const f32,
-    /// N summands; NULL if and only if `scale` is. Default: NULL.
-    pub bias: *const f32,
-    /// Name of the ISA to run on, or NULL for what `QCORE_ISA` says, or else the best. Default: NULL.
-    pub isa: *const c_char,
-}
-
-// SAFETY: repr(C), the size first, two fields of four bytes, then fields as wide as the size: no padding;
-// integers and raw pointers.
-unsafe impl Growing for qc_gemm_options {}
-const _: () = assert!(size_of::<qc_gemm_options>() == size_of::<[usize; 8]>() + 2 * 4);
-
-impl qc_gemm_options {
-    /// # Safety
-    ///
-    /// The promises of the head of the header for the pointers inside.
-    unsafe fn plan(&self) -> Answer<Gemm> {
-        let weight_encoding = encoding("weight_encoding", self.weight_encoding)?;
-        let activation = encoding("activation_encoding", self.activation_encoding)?;
-        let (n, k, len) = (self.n, self.k, self.weight_words);
-        check_words("weight_words", len, weight_encoding, "n x k", n, k)?;
-        // SAFETY: the contract is this function's.
-        let (words, epilogue, isa) = unsafe {
-            let words = slice("weights", self.weights, len)?;
-            let isa = match self.isa.is_null() {
-                true => Isa::chosen()?,
-                false => string("isa", self.isa)?
-                    .to_string_lossy()
-                    .parse::<Isa>()?
-                    .require()?,
-            };
-            (words, self.epilogue()?, isa)
-        };
-        let weights = PackedRef::new(weight_encoding, n, k, words);
-        let weights = weights.map_err(|e| Failure::named("weights", e))?;
-        Ok(Gemm::on(isa, weights, activation, epilogue)?)
-    }
-
-    /// # Safety
-    ///
-    /// As for `plan`.
-    unsafe fn epilogue(&self) -> Answer<Epilogue> {
-        if self.scale.is_null() && self.bias.is_null() {
-            return Ok(Epilogue::None);
-        }
-        // SAFETY: the contract is this function's.
-        let (scale, bias) = unsafe {
-            let scale = slice("scale", self.scale, self.n)?;
-            (scale, slice("bias", self.bias, self.n)?)
-        };
-        Ok(Epilogue::ScaleBias {
-            scale: scale.to_vec(),
-            bias: bias.to_vec(),
-        })
-    }
-}
-
-/// Fills `*options` with the defaults. `struct_size` is `sizeof *options`.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn qc_gemm_options_init(
-    struct_size: usize,
-    options: *mut qc_gemm_options,
-) -> i32 {
-    let defaults = qc_gemm_options {
-        struct_size,
-        weight_encoding: super::QC_BIPOLAR,
-        activation_encoding: super::QC_BIPOLAR,
-        n: 0,
-        k: 0,
-        weights: std::ptr::null(),
-        weight_words: 0,
-        scale: std::ptr::null(),
-        bias: std::ptr::null(),
-        isa: std::ptr::null(),
-    };
-    // SAFETY: the caller promises what the head of the header says about pointers and structs.
-    enter(|| unsafe { init("options", options, struct_size, defaults) })
-}
 
 /// The largest K for which weights times activations of these encodings cannot overflow an `int32_t` sum.
 #[unsafe(no_mangle)]
@@ -127,6 +31,58 @@ pub unsafe extern "C" fn qc_gemm_max_k(
         let weight = encoding("weight_encoding", weight_encoding)?;
         let activation = encoding("activation_encoding", activation_encoding)?;
         k.write(Gemm::max_k(weight, activation)?);
+        Ok(())
+    })
+}
+
+/// As `qc_gemm_max_k`, for activations with a zero point. Plans with a scale per group have no such bound.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qc_gemm_max_k_affine(
+    weight_encoding: i32,
+    activation_encoding: i32,
+    zero_point: i32,
+    k: *mut usize,
+) -> i32 {
+    enter(|| {
+        // SAFETY: the caller promises what the head of the header says about pointers.
+        let k = unsafe { Out::new("k", k)? };
+        let weight = encoding("weight_encoding", weight_encoding)?;
+        let activation = encoding("activation_encoding", activation_encoding)?;
+        k.write(Gemm::max_k_affine(weight, activation, zero_point)?);
+        Ok(())
+    })
+}
+
+/// The methods that an ISA has for a product, as a sum of `QC_METHOD_...`; 0 if it is not served or if the ISA is
+/// not here.
+///
+/// `isa` is the name of one, or NULL for what a plan without a name would use. `scale_granularity` and `group` are
+/// as in `qc_gemm_options`; a plan without scales is as one with `QC_PER_TENSOR`. `qc_gemm_describe` tells
+/// which of them a plan uses.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qc_gemm_supports(
+    isa: *const c_char,
+    weight_encoding: i32,
+    activation_encoding: i32,
+    scale_granularity: i32,
+    group: usize,
+    methods: *mut i32,
+) -> i32 {
+    enter(|| {
+        // SAFETY: the caller promises what the head of the header says about pointers and strings.
+        let (isa, out) = unsafe {
+            (
+                super::gemm_options::isa(isa)?,
+                Out::new("methods", methods)?,
+            )
+        };
+        let weight = encoding("weight_encoding", weight_encoding)?;
+        let activation = encoding("activation_encoding", activation_encoding)?;
+        let granularity = granularity(scale_granularity, group)?;
+        let has = Gemm::methods(isa, weight, activation, granularity);
+        let bits = i32::from(has.bits) * QC_METHOD_BITS;
+        let bytes = i32::from(has.bytes) * QC_METHOD_BYTES;
+        out.write(bits + bytes + i32::from(has.tables) * QC_METHOD_TABLES);
         Ok(())
     })
 }
@@ -215,10 +171,12 @@ pub unsafe extern "C" fn qc_gemm_run_i32(
     })
 }
 
-/// The floats `scale[n] * sum + bias[n]`, for a plan made with `scale` and `bias`; else as
+/// The floats `scale[n] * sum + bias[n]`, for a plan made with `scale` and `bias` or with `scales`; else as
 /// `qc_gemm_run_i32`.
 ///
-/// The sum is converted to the nearest float, the product is rounded, then the sum of that and the bias.
+/// The sum is converted to the nearest float, the product is rounded, then the sum of that and the bias. With a scale
+/// per group the sum of each group is converted, multiplied and rounded, added and rounded in their order, from 0,
+/// and then comes the bias.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn qc_gemm_run_f32(
     gemm: *const qc_gemm,
@@ -306,6 +264,90 @@ pub unsafe extern "C" fn qc_gemm_run_bytes_f32(
             Ok(gemm.run_f32(activations, rows, out, scratch, par)?)
         })
     })
+}
+
+/// As `qc_gemm_run_f32`, for activations that were quantized row by row: `row_scale` has `m` factors and
+/// `row_zero_point` `m` integers of their encoding, or is NULL for zeros.
+///
+/// A sum is that of weight x (activation - zero point of the row), and `row_scale` is multiplied before the bias is
+/// added. Zero points are refused if the plan has one too, or if K exceeds `qc_gemm_max_k_affine`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qc_gemm_run_rows_f32(
+    gemm: *const qc_gemm,
+    words: *const u32,
+    n_words: usize,
+    row_scale: *const f32,
+    row_zero_point: *const i32,
+    m: usize,
+    row_begin: usize,
+    row_end: usize,
+    out: *mut f32,
+    out_len: usize,
+    scratch: *mut i32,
+    scratch_len: usize,
+    pool: *const qc_pool,
+) -> i32 {
+    // SAFETY: the caller promises what the head of the header says about handles, pointers and lengths.
+    enter(|| unsafe {
+        let gemm = handle("gemm", gemm)?;
+        let words = slice("words", words, n_words)?;
+        let by_row = by_row(row_scale, row_zero_point, m)?;
+        let out = slice_mut("out", out, out_len)?;
+        let scratch = slice_mut("scratch", scratch, scratch_len)?;
+        let par = par(pool)?;
+        gemm.0.with("gemm", |gemm| {
+            let (activations, rows) = rows(gemm, words, m, row_begin, row_end)?;
+            Ok(gemm.run_rows_f32(activations, by_row, rows, out, scratch, par)?)
+        })
+    })
+}
+
+/// As `qc_gemm_run_rows_f32`, with a byte for each code as `qc_gemm_run_bytes_i32` takes them.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qc_gemm_run_rows_bytes_f32(
+    gemm: *const qc_gemm,
+    bytes: *const u8,
+    n_bytes: usize,
+    row_scale: *const f32,
+    row_zero_point: *const i32,
+    m: usize,
+    row_begin: usize,
+    row_end: usize,
+    out: *mut f32,
+    out_len: usize,
+    scratch: *mut i32,
+    scratch_len: usize,
+    pool: *const qc_pool,
+) -> i32 {
+    // SAFETY: the caller promises what the head of the header says about handles, pointers and lengths.
+    enter(|| unsafe {
+        let gemm = handle("gemm", gemm)?;
+        let bytes = slice("bytes", bytes, n_bytes)?;
+        let by_row = by_row(row_scale, row_zero_point, m)?;
+        let out = slice_mut("out", out, out_len)?;
+        let scratch = slice_mut("scratch", scratch, scratch_len)?;
+        let par = par(pool)?;
+        gemm.0.with("gemm", |gemm| {
+            let rows = range(m, row_begin, row_end)?;
+            let activations = ByteRef::new(gemm.activation(), m, gemm.k(), bytes)?;
+            Ok(gemm.run_rows_f32(activations, by_row, rows, out, scratch, par)?)
+        })
+    })
+}
+
+/// # Safety
+///
+/// `m` elements at `scale`, and at `zero_point` unless it is NULL, that nobody writes during `'a`.
+unsafe fn by_row<'a>(scale: *const f32, zero_point: *const i32, m: usize) -> Answer<RowScales<'a>> {
+    // SAFETY: the contract is this function's.
+    unsafe {
+        let scale = slice("row_scale", scale, m)?;
+        let zero_point = match zero_point.is_null() {
+            true => None,
+            false => Some(slice("row_zero_point", zero_point, m)?),
+        };
+        Ok(RowScales { scale, zero_point })
+    }
 }
 
 fn rows<'a>(

@@ -34,6 +34,7 @@
 #![allow(non_camel_case_types)]
 
 mod gemm;
+mod gemm_options;
 mod isa;
 mod last_error;
 mod model;
@@ -48,6 +49,7 @@ mod tests;
 mod weight_only;
 
 pub use gemm::*;
+pub use gemm_options::*;
 pub use isa::*;
 pub use last_error::*;
 pub use model::*;

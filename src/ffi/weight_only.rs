@@ -5,6 +5,7 @@ use std::ffi::{c_char, c_void};
 use half::slice::HalfBitsSliceExt;
 use half::{bf16, f16};
 
+use super::gemm_options::{QC_BF16, QC_F16, QC_F32};
 use super::pack::{check_words, encoding};
 use super::pointer::{Growing, Out, copy_text, handle, init, options, slice, slice_mut, string};
 use super::pool::{par, qc_pool};
@@ -15,13 +16,6 @@ use crate::error::Error;
 use crate::isa::Isa;
 use crate::ops::WeightOnlyGemm;
 use crate::quant::{Float, Granularity, Scales};
-
-/// Floats of 32 bits.
-pub const QC_F32: i32 = 1;
-/// Floats of 16 bits, 5 of exponent and 10 of fraction, as `uint16_t`.
-pub const QC_F16: i32 = 2;
-/// Floats of 16 bits, 8 of exponent and 7 of fraction, as `uint16_t`.
-pub const QC_BF16: i32 = 3;
 
 /// A plan for float activations `[M, K]` times packed weights `[N, K]`, which stay packed. Immutable.
 pub struct qc_weight_only(Handle<WeightOnlyGemm>);
@@ -210,7 +204,15 @@ pub unsafe extern "C" fn qc_weight_only_run_f32(
             slice_mut("out", out, out_len)?,
             slice_mut("scratch", scratch, scratch_len)?,
         );
-        run(plan, activations, m, [row_begin, row_end], out, scratch, pool)
+        run(
+            plan,
+            activations,
+            m,
+            [row_begin, row_end],
+            out,
+            scratch,
+            pool,
+        )
     })
 }
 
@@ -237,7 +239,15 @@ pub unsafe extern "C" fn qc_weight_only_run_f16(
             slice_mut("out", out, out_len)?,
             slice_mut("scratch", scratch, scratch_len)?,
         );
-        run(plan, activations, m, [row_begin, row_end], out, scratch, pool)
+        run(
+            plan,
+            activations,
+            m,
+            [row_begin, row_end],
+            out,
+            scratch,
+            pool,
+        )
     })
 }
 
@@ -264,7 +274,15 @@ pub unsafe extern "C" fn qc_weight_only_run_bf16(
             slice_mut("out", out, out_len)?,
             slice_mut("scratch", scratch, scratch_len)?,
         );
-        run(plan, activations, m, [row_begin, row_end], out, scratch, pool)
+        run(
+            plan,
+            activations,
+            m,
+            [row_begin, row_end],
+            out,
+            scratch,
+            pool,
+        )
     })
 }
 

@@ -34,6 +34,11 @@ impl BitWeights {
         })
     }
 
+    /// What the lanes start from, `[N padded to NR]`.
+    pub(crate) fn start_mut(&mut self) -> &mut [i32] {
+        &mut self.algebra.start
+    }
+
     /// Whether the product needs the sum of each row of activations.
     pub(crate) fn needs_row_sums(&self) -> bool {
         self.algebra.row_sums

@@ -13,9 +13,10 @@ use std::arch::x86_64::*;
 
 use super::bitgemm::{self, Count, Lanes, Task};
 use super::bytegemm::{self, ByteTask, Dot};
+use super::groupgemm::{self, GroupTask};
 use super::pack::{self, Codes};
 use super::quantize::avx2 as quantize;
-use super::{ByteKernel, Kernels};
+use super::{ByteKernel, GroupKernel, Kernels};
 use crate::bits::Encoding;
 use crate::isa::Isa;
 
@@ -36,6 +37,14 @@ pub(super) static VNNI_KERNELS: Kernels = Kernels {
         worth_passes: 2,
         run: bytegemm_vnni,
     }),
+    groupgemm: GroupKernel {
+        name: "vpdpbusd",
+        mr: 2,
+        lanes: 8,
+        vectors: 4,
+        alike: false,
+        run: groupgemm_vnni,
+    },
     ..AVX2
 };
 
@@ -57,6 +66,14 @@ const AVX2: Kernels = Kernels {
     quantize: quantize::ENTRIES,
     floatgemm: floats::KERNEL,
     lutgemm: Some(lut::KERNEL),
+    groupgemm: GroupKernel {
+        name: "vpmaddubsw or vpmaddwd",
+        mr: 2,
+        lanes: 8,
+        vectors: 4,
+        alike: false,
+        run: groupgemm,
+    },
     pack,
     requantize,
     row_sums,
@@ -82,6 +99,18 @@ unsafe fn bytegemm(task: &ByteTask) {
 unsafe fn bytegemm_vnni(task: &ByteTask) {
     // SAFETY: as above; only the row of AVX-VNNI holds this function.
     unsafe { bytegemm::run::<Ymm, Vnni, 2, 4>(task) }
+}
+
+#[target_feature(enable = "avx2,fma,popcnt")]
+unsafe fn groupgemm(task: &GroupTask) {
+    // SAFETY: as above.
+    unsafe { groupgemm::run::<Ymm, Madd, 2, 4>(task) }
+}
+
+#[target_feature(enable = "avx2,fma,popcnt,avxvnni")]
+unsafe fn groupgemm_vnni(task: &GroupTask) {
+    // SAFETY: as above; only the row of AVX-VNNI holds this function.
+    unsafe { groupgemm::run::<Ymm, Vnni, 2, 4>(task) }
 }
 
 #[target_feature(enable = "avx2,fma,popcnt")]
@@ -209,13 +238,32 @@ impl Lanes for Ymm {
         unsafe { Ymm(_mm256_sub_epi32(self.0, other.0)) }
     }
     #[inline(always)]
-    unsafe fn scale_bias(self, scale: *const f32, bias: *const f32) -> Self {
+    unsafe fn mul(self, other: Self) -> Self {
+        // SAFETY: see above the impl.
+        unsafe { Ymm(_mm256_mullo_epi32(self.0, other.0)) }
+    }
+    #[inline(always)]
+    unsafe fn to_f32(self) -> Self {
+        // SAFETY: see above the impl.
+        unsafe { Ymm(_mm256_castps_si256(_mm256_cvtepi32_ps(self.0))) }
+    }
+    #[inline(always)]
+    unsafe fn mul_f32(self, other: Self) -> Self {
         // SAFETY: see above the impl.
         unsafe {
-            let product = _mm256_mul_ps(_mm256_cvtepi32_ps(self.0), _mm256_loadu_ps(scale));
+            Ymm(_mm256_castps_si256(_mm256_mul_ps(
+                _mm256_castsi256_ps(self.0),
+                _mm256_castsi256_ps(other.0),
+            )))
+        }
+    }
+    #[inline(always)]
+    unsafe fn add_f32(self, other: Self) -> Self {
+        // SAFETY: see above the impl.
+        unsafe {
             Ymm(_mm256_castps_si256(_mm256_add_ps(
-                product,
-                _mm256_loadu_ps(bias),
+                _mm256_castsi256_ps(self.0),
+                _mm256_castsi256_ps(other.0),
             )))
         }
     }

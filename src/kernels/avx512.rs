@@ -13,9 +13,10 @@ use std::arch::x86_64::*;
 
 use super::bitgemm::{self, Count, Lanes, Task};
 use super::bytegemm::{self, ByteTask, Dot};
+use super::groupgemm::{self, GroupTask};
 use super::pack::{self, Codes};
 use super::quantize::avx512 as quantize;
-use super::{ByteKernel, Kernels};
+use super::{ByteKernel, GroupKernel, Kernels};
 use crate::bits::Encoding;
 use crate::isa::Isa;
 
@@ -37,6 +38,14 @@ pub(super) static KERNELS: Kernels = Kernels {
         worth_passes: 5,
         run: bytegemm,
     }),
+    groupgemm: GroupKernel {
+        name: "vpdpbusd",
+        mr: 5,
+        lanes: 16,
+        vectors: 4,
+        alike: false,
+        run: groupgemm,
+    },
     lutgemm: Some(lut::KERNEL),
     quantize: quantize::ENTRIES,
     floatgemm: floats::KERNEL,
@@ -63,6 +72,14 @@ unsafe fn bitgemm(task: &Task<'_>) {
 unsafe fn bytegemm(task: &ByteTask) {
     // SAFETY: as above.
     unsafe { bytegemm::run::<Zmm, Vnni, 5, 4>(task) }
+}
+
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni,avx512vbmi"
+)]
+unsafe fn groupgemm(task: &GroupTask) {
+    // SAFETY: as above.
+    unsafe { groupgemm::run::<Zmm, Vnni, 5, 4>(task) }
 }
 
 /// # Safety
@@ -207,13 +224,32 @@ impl Lanes for Zmm {
         unsafe { Zmm(_mm512_sub_epi32(self.0, other.0)) }
     }
     #[inline(always)]
-    unsafe fn scale_bias(self, scale: *const f32, bias: *const f32) -> Self {
+    unsafe fn mul(self, other: Self) -> Self {
+        // SAFETY: see above the impl.
+        unsafe { Zmm(_mm512_mullo_epi32(self.0, other.0)) }
+    }
+    #[inline(always)]
+    unsafe fn to_f32(self) -> Self {
+        // SAFETY: see above the impl.
+        unsafe { Zmm(_mm512_castps_si512(_mm512_cvtepi32_ps(self.0))) }
+    }
+    #[inline(always)]
+    unsafe fn mul_f32(self, other: Self) -> Self {
         // SAFETY: see above the impl.
         unsafe {
-            let product = _mm512_mul_ps(_mm512_cvtepi32_ps(self.0), _mm512_loadu_ps(scale));
+            Zmm(_mm512_castps_si512(_mm512_mul_ps(
+                _mm512_castsi512_ps(self.0),
+                _mm512_castsi512_ps(other.0),
+            )))
+        }
+    }
+    #[inline(always)]
+    unsafe fn add_f32(self, other: Self) -> Self {
+        // SAFETY: see above the impl.
+        unsafe {
             Zmm(_mm512_castps_si512(_mm512_add_ps(
-                product,
-                _mm512_loadu_ps(bias),
+                _mm512_castsi512_ps(self.0),
+                _mm512_castsi512_ps(other.0),
             )))
         }
     }

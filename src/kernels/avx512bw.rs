@@ -15,9 +15,10 @@ use std::arch::x86_64::*;
 use super::avx512::{self, Zmm};
 use super::bitgemm::{self, Count, Lanes, Task};
 use super::bytegemm::{self, ByteTask, Dot};
+use super::groupgemm::{self, GroupTask};
 use super::pack;
 use super::quantize::avx512 as quantize;
-use super::{ByteKernel, Kernels};
+use super::{ByteKernel, GroupKernel, Kernels};
 use crate::bits::Encoding;
 use crate::isa::Isa;
 
@@ -41,6 +42,14 @@ pub(super) static KERNELS: Kernels = Kernels {
     quantize: quantize::BW_ENTRIES,
     floatgemm: avx512::floats::KERNEL,
     lutgemm: Some(lut::KERNEL),
+    groupgemm: GroupKernel {
+        name: "vpmaddubsw or vpmaddwd",
+        mr: 4,
+        lanes: 16,
+        vectors: 4,
+        alike: false,
+        run: groupgemm,
+    },
     pack: avx512::pack,
     requantize: avx512::requantize,
     row_sums,
@@ -60,6 +69,12 @@ unsafe fn bitgemm(task: &Task<'_>) {
 unsafe fn bytegemm(task: &ByteTask) {
     // SAFETY: as above.
     unsafe { bytegemm::run::<Zmm, Madd, 4, 4>(task) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+unsafe fn groupgemm(task: &GroupTask) {
+    // SAFETY: as above.
+    unsafe { groupgemm::run::<Zmm, Madd, 4, 4>(task) }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,popcnt")]

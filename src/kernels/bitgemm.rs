@@ -69,8 +69,24 @@ pub(super) trait Lanes: Copy {
     unsafe fn add(self, other: Self) -> Self;
     /// Lanewise difference modulo 2^32.
     unsafe fn sub(self, other: Self) -> Self;
-    /// The lanes as i32 converted to f32 (nearest even), times `scale`, then plus `bias`, as bits.
-    unsafe fn scale_bias(self, scale: *const f32, bias: *const f32) -> Self;
+    /// Lanewise product modulo 2^32.
+    unsafe fn mul(self, other: Self) -> Self;
+    /// The lanes as i32 converted to f32 (nearest even), as bits.
+    unsafe fn to_f32(self) -> Self;
+    /// Lanewise product of f32, rounded.
+    unsafe fn mul_f32(self, other: Self) -> Self;
+    /// Lanewise sum of f32, rounded.
+    unsafe fn add_f32(self, other: Self) -> Self;
+    /// The lanes as i32 converted to f32, times `scale`, then plus `bias`, as bits.
+    #[inline(always)]
+    unsafe fn scale_bias(self, scale: *const f32, bias: *const f32) -> Self {
+        // SAFETY: the caller vouches for LANES scales and biases, and for the features.
+        unsafe {
+            self.to_f32()
+                .mul_f32(Self::load(scale.cast()))
+                .add_f32(Self::load(bias.cast()))
+        }
+    }
     /// Writes the first `valid` lanes, 1 <= `valid`; all of them if `valid >= LANES`.
     unsafe fn store(self, p: *mut u32, valid: usize);
 }

@@ -57,10 +57,21 @@ impl ByteWeights {
         zero_point: i32,
         kernel: &ByteKernel,
     ) -> Result<Self> {
+        let shape = [kernel.lanes, kernel.vectors];
+        Self::laid(weights, signed, zero_point, shape, kernel.alike)
+    }
+
+    /// As [`ByteWeights::new`], for panels of so many lanes and vectors, and bytes that are `alike` or not.
+    pub(super) fn laid(
+        weights: PackedRef<'_>,
+        signed: bool,
+        zero_point: i32,
+        [lanes, vectors]: [usize; 2],
+        alike: bool,
+    ) -> Result<Self> {
         let (n, k) = (weights.rows(), weights.cols());
-        let (lanes, vectors) = (kernel.lanes, kernel.vectors);
         // The form that the activations leave: their own, or the other one.
-        let (bits, base) = field(weights.encoding(), signed != kernel.alike);
+        let (bits, base) = field(weights.encoding(), signed != alike);
         let (nr, fields, steps) = (lanes * vectors, 8 / bits, k.div_ceil(4));
         let groups = vectors / fields;
         let panel_words = elements("weights", &[steps, groups, lanes])?;
@@ -95,6 +106,11 @@ impl ByteWeights {
             steps,
             n,
         })
+    }
+
+    /// What the lanes start from, `[N padded to NR]`.
+    pub(crate) fn start_mut(&mut self) -> &mut [i32] {
+        &mut self.start
     }
 
     /// What the sum of each row of activations is multiplied by before it is added; 0 if none is needed.

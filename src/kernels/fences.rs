@@ -9,9 +9,10 @@ use std::ptr;
 
 use super::bitgemm::{Sink, Task};
 use super::bytegemm::ByteTask;
+use super::groupgemm::GroupTask;
 use super::*;
 use crate::bits::PackedMatrix;
-use crate::quant::{ActQuantizer, Linear, QuantRelu, Quantizer, Rounding};
+use crate::quant::{ActQuantizer, Granularity, Linear, QuantRelu, Quantizer, Rounding, Scales};
 
 mod floats;
 
@@ -316,6 +317,86 @@ fn check_bytes(
         let expected = product(&w, &a, row, lane);
         let name = format!("{} {side:?} {we} x {e} {rows}x{lanes} k={k}", kernels.isa);
         assert_eq!(out[row * lanes + lane], expected, "{name}");
+    }
+}
+
+#[test]
+fn group_gemm_stays_inside() {
+    let s4 = Encoding::signed(4).unwrap();
+    each(|kernels, side| {
+        let kernel = kernels.groupgemm;
+        let nr = kernel.lanes * kernel.vectors;
+        for e in [Encoding::unsigned(8).unwrap(), Encoding::signed(8).unwrap()] {
+            for we in [Encoding::Bipolar, s4, Encoding::signed(8).unwrap()] {
+                for k in [1, 31, 32, 33, 67, 101] {
+                    for (rows, lanes) in [(1, nr), (kernel.mr, nr - 1), (kernel.mr + 1, 1)] {
+                        check_groups(kernels, side, [we, e], [rows, lanes, k]);
+                    }
+                }
+            }
+        }
+    });
+}
+
+fn check_groups(
+    kernels: &Kernels,
+    side: Side,
+    [we, e]: [Encoding; 2],
+    [rows, lanes, k]: [usize; 3],
+) {
+    let (kernel, group) = (kernels.groupgemm, 32);
+    let (signed, nr, groups) = (e.min() < 0, kernel.lanes * kernel.vectors, k.div_ceil(32));
+    let (w, a) = (packed(we, lanes, k), packed(e, rows, k));
+    let scales = vec![1f32; lanes * groups];
+    let scales = Scales::new(Granularity::Group(group), scales).unwrap();
+    let laid = GroupWeights::new(w.view(), &scales, signed, &kernel).unwrap();
+    let stride = laid.row_bytes();
+    let mut bytes = vec![0; rows * stride];
+    portable().unpack(a.view(), stride, &mut bytes);
+    let mut sums = Vec::new();
+    for row in bytes.chunks(stride) {
+        for group in row.chunks(group) {
+            let mut sum = [0];
+            portable().byte_sums(group, group.len(), signed, laid.base(), &mut sum);
+            sums.extend(sum);
+        }
+    }
+    let (scales, weight_sums) = laid.panel_groups(0);
+    let weights = Fenced::new(laid.bytes.panels(0..1), side);
+    let bytes = Fenced::new(&bytes, side);
+    let (scales, weight_sums) = (Fenced::new(scales, side), Fenced::new(weight_sums, side));
+    let (sums, zero_points) = (Fenced::new(&sums, side), Fenced::new(&vec![3; rows], side));
+    let row_scale = Fenced::new(&vec![2f32; rows], side);
+    let bias = Fenced::new(&vec![5f32; nr], side);
+    let mut out = Fenced::new(&vec![0f32; rows * lanes], side);
+    let task = GroupTask {
+        weights: weights.as_ptr(),
+        bits: laid.bytes.field_bits(),
+        activations: bytes.as_ptr(),
+        stride,
+        words: stride / 4,
+        rows,
+        signed,
+        group: group / 4,
+        groups,
+        scales: scales.as_ptr(),
+        weight_sums: weight_sums.as_ptr(),
+        zero_points: zero_points.as_ptr(),
+        zero_step: 1,
+        row_sums: sums.as_ptr(),
+        row_scale: row_scale.as_ptr(),
+        bias: bias.as_ptr(),
+        lanes,
+        out: out.as_mut_ptr(),
+        out_stride: lanes,
+    };
+    // SAFETY: the lengths of a task, as `GroupKernel::run` makes it.
+    unsafe { (kernel.run)(&task) }
+    for (row, lane) in [(0, 0), (rows - 1, lanes - 1)] {
+        let weights: i32 = w.unpack()[lane * k..][..k].iter().sum();
+        let sum = product(&w, &a, row, lane) - 3 * weights;
+        let name = format!("{} {side:?} {we} x {e} {rows}x{lanes} k={k}", kernels.isa);
+        assert_eq!(out[row * lanes + lane], (2 * sum + 5) as f32, "{name}");
     }
 }
 

@@ -90,7 +90,8 @@ impl<T: Floats> Source<T> for Plain {
         for k in from..to {
             // SAFETY: the contract of the trait.
             unsafe {
-                let w: [T; V] = std::array::from_fn(|v| T::load(self.0.add((k * V + v) * T::LANES)));
+                let w: [T; V] =
+                    std::array::from_fn(|v| T::load(self.0.add((k * V + v) * T::LANES)));
                 for (row, sums) in sums.iter_mut().enumerate() {
                     let x = T::splat(a.add(row * STRIDE + k));
                     for (sum, w) in sums.iter_mut().zip(w) {
@@ -408,8 +409,12 @@ pub(super) unsafe fn direct<T: Floats, const ONE: usize, const FOUR: usize, cons
                 step,
                 tables: T::tables(task.decode),
             }),
-            (_, true) => rows::<T, _, ONE, FOUR, EIGHT>(task, |words| Bytes::<true> { words, step }),
-            (_, false) => rows::<T, _, ONE, FOUR, EIGHT>(task, |words| Bytes::<false> { words, step }),
+            (_, true) => {
+                rows::<T, _, ONE, FOUR, EIGHT>(task, |words| Bytes::<true> { words, step })
+            }
+            (_, false) => {
+                rows::<T, _, ONE, FOUR, EIGHT>(task, |words| Bytes::<false> { words, step })
+            }
         }
     }
 }

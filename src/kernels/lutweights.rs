@@ -137,6 +137,11 @@ impl LutWeights {
         Ok(laid)
     }
 
+    /// What the lanes start from, `[N padded to NR]`.
+    pub(crate) fn start_mut(&mut self) -> &mut [i32] {
+        &mut self.start
+    }
+
     /// Number of panels.
     pub(crate) fn len(&self) -> usize {
         self.n.div_ceil(self.nr)

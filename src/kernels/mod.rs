@@ -1,7 +1,7 @@
 //! The micro-kernels, by operation, and the one table in which operations and ISAs cross.
 //!
-//! `bitgemm`, `bytegemm`, `lutgemm`, `floatgemm`, `pack` and `quantize` hold the algorithms, each once and generic over
-//! a small vector trait. A file per ISA gives that trait its instructions and fills one row of [`Kernels`]. Whoever wants
+//! `bitgemm`, `bytegemm`, `groupgemm`, `lutgemm`, `floatgemm`, `pack` and `quantize` hold the algorithms, each once and
+//! generic over a small vector trait. A file per ISA gives that trait its instructions and fills one row of [`Kernels`]. Whoever wants
 //! a kernel takes a row ([`Kernels::of`]); tests, benches, `qcore info` and the C functions walk all of them
 //! ([`Kernels::available`]). A new ISA is a file and a row here.
 //!
@@ -23,6 +23,8 @@ mod depthwise;
 mod floatgemm;
 mod floatkernel;
 mod floatweights;
+mod groupgemm;
+mod groupweights;
 // Plain Rust has no tables.
 #[cfg_attr(
     not(any(target_arch = "x86_64", target_arch = "aarch64")),
@@ -39,9 +41,9 @@ mod neon_lut;
 mod pack;
 mod panels;
 mod portable;
+mod quantize;
 mod rows;
 mod sink;
-mod quantize;
 mod view;
 
 // Miri neither maps pages nor forks.
@@ -56,10 +58,11 @@ pub(crate) use depthwise::DepthwiseTask;
 pub(crate) use floatgemm::{BLOCK, FEW, STRIDE};
 pub(crate) use floatkernel::{Block, FloatKernel};
 pub(crate) use floatweights::FloatWeights;
+pub(crate) use groupweights::{GroupKernel, GroupOut, GroupWeights, ZeroPoints};
 pub(crate) use lutweights::{LutKernel, LutWeights};
 use panels::Panels;
-pub(crate) use rows::{Function, RowTask};
 pub(crate) use quantize::Steps;
+pub(crate) use rows::{Function, RowTask};
 pub(crate) use view::MatMut;
 
 use crate::bits::{ByteRef, Encoding, PackedRef};
@@ -75,6 +78,7 @@ pub struct Kernels {
     nr: usize,
     bitgemm: unsafe fn(&bitgemm::Task<'_>),
     bytegemm: Option<ByteKernel>,
+    groupgemm: GroupKernel,
     lutgemm: Option<LutKernel>,
     quantize: quantize::Entries,
     floatgemm: FloatKernel,
@@ -129,6 +133,16 @@ pub(crate) enum Out<'a> {
         out: MatMut<'a, f32>,
         scale: &'a [f32],
         bias: &'a [f32],
+    },
+    /// `scale * (sum - zero_point * channel_sum) * row_scale + bias`, each step rounded. What is of a channel is
+    /// padded to whole panels, what is of a row has one for each of them.
+    Rows {
+        out: MatMut<'a, f32>,
+        scale: &'a [f32],
+        bias: &'a [f32],
+        channel_sums: &'a [i32],
+        row_scale: &'a [f32],
+        zero_points: Option<&'a [i32]>,
     },
 }
 
@@ -270,6 +284,11 @@ impl Kernels {
         self.bytegemm.as_ref()
     }
 
+    /// The byte GEMM with scales per group.
+    pub(crate) fn group_kernel(&self) -> &GroupKernel {
+        &self.groupgemm
+    }
+
     /// The table GEMM, where this ISA has one.
     pub(crate) fn lut_kernel(&self) -> Option<&LutKernel> {
         self.lutgemm.as_ref()
@@ -359,7 +378,7 @@ impl Out<'_> {
     fn rows(&self) -> usize {
         match self {
             Out::I32(out) => out.rows(),
-            Out::F32 { out, .. } => out.rows(),
+            Out::F32 { out, .. } | Out::Rows { out, .. } => out.rows(),
         }
     }
 
@@ -388,6 +407,27 @@ impl Out<'_> {
                     stride: out.stride(),
                     scale: scale.as_ptr(),
                     bias: bias.as_ptr(),
+                };
+                (out.rows(), out.cols(), sink)
+            }
+            Out::Rows {
+                mut out,
+                scale,
+                bias,
+                channel_sums,
+                row_scale,
+                zero_points,
+            } => {
+                assert!(scale.len() == nr && bias.len() == nr && channel_sums.len() == nr);
+                assert!(row_scale.len() == rows && zero_points.is_none_or(|z| z.len() == rows));
+                let sink = sink::Sink::Rows {
+                    out: out.as_mut_ptr(),
+                    stride: out.stride(),
+                    scale: scale.as_ptr(),
+                    bias: bias.as_ptr(),
+                    channel_sums: channel_sums.as_ptr(),
+                    row_scale: row_scale.as_ptr(),
+                    zero_points: zero_points.map_or(std::ptr::null(), <[i32]>::as_ptr),
                 };
                 (out.rows(), out.cols(), sink)
             }

@@ -15,7 +15,7 @@ use std::arch::aarch64::*;
 use super::bitgemm::{self, Count, Lanes, Task};
 use super::pack::{self, Codes};
 use super::quantize::neon as quantize;
-use super::{ByteKernel, Kernels, neon_bytes, neon_lut};
+use super::{ByteKernel, GroupKernel, Kernels, neon_bytes, neon_lut};
 use crate::bits::Encoding;
 use crate::isa::Isa;
 
@@ -35,6 +35,14 @@ pub(super) static DOT_KERNELS: Kernels = Kernels {
         worth_passes: 4,
         run: neon_bytes::bytegemm_dot,
     }),
+    groupgemm: GroupKernel {
+        name: "udot or sdot",
+        mr: 5,
+        lanes: 4,
+        vectors: 4,
+        alike: true,
+        run: neon_bytes::groupgemm_dot,
+    },
     ..NEON
 };
 
@@ -50,6 +58,14 @@ pub(super) static I8MM_KERNELS: Kernels = Kernels {
         worth_passes: 4,
         run: neon_bytes::bytegemm_i8mm,
     }),
+    groupgemm: GroupKernel {
+        name: "usdot",
+        mr: 5,
+        lanes: 4,
+        vectors: 4,
+        alike: false,
+        run: neon_bytes::groupgemm_i8mm,
+    },
     ..NEON
 };
 
@@ -74,6 +90,14 @@ const NEON: Kernels = Kernels {
     quantize: quantize::ENTRIES,
     floatgemm: floats::KERNEL,
     lutgemm: Some(neon_lut::KERNEL),
+    groupgemm: GroupKernel {
+        name: "umlal or smlal",
+        mr: 2,
+        lanes: 4,
+        vectors: 4,
+        alike: true,
+        run: neon_bytes::groupgemm,
+    },
     pack,
     requantize,
     row_sums,
@@ -213,12 +237,35 @@ impl Lanes for Quad {
         unsafe { Quad(vsubq_u32(self.0, other.0)) }
     }
     #[inline(always)]
-    unsafe fn scale_bias(self, scale: *const f32, bias: *const f32) -> Self {
+    unsafe fn mul(self, other: Self) -> Self {
+        // SAFETY: see above the impl.
+        unsafe { Quad(vmulq_u32(self.0, other.0)) }
+    }
+    #[inline(always)]
+    unsafe fn to_f32(self) -> Self {
+        // SAFETY: see above the impl.
+        unsafe { floats(vcvtq_f32_s32(vreinterpretq_s32_u32(self.0))) }
+    }
+    #[inline(always)]
+    unsafe fn mul_f32(self, other: Self) -> Self {
         // SAFETY: see above the impl.
         unsafe {
-            let sums = vcvtq_f32_s32(vreinterpretq_s32_u32(self.0));
-            let product = vmulq_f32(sums, vld1q_f32(scale));
-            Quad(vreinterpretq_u32_f32(vaddq_f32(product, vld1q_f32(bias))))
+            let (a, b) = (
+                vreinterpretq_f32_u32(self.0),
+                vreinterpretq_f32_u32(other.0),
+            );
+            floats(vmulq_f32(a, b))
+        }
+    }
+    #[inline(always)]
+    unsafe fn add_f32(self, other: Self) -> Self {
+        // SAFETY: see above the impl.
+        unsafe {
+            let (a, b) = (
+                vreinterpretq_f32_u32(self.0),
+                vreinterpretq_f32_u32(other.0),
+            );
+            floats(vaddq_f32(a, b))
         }
     }
     #[inline(always)]
@@ -234,6 +281,13 @@ impl Lanes for Quad {
             }
         }
     }
+}
+
+/// Floats as their bits.
+#[inline(always)]
+unsafe fn floats(x: float32x4_t) -> Quad {
+    // SAFETY: a value intrinsic; the callers carry the feature.
+    unsafe { Quad(vreinterpretq_u32_f32(x)) }
 }
 
 /// cnt: popcounts in bytes.

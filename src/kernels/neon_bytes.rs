@@ -15,6 +15,7 @@ use std::arch::asm;
 
 use super::bitgemm::Lanes;
 use super::bytegemm::{self, ByteTask, Dot};
+use super::groupgemm::{self, GroupTask};
 use super::neon::Quad;
 
 /// # Safety
@@ -39,6 +40,30 @@ pub(super) unsafe fn bytegemm_dot(task: &ByteTask) {
 pub(super) unsafe fn bytegemm_i8mm(task: &ByteTask) {
     // SAFETY: as above; only the row of i8mm holds this function.
     unsafe { bytegemm::run::<Quad, Mixed, 5, 4>(task) }
+}
+
+/// # Safety
+/// The contract of the table entry of `neon`.
+#[target_feature(enable = "neon")]
+pub(super) unsafe fn groupgemm(task: &GroupTask) {
+    // SAFETY: as above.
+    unsafe { groupgemm::run::<Quad, Long, 2, 4>(task) }
+}
+
+/// # Safety
+/// The contract of the table entry of `neondot`.
+#[target_feature(enable = "neon,dotprod")]
+pub(super) unsafe fn groupgemm_dot(task: &GroupTask) {
+    // SAFETY: as above; only the row of dotprod holds this function.
+    unsafe { groupgemm::run::<Quad, Alike, 5, 4>(task) }
+}
+
+/// # Safety
+/// The contract of the table entry of `neoni8mm`.
+#[target_feature(enable = "neon,dotprod,i8mm")]
+pub(super) unsafe fn groupgemm_i8mm(task: &GroupTask) {
+    // SAFETY: as above; only the row of i8mm holds this function.
+    unsafe { groupgemm::run::<Quad, Mixed, 5, 4>(task) }
 }
 
 /// Products in lanes of 16 bits, the two lower lanes' and the two upper lanes' apart.

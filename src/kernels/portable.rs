@@ -2,9 +2,10 @@
 
 use super::bitgemm::{self, Count, Lanes, Task};
 use super::bytegemm::{self, ByteTask, Dot};
+use super::groupgemm::{self, GroupTask};
 use super::pack::{self, Codes};
 use super::quantize::portable as quantize;
-use super::{ByteKernel, Kernels};
+use super::{ByteKernel, GroupKernel, Kernels};
 use crate::bits::Encoding;
 use crate::isa::Isa;
 
@@ -25,6 +26,14 @@ pub(super) static KERNELS: Kernels = Kernels {
         worth_passes: 8,
         run: bytegemm,
     }),
+    groupgemm: GroupKernel {
+        name: "products of bytes",
+        mr: 2,
+        lanes: 8,
+        vectors: 4,
+        alike: false,
+        run: groupgemm,
+    },
     lutgemm: None,
     quantize: quantize::ENTRIES,
     floatgemm: floats::KERNEL,
@@ -45,6 +54,11 @@ unsafe fn bitgemm(task: &Task<'_>) {
 unsafe fn bytegemm(task: &ByteTask) {
     // SAFETY: as above.
     unsafe { bytegemm::run::<Words, Scalar, 2, 4>(task) }
+}
+
+unsafe fn groupgemm(task: &GroupTask) {
+    // SAFETY: as above.
+    unsafe { groupgemm::run::<Words, Scalar, 2, 4>(task) }
 }
 
 unsafe fn pack(codes: *const u8, cols: usize, planes: usize, out: *mut u32) {
@@ -145,12 +159,24 @@ impl Lanes for Words {
         self.zip(other, u32::wrapping_sub)
     }
     #[inline(always)]
-    unsafe fn scale_bias(self, scale: *const f32, bias: *const f32) -> Self {
-        Words(std::array::from_fn(|i| {
-            // SAFETY: the caller vouches for LANES scales and biases.
-            let (scale, bias) = unsafe { (*scale.add(i), *bias.add(i)) };
-            (self.0[i] as i32 as f32 * scale + bias).to_bits()
-        }))
+    unsafe fn mul(self, other: Self) -> Self {
+        self.zip(other, u32::wrapping_mul)
+    }
+    #[inline(always)]
+    unsafe fn to_f32(self) -> Self {
+        Words(self.0.map(|x| (x as i32 as f32).to_bits()))
+    }
+    #[inline(always)]
+    unsafe fn mul_f32(self, other: Self) -> Self {
+        self.zip(other, |a, b| {
+            (f32::from_bits(a) * f32::from_bits(b)).to_bits()
+        })
+    }
+    #[inline(always)]
+    unsafe fn add_f32(self, other: Self) -> Self {
+        self.zip(other, |a, b| {
+            (f32::from_bits(a) + f32::from_bits(b)).to_bits()
+        })
     }
     #[inline(always)]
     unsafe fn store(self, p: *mut u32, valid: usize) {

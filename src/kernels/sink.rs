@@ -14,6 +14,17 @@ pub(crate) enum Sink {
         scale: *const f32,
         bias: *const f32,
     },
+    /// Store `scale * (sum - zero_point * channel_sum) * row_scale + bias`: scale, channel sum and bias per lane,
+    /// the others per row. No zero points if they are null.
+    Rows {
+        out: *mut f32,
+        stride: usize,
+        scale: *const f32,
+        bias: *const f32,
+        channel_sums: *const i32,
+        row_scale: *const f32,
+        zero_points: *const i32,
+    },
 }
 
 impl Sink {
@@ -28,7 +39,9 @@ impl Sink {
         unsafe {
             match *self {
                 Sink::I32 { out, stride } => out.add(row * stride + lane).cast(),
-                Sink::F32 { out, stride, .. } => out.add(row * stride + lane).cast(),
+                Sink::F32 { out, stride, .. } | Sink::Rows { out, stride, .. } => {
+                    out.add(row * stride + lane).cast()
+                }
             }
         }
     }
@@ -56,6 +69,23 @@ impl Sink {
                     stride,
                     scale: scale.add(lanes),
                     bias: bias.add(lanes),
+                },
+                Sink::Rows {
+                    out,
+                    stride,
+                    scale,
+                    bias,
+                    channel_sums,
+                    row_scale,
+                    zero_points,
+                } => Sink::Rows {
+                    out: out.add(lanes),
+                    stride,
+                    scale: scale.add(lanes),
+                    bias: bias.add(lanes),
+                    channel_sums: channel_sums.add(lanes),
+                    row_scale,
+                    zero_points,
                 },
             }
         }
@@ -99,6 +129,13 @@ impl Sink {
                         }
                     }
                 }
+                Sink::Rows { .. } => {
+                    for (i, results) in results.into_iter().enumerate() {
+                        for (v, result) in results.into_iter().enumerate() {
+                            self.put(result, row + i, v * V::LANES, V::LANES);
+                        }
+                    }
+                }
             }
         }
     }
@@ -106,7 +143,7 @@ impl Sink {
     /// Gives the first `valid` lanes of `result`, sums of row `row` from channel `lane` on.
     ///
     /// # Safety
-    /// The row and these channels exist, and `LANES` scales and biases are readable from `lane`.
+    /// The row and these channels exist, and `LANES` scales and biases, and channel sums, are readable from `lane`.
     #[inline(always)]
     pub(super) unsafe fn put<V: Lanes>(&self, result: V, row: usize, lane: usize, valid: usize) {
         // SAFETY: passed on from the caller.
@@ -123,6 +160,26 @@ impl Sink {
                 } => result
                     .scale_bias(scale.add(lane), bias.add(lane))
                     .store(out.add(row * stride + lane).cast(), valid),
+                Sink::Rows {
+                    out,
+                    stride,
+                    scale,
+                    bias,
+                    channel_sums,
+                    row_scale,
+                    zero_points,
+                } => {
+                    let mut sum = result;
+                    if !zero_points.is_null() {
+                        let zero_point = V::splat(*zero_points.add(row) as u32);
+                        sum = sum.sub(V::load(channel_sums.add(lane).cast()).mul(zero_point));
+                    }
+                    sum.to_f32()
+                        .mul_f32(V::load(scale.add(lane).cast()))
+                        .mul_f32(V::splat((*row_scale.add(row)).to_bits()))
+                        .add_f32(V::load(bias.add(lane).cast()))
+                        .store(out.add(row * stride + lane).cast(), valid)
+                }
             }
         }
     }

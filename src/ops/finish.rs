@@ -320,7 +320,8 @@ impl Finish {
             (OutRows::F16(out), _) => out.convert_from_f32_slice(floats),
             (OutRows::Bf16(out), _) => out.convert_from_f32_slice(floats),
             (OutRows::Codes(out), OutputKind::Codes(quantizer)) => {
-                let (steps, planes) = (Steps::new(&quantizer), quantizer.encoding().planes());
+                let (steps, planes) =
+                    (Steps::new(&quantizer.into()), quantizer.encoding().planes());
                 let words = planes * self.n.div_ceil(32);
                 let rows = floats.chunks_exact(self.n);
                 for (floats, out) in rows.zip(out.chunks_exact_mut(words)) {

@@ -17,7 +17,7 @@ pub use conv::{Conv2d, Geometry, Output, Pad, Padding};
 pub use finish::{
     ActivationFn, Finish, OutRows, OutputKind, Residual, ResidualAt, fold_batch_norm,
 };
-pub use gemm::{Activations, Epilogue, Gemm};
+pub use gemm::{Activations, Epilogue, Gemm, Methods, RowScales};
 pub use par::{Par, Pool};
 pub use pool::{AveragePool, MaxPool, dequantize};
 pub use quantize::{pack_codes, quantize, quantize_bytes, quantize_rows, quantize_rows_bytes};

@@ -204,7 +204,7 @@ impl AveragePool {
         let pixels = self.0.check(&input)?;
         check_codes(&out, encoding, pixels, self.0.geometry.channels)?;
         let (planes, w) = (encoding.planes(), words(self.0.geometry.channels));
-        let steps = Steps::new(quantizer);
+        let steps = Steps::new(&quantizer.into());
         par.rows(
             out.words(),
             planes * w,

@@ -290,6 +290,7 @@ impl WeightOnlyGemm {
             nr: self.kernel.nr(),
             row_words: self.k(),
             steps: (self.k() * self.kernel.vectors) as u64 * each,
+            at_once: 1,
         }
     }
 

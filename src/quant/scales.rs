@@ -18,6 +18,21 @@ pub enum Granularity {
     Group(usize),
 }
 
+impl Granularity {
+    /// Errors if a group is not a multiple of 32 from 32 to 256.
+    pub fn check(self) -> Result<()> {
+        match self {
+            Granularity::Group(group)
+                if !group.is_multiple_of(WORD_BITS) || !(32..=256).contains(&group) =>
+            {
+                let expected = "a multiple of 32 from 32 to 256";
+                Err(Error::argument("group", group, expected))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Scales as they are kept.
 #[derive(Clone, PartialEq, Debug)]
 pub enum ScaleValues {
@@ -42,12 +57,7 @@ impl Scales {
     /// Errors if a group is not a multiple of 32 from 32 to 256. Whether there are as many values as weights
     /// ask for is seen where they meet: [`Scales::check`].
     pub fn new<F: Float>(granularity: Granularity, values: Vec<F>) -> Result<Self> {
-        if let Granularity::Group(group) = granularity
-            && (!group.is_multiple_of(WORD_BITS) || !(32..=256).contains(&group))
-        {
-            let expected = "a multiple of 32 from 32 to 256";
-            return Err(Error::argument("group", group, expected));
-        }
+        granularity.check()?;
         let values = F::scale_values(values);
         Ok(Scales {
             granularity,

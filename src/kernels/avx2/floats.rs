@@ -121,11 +121,7 @@ impl Floats for Ymm {
         unsafe { _mm256_loadu_si256(p.cast()) }
     }
     #[inline(always)]
-    unsafe fn value<const BITS: usize>(
-        tables: [__m256; 4],
-        codes: __m256i,
-        index: usize,
-    ) -> Self {
+    unsafe fn value<const BITS: usize>(tables: [__m256; 4], codes: __m256i, index: usize) -> Self {
         // vpermps takes the low three bits of a lane.
         // SAFETY: see above the impl.
         unsafe {

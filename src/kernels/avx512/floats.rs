@@ -106,11 +106,7 @@ impl Floats for Zmm {
         unsafe { _mm512_loadu_si512(p.cast()) }
     }
     #[inline(always)]
-    unsafe fn value<const BITS: usize>(
-        tables: [__m512; 4],
-        codes: __m512i,
-        index: usize,
-    ) -> Self {
+    unsafe fn value<const BITS: usize>(tables: [__m512; 4], codes: __m512i, index: usize) -> Self {
         // SAFETY: see above the impl.
         unsafe { Zmm(_mm512_permutexvar_ps(codes, tables[index])) }
     }

@@ -90,6 +90,18 @@ impl Method {
         })
     }
 
+    /// Makes the products those with activations minus `zero_point`; `channel_sums` are the sums of the weights.
+    pub(super) fn subtract(&mut self, zero_point: i32, channel_sums: &[i32]) {
+        let start = match &mut self.how {
+            How::Bits(weights) => weights.start_mut(),
+            How::Bytes(_, weights) => weights.start_mut(),
+            How::Tables(tables) => tables.weights.start_mut(),
+        };
+        for (start, sum) in start.iter_mut().zip(channel_sums) {
+            *start = start.wrapping_sub(sum.wrapping_mul(zero_point));
+        }
+    }
+
     /// Channels of a panel.
     pub(super) fn nr(&self) -> usize {
         match &self.how {
@@ -226,8 +238,8 @@ impl Method {
         };
         let sums = &*sums;
         grid.run(rows, weights.len(), out, par, &|panel, rows, out| {
+            let out = dress.dress(rows.clone(), channels(panel, nr, &out), out);
             let (sums, planes) = (some(sums, &rows), planes.slice_rows(rows));
-            let out = dress.dress(channels(panel, nr, &out), out);
             self.kernels.bitgemm(weights, panel, planes, sums, out)
         })
     }
@@ -261,7 +273,7 @@ impl Method {
         let sums = &*sums;
         grid.run(rows, weights.len(), out, par, &|panel, rows, out| {
             let (sums, bytes) = (some(sums, &rows), &bytes[rows.start * stride..]);
-            let out = dress.dress(channels(panel, nr, &out), out);
+            let out = dress.dress(rows, channels(panel, nr, &out), out);
             kernel.run(weights, panel, bytes, stride, sums, out)
         })
     }
@@ -313,15 +325,20 @@ pub(super) fn bytes_of<'a>(
 
 /// How a rectangle of the result becomes the kernel's output.
 pub(in crate::ops) trait Dress<T> {
-    /// `out` holds some rows of `channels`, or of those of them that are below N.
-    fn dress<'a>(&'a self, channels: Range<usize>, out: MatMut<'a, T>) -> Out<'a>;
+    /// `out` holds `rows` of `channels`, or of those of them that are below N.
+    fn dress<'a>(
+        &'a self,
+        rows: Range<usize>,
+        channels: Range<usize>,
+        out: MatMut<'a, T>,
+    ) -> Out<'a>;
 }
 
 /// Sums as they are.
 pub(in crate::ops) struct Integers;
 
 impl Dress<i32> for Integers {
-    fn dress<'a>(&'a self, _: Range<usize>, out: MatMut<'a, i32>) -> Out<'a> {
+    fn dress<'a>(&'a self, _: Range<usize>, _: Range<usize>, out: MatMut<'a, i32>) -> Out<'a> {
         Out::I32(out)
     }
 }
@@ -333,7 +350,12 @@ pub(super) struct Scaled<'s> {
 }
 
 impl Dress<f32> for Scaled<'_> {
-    fn dress<'a>(&'a self, channels: Range<usize>, out: MatMut<'a, f32>) -> Out<'a> {
+    fn dress<'a>(
+        &'a self,
+        _: Range<usize>,
+        channels: Range<usize>,
+        out: MatMut<'a, f32>,
+    ) -> Out<'a> {
         Out::F32 {
             out,
             scale: &self.scale[channels.clone()],

@@ -95,18 +95,20 @@ impl Tables {
                     let block = from..rows.end.min(from + fit);
                     let (_, below) = out.reborrow().split_rows(from - rows.start);
                     let (out, _) = below.split_rows(block.len());
-                    let activations = activations.slice_rows(block);
-                    self.block(kernels, activations, panels.clone(), out, space, dress);
+                    let part = activations.slice_rows(block.clone());
+                    self.block(kernels, part, block, panels.clone(), out, space, dress);
                 }
             },
         );
     }
 
-    /// A block of rows times `panels`.
+    /// `activations`, rows `block` of all, times `panels`.
+    #[allow(clippy::too_many_arguments)]
     fn block<T>(
         &self,
         kernels: &Kernels,
         activations: Activations<'_>,
+        block: Range<usize>,
         panels: Range<usize>,
         mut out: MatMut<'_, T>,
         space: &mut [u8],
@@ -129,7 +131,8 @@ impl Tables {
             for panel in panels.clone() {
                 let (_, right) = out.reborrow().split_cols((panel - panels.start) * nr);
                 let lanes = nr.min(right.cols());
-                let out = dress.dress(panel * nr..(panel + 1) * nr, right.split_cols(lanes).0);
+                let channels = panel * nr..(panel + 1) * nr;
+                let out = dress.dress(block.clone(), channels, right.split_cols(lanes).0);
                 self.kernel.run(weights, panel, k, tables, sums, out);
             }
         }

@@ -6,6 +6,8 @@ use crate::kernels::LutWeights;
 use crate::ops::Pool;
 use proptest::prelude::*;
 
+mod scales;
+
 fn codes(e: Encoding, rows: usize, cols: usize, seed: u64) -> PackedMatrix {
     let values: Vec<i32> = (0..=255).filter_map(|c| e.decode(c)).collect();
     let at = |i: usize| ((i as u64 + seed).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 33) as usize;

@@ -280,7 +280,13 @@ fn what_is_not_a_number_flows() {
 /// The largest integers, whose sums are exact until 2^24 and rounded beyond.
 #[test]
 fn the_largest_integers_are_exact() {
-    for (e, value) in [("u8", 255), ("s8", -128), ("s8", 127), ("u4", 15), ("s4", -8)] {
+    for (e, value) in [
+        ("u8", 255),
+        ("s8", -128),
+        ("s8", 127),
+        ("u4", 15),
+        ("s4", -8),
+    ] {
         let e: Encoding = e.parse().unwrap();
         let (n, k) = (3, 900);
         let weights = PackedMatrix::pack(e, n, k, &vec![value; n * k]).unwrap();
@@ -319,7 +325,14 @@ fn what_does_not_fit_is_refused_and_nothing_is_written() {
     let mut scratch = vec![0f32; plan.scratch_len(20)];
     let mut refused = |a: &[f32], m, rows: Range<usize>, len: usize, scratch_len: usize| {
         let mut out = vec![7f32; len];
-        let said = plan.run(a, m, rows, &mut out, &mut scratch[..scratch_len], Par::Caller);
+        let said = plan.run(
+            a,
+            m,
+            rows,
+            &mut out,
+            &mut scratch[..scratch_len],
+            Par::Caller,
+        );
         assert!(out.iter().all(|&x| x == 7.0));
         said.unwrap_err().to_string()
     };
@@ -348,7 +361,11 @@ fn weights_stay_packed_and_plans_tell_what_runs() {
             let (n, k) = (256, 1024);
             let case = Case::new(e.parse().unwrap(), n, k, Granularity::Tensor, 1);
             let plan = case.plan(isa);
-            assert_eq!(plan.prepacked_bytes(), n * k * bits / 8 + 4 * n, "{isa} {e}");
+            assert_eq!(
+                plan.prepacked_bytes(),
+                n * k * bits / 8 + 4 * n,
+                "{isa} {e}"
+            );
             let said = plan.describe();
             assert!(said.starts_with(isa.name()), "{said}");
             assert!(said.contains(&format!("fields of {bits} bit")), "{said}");

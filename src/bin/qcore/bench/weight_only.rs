@@ -84,7 +84,10 @@ impl Case {
         let dot = |row: usize, lane: usize| {
             let w = weights.view().slice_rows(lane..lane + 1).unpack();
             let a = &case.activations[row * k..][..k];
-            let sum = w.iter().zip(a).fold(0f32, |s, (&w, &a)| (w as f32).mul_add(a, s));
+            let sum = w
+                .iter()
+                .zip(a)
+                .fold(0f32, |s, (&w, &a)| (w as f32).mul_add(a, s));
             values[lane].mul_add(sum, 0.0)
         };
         let wrong = |at: usize, expected: &f32| {
@@ -99,7 +102,8 @@ impl Case {
 
     fn run(&mut self, team: &Team) -> Result<()> {
         let (m, out, scratch) = (self.shape.m, &mut self.out, &mut self.scratch);
-        self.plan.run(&self.activations, m, 0..m, out, scratch, team.par())
+        self.plan
+            .run(&self.activations, m, 0..m, out, scratch, team.par())
     }
 
     /// Bytes that a run reads at least: the weights as prepacked, and the activations.
