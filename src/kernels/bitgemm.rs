@@ -209,13 +209,13 @@ unsafe fn rows<V: Lanes, C: Count<V>, const MR: usize, const NV: usize, const HO
             tile::<V, C, MR, NV, HOW, MR>(task, row);
             row += MR;
         }
-        match task.rows - row {
-            1 => tile::<V, C, 1, NV, HOW, MR>(task, row),
-            2 => tile::<V, C, 2, NV, HOW, MR>(task, row),
-            3 => tile::<V, C, 3, NV, HOW, MR>(task, row),
-            4 => tile::<V, C, 4, NV, HOW, MR>(task, row),
-            5 => tile::<V, C, 5, NV, HOW, MR>(task, row),
-            _ => {}
+        // Few sizes of tiles: each is code that is compiled, and loaded, for every kind of weights.
+        while MR > 2 && task.rows - row >= 2 {
+            tile::<V, C, 2, NV, HOW, MR>(task, row);
+            row += 2;
+        }
+        if row < task.rows {
+            tile::<V, C, 1, NV, HOW, MR>(task, row);
         }
     }
 }

@@ -348,45 +348,45 @@ fn each_vector<T: Floats, const MR: usize, const V: usize>(
     }
 }
 
-/// All rows of a task by decoded weights, in tiles of up to `MOST` rows, as even as they can be.
+/// All rows of a task by decoded weights, in tiles of `MOST` rows and of few sizes for the rest.
 ///
 /// # Safety
 /// The contract of the table entry, and the features of T.
 #[inline(always)]
 pub(super) unsafe fn tiles<T: Floats, const MOST: usize>(task: &FloatTask<'_>) {
     let source = Plain(task.plain);
-    let count = task.rows.div_ceil(MOST);
     let mut row = 0;
-    for left in (1..=count).rev() {
-        let height = (task.rows - row).div_ceil(left);
-        // SAFETY: the contract; a tile ends at `task.rows` or before. MOST is at most 12, and `height` at most MOST.
-        unsafe {
-            match height {
-                12 if MOST >= 12 => tile::<T, _, 12, PAIR>(task, source, row, 0),
-                11 if MOST >= 11 => tile::<T, _, 11, PAIR>(task, source, row, 0),
-                10 if MOST >= 10 => tile::<T, _, 10, PAIR>(task, source, row, 0),
-                9 if MOST >= 9 => tile::<T, _, 9, PAIR>(task, source, row, 0),
-                8 if MOST >= 8 => tile::<T, _, 8, PAIR>(task, source, row, 0),
-                7 if MOST >= 7 => tile::<T, _, 7, PAIR>(task, source, row, 0),
-                6 if MOST >= 6 => tile::<T, _, 6, PAIR>(task, source, row, 0),
-                5 if MOST >= 5 => tile::<T, _, 5, PAIR>(task, source, row, 0),
-                4 if MOST >= 4 => tile::<T, _, 4, PAIR>(task, source, row, 0),
-                3 if MOST >= 3 => tile::<T, _, 3, PAIR>(task, source, row, 0),
-                2 => tile::<T, _, 2, PAIR>(task, source, row, 0),
-                _ => tile::<T, _, 1, PAIR>(task, source, row, 0),
+    while row < task.rows {
+        let left = task.rows - row;
+        // SAFETY: the contract; a tile ends at `task.rows` or before.
+        row += unsafe {
+            if left >= MOST {
+                tile::<T, _, MOST, PAIR>(task, source, row, 0);
+                MOST
+            } else if MOST > 8 && left >= 8 {
+                tile::<T, _, 8, PAIR>(task, source, row, 0);
+                8
+            } else if MOST > 4 && left >= 4 {
+                tile::<T, _, 4, PAIR>(task, source, row, 0);
+                4
+            } else if left >= 2 {
+                tile::<T, _, 2, PAIR>(task, source, row, 0);
+                2
+            } else {
+                tile::<T, _, 1, PAIR>(task, source, row, 0);
+                1
             }
-        }
-        row += height;
+        };
     }
 }
 
-/// Up to [`FEW`] rows by packed weights of a panel. ONE, FOUR and EIGHT are the vectors of channels at a time for 1,
-/// for up to 4 and for up to 8 rows: as many sums as hide the latency of a multiply-add and fit the registers.
+/// Up to [`FEW`] rows by packed weights of a panel. ONE and FOUR are the vectors of channels at a time for 1 and
+/// for up to 4 rows: as many sums as hide the latency of a multiply-add and fit the registers.
 ///
 /// # Safety
 /// The contract of the table entry, and the features of T.
 #[inline(always)]
-pub(super) unsafe fn direct<T: Floats, const ONE: usize, const FOUR: usize, const EIGHT: usize>(
+pub(super) unsafe fn direct<T: Floats, const ONE: usize, const FOUR: usize>(
     task: &FloatTask<'_>,
     panel_vectors: usize,
 ) {
@@ -394,57 +394,53 @@ pub(super) unsafe fn direct<T: Floats, const ONE: usize, const FOUR: usize, cons
     // SAFETY: the contract, which is that of both.
     unsafe {
         match (task.bits, task.signed) {
-            (1, _) => rows::<T, _, ONE, FOUR, EIGHT>(task, |words| Fields::<T, 1> {
+            (1, _) => rows::<T, _, ONE, FOUR>(task, |words| Fields::<T, 1> {
                 words,
                 step,
                 tables: T::tables(task.decode),
             }),
-            (2, _) => rows::<T, _, ONE, FOUR, EIGHT>(task, |words| Fields::<T, 2> {
+            (2, _) => rows::<T, _, ONE, FOUR>(task, |words| Fields::<T, 2> {
                 words,
                 step,
                 tables: T::tables(task.decode),
             }),
-            (4, _) => rows::<T, _, ONE, FOUR, EIGHT>(task, |words| Fields::<T, 4> {
+            (4, _) => rows::<T, _, ONE, FOUR>(task, |words| Fields::<T, 4> {
                 words,
                 step,
                 tables: T::tables(task.decode),
             }),
-            (_, true) => {
-                rows::<T, _, ONE, FOUR, EIGHT>(task, |words| Bytes::<true> { words, step })
-            }
-            (_, false) => {
-                rows::<T, _, ONE, FOUR, EIGHT>(task, |words| Bytes::<false> { words, step })
-            }
+            (_, true) => rows::<T, _, ONE, FOUR>(task, |words| Bytes::<true> { words, step }),
+            (_, false) => rows::<T, _, ONE, FOUR>(task, |words| Bytes::<false> { words, step }),
         }
     }
 }
 
 #[inline(always)]
-unsafe fn rows<T: Floats, S: Source<T>, const ONE: usize, const FOUR: usize, const EIGHT: usize>(
+unsafe fn rows<T: Floats, S: Source<T>, const ONE: usize, const FOUR: usize>(
     task: &FloatTask<'_>,
     source: impl Fn(*const u32) -> S,
 ) {
     let vectors = task.lanes.div_ceil(T::LANES);
-    let at_once = match task.rows {
-        1 => ONE,
-        2..=4 => FOUR,
-        _ => EIGHT,
-    };
-    for v in (0..vectors).step_by(at_once) {
-        let source = source(task.words.wrapping_add(v * T::LANES));
-        // SAFETY: the contract; a panel is a multiple of `at_once` vectors, and `v` is one of them.
-        unsafe {
-            match task.rows {
-                1 => tile::<T, _, 1, ONE>(task, source, 0, v),
-                2 => tile::<T, _, 2, FOUR>(task, source, 0, v),
-                3 => tile::<T, _, 3, FOUR>(task, source, 0, v),
-                4 => tile::<T, _, 4, FOUR>(task, source, 0, v),
-                5 => tile::<T, _, 5, EIGHT>(task, source, 0, v),
-                6 => tile::<T, _, 6, EIGHT>(task, source, 0, v),
-                7 => tile::<T, _, 7, EIGHT>(task, source, 0, v),
-                _ => tile::<T, _, 8, EIGHT>(task, source, 0, v),
+    let mut row = 0;
+    while row < task.rows {
+        let (height, at_once) = match task.rows - row {
+            1 => (1, ONE),
+            2 | 3 => (2, FOUR),
+            _ => (4, FOUR),
+        };
+        for v in (0..vectors).step_by(at_once) {
+            let source = source(task.words.wrapping_add(v * T::LANES));
+            // SAFETY: the contract; a panel is a multiple of `at_once` vectors, and `v` is one of them; `height` rows
+            // are left.
+            unsafe {
+                match height {
+                    1 => tile::<T, _, 1, ONE>(task, source, row, v),
+                    2 => tile::<T, _, 2, FOUR>(task, source, row, v),
+                    _ => tile::<T, _, 4, FOUR>(task, source, row, v),
+                }
             }
         }
+        row += height;
     }
 }
 

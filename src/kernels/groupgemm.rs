@@ -93,12 +93,13 @@ unsafe fn rows<
             tile::<V, D, MR, NV, BITS, SIGNED>(task, row);
             row += MR;
         }
-        match task.rows - row {
-            1 => tile::<V, D, 1, NV, BITS, SIGNED>(task, row),
-            2 => tile::<V, D, 2, NV, BITS, SIGNED>(task, row),
-            3 => tile::<V, D, 3, NV, BITS, SIGNED>(task, row),
-            4 => tile::<V, D, 4, NV, BITS, SIGNED>(task, row),
-            _ => {}
+        // Few sizes of tiles: each is code that is compiled, and loaded, for every kind of weights.
+        while MR > 2 && task.rows - row >= 2 {
+            tile::<V, D, 2, NV, BITS, SIGNED>(task, row);
+            row += 2;
+        }
+        if row < task.rows {
+            tile::<V, D, 1, NV, BITS, SIGNED>(task, row);
         }
     }
 }

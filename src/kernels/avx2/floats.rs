@@ -31,7 +31,7 @@ const VECTORS: usize = 8;
 #[target_feature(enable = "avx2,fma,popcnt")]
 unsafe fn direct(task: &FloatTask<'_>) {
     // SAFETY: this function carries the features of Ymm; the rest is the contract of the table entry.
-    unsafe { floatgemm::direct::<Ymm, 4, 2, 1>(task, VECTORS) }
+    unsafe { floatgemm::direct::<Ymm, 4, 2>(task, VECTORS) }
 }
 
 #[target_feature(enable = "avx2,fma,popcnt")]

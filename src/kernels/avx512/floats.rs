@@ -30,7 +30,7 @@ const VECTORS: usize = 8;
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 unsafe fn direct(task: &FloatTask<'_>) {
     // SAFETY: this function carries the features of Zmm; the rest is the contract of the table entry.
-    unsafe { floatgemm::direct::<Zmm, 8, 4, 2>(task, VECTORS) }
+    unsafe { floatgemm::direct::<Zmm, 8, 4>(task, VECTORS) }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]

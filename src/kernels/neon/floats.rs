@@ -29,7 +29,7 @@ const VECTORS: usize = 8;
 #[target_feature(enable = "neon")]
 unsafe fn direct(task: &FloatTask<'_>) {
     // SAFETY: this function carries the features of Quad; the rest is the contract of the table entry.
-    unsafe { floatgemm::direct::<Quad, 8, 4, 2>(task, VECTORS) }
+    unsafe { floatgemm::direct::<Quad, 8, 4>(task, VECTORS) }
 }
 
 #[target_feature(enable = "neon")]

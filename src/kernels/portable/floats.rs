@@ -20,7 +20,7 @@ const VECTORS: usize = 2;
 
 unsafe fn direct(task: &FloatTask<'_>) {
     // SAFETY: the contract of the table entry; there are no features to ask for.
-    unsafe { floatgemm::direct::<Eight, 1, 1, 1>(task, VECTORS) }
+    unsafe { floatgemm::direct::<Eight, 1, 1>(task, VECTORS) }
 }
 
 unsafe fn tiles(task: &FloatTask<'_>) {
