@@ -1,4 +1,4 @@
-//! The portable kernels: plain Rust, eight lanes in an array. What every other ISA must equal.
+//! The portable kernels: plain Rust, four lanes in an array. What every other ISA must equal.
 
 use super::bitgemm::{self, Count, Lanes, Task};
 use super::bytegemm::{self, ByteTask, Dot};
@@ -15,12 +15,12 @@ pub(super) static KERNELS: Kernels = Kernels {
     isa: Isa::Portable,
     bitgemm_name: "popcount of words",
     mr: 4,
-    nr: 8,
+    nr: 4,
     bitgemm,
     bytegemm: Some(ByteKernel {
         name: "products of bytes",
         mr: 2,
-        lanes: 8,
+        lanes: 4,
         vectors: 4,
         alike: false,
         worth_passes: 8,
@@ -29,7 +29,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     groupgemm: GroupKernel {
         name: "products of bytes",
         mr: 2,
-        lanes: 8,
+        lanes: 4,
         vectors: 4,
         alike: false,
         run: groupgemm,
@@ -95,7 +95,7 @@ unsafe fn byte_sums(bytes: &[u8], stride: usize, signed: bool, factor: i32, sums
 }
 
 #[derive(Clone, Copy)]
-struct Words([u32; 8]);
+struct Words([u32; 4]);
 
 impl Words {
     #[inline(always)]
@@ -105,20 +105,20 @@ impl Words {
 }
 
 impl Lanes for Words {
-    const LANES: usize = 8;
+    const LANES: usize = 4;
 
     #[inline(always)]
     unsafe fn zero() -> Self {
-        Words([0; 8])
+        Words([0; 4])
     }
     #[inline(always)]
     unsafe fn splat(x: u32) -> Self {
-        Words([x; 8])
+        Words([x; 4])
     }
     #[inline(always)]
     unsafe fn load(p: *const u32) -> Self {
         // SAFETY: the caller vouches for LANES words.
-        Words(unsafe { p.cast::<[u32; 8]>().read_unaligned() })
+        Words(unsafe { p.cast::<[u32; 4]>().read_unaligned() })
     }
     #[inline(always)]
     unsafe fn xor(self, other: Self) -> Self {
@@ -181,7 +181,7 @@ impl Lanes for Words {
     #[inline(always)]
     unsafe fn store(self, p: *mut u32, valid: usize) {
         // SAFETY: the caller vouches for `valid` words, and no more than LANES are written.
-        unsafe { std::ptr::copy_nonoverlapping(self.0.as_ptr(), p, valid.min(8)) }
+        unsafe { std::ptr::copy_nonoverlapping(self.0.as_ptr(), p, valid.min(4)) }
     }
 }
 

@@ -9,7 +9,7 @@ use crate::kernels::floatweights::Decode;
 pub(in crate::kernels) const KERNEL: FloatKernel = FloatKernel {
     name: "fused multiply-adds of floats",
     mr: 4,
-    lanes: 8,
+    lanes: 4,
     vectors: VECTORS,
     direct,
     tiles,
@@ -20,94 +20,94 @@ const VECTORS: usize = 2;
 
 unsafe fn direct(task: &FloatTask<'_>) {
     // SAFETY: the contract of the table entry; there are no features to ask for.
-    unsafe { floatgemm::direct::<Eight, 1, 1>(task, VECTORS) }
+    unsafe { floatgemm::direct::<Four, 1, 1>(task, VECTORS) }
 }
 
 unsafe fn tiles(task: &FloatTask<'_>) {
     // SAFETY: as above.
-    unsafe { floatgemm::tiles::<Eight, 4>(task) }
+    unsafe { floatgemm::tiles::<Four, 4>(task) }
 }
 
 unsafe fn decode(task: &Decoding<'_>) {
     // SAFETY: as above.
-    unsafe { floatgemm::decode::<Eight>(task, VECTORS) }
+    unsafe { floatgemm::decode::<Four>(task, VECTORS) }
 }
 
 #[derive(Clone, Copy)]
-struct Eight([f32; 8]);
+struct Four([f32; 4]);
 
-impl Floats for Eight {
-    const LANES: usize = 8;
-    type Codes = [u32; 8];
+impl Floats for Four {
+    const LANES: usize = 4;
+    type Codes = [u32; 4];
     /// Factor and base.
     type Tables = [f32; 2];
 
     #[inline(always)]
     unsafe fn zero() -> Self {
-        Eight([0.0; 8])
+        Four([0.0; 4])
     }
     #[inline(always)]
     unsafe fn splat(p: *const f32) -> Self {
         // SAFETY: the caller vouches for a float.
-        Eight([unsafe { *p }; 8])
+        Four([unsafe { *p }; 4])
     }
     #[inline(always)]
     unsafe fn load(p: *const f32) -> Self {
         // SAFETY: the caller vouches for LANES floats.
-        Eight(unsafe { p.cast::<[f32; 8]>().read() })
+        Four(unsafe { p.cast::<[f32; 4]>().read() })
     }
     #[inline(always)]
     unsafe fn store(self, p: *mut f32) {
         // SAFETY: the caller vouches for LANES floats.
-        unsafe { p.cast::<[f32; 8]>().write(self.0) }
+        unsafe { p.cast::<[f32; 4]>().write(self.0) }
     }
     #[inline(always)]
     unsafe fn load_some(p: *const f32, valid: usize) -> Self {
-        let mut all = [0f32; 8];
+        let mut all = [0f32; 4];
         // SAFETY: the caller vouches for `valid` floats, and no more than LANES are written.
-        unsafe { std::ptr::copy_nonoverlapping(p, all.as_mut_ptr(), valid.min(8)) };
-        Eight(all)
+        unsafe { std::ptr::copy_nonoverlapping(p, all.as_mut_ptr(), valid.min(4)) };
+        Four(all)
     }
     #[inline(always)]
     unsafe fn store_some(self, p: *mut f32, valid: usize) {
         // SAFETY: the caller vouches for `valid` floats, and no more than LANES are read.
-        unsafe { std::ptr::copy_nonoverlapping(self.0.as_ptr(), p, valid.min(8)) }
+        unsafe { std::ptr::copy_nonoverlapping(self.0.as_ptr(), p, valid.min(4)) }
     }
     #[inline(always)]
     unsafe fn add(self, other: Self) -> Self {
-        Eight(std::array::from_fn(|i| self.0[i] + other.0[i]))
+        Four(std::array::from_fn(|i| self.0[i] + other.0[i]))
     }
     #[inline(always)]
     unsafe fn fma(self, a: Self, b: Self) -> Self {
-        Eight(std::array::from_fn(|i| a.0[i].mul_add(b.0[i], self.0[i])))
+        Four(std::array::from_fn(|i| a.0[i].mul_add(b.0[i], self.0[i])))
     }
     #[inline(always)]
     unsafe fn tables(decode: &Decode) -> [f32; 2] {
         [decode.factor, decode.base]
     }
     #[inline(always)]
-    unsafe fn codes(p: *const u32) -> [u32; 8] {
+    unsafe fn codes(p: *const u32) -> [u32; 4] {
         // SAFETY: the caller vouches for LANES words.
-        unsafe { p.cast::<[u32; 8]>().read() }
+        unsafe { p.cast::<[u32; 4]>().read() }
     }
     #[inline(always)]
     unsafe fn value<const BITS: usize>(
         [factor, base]: [f32; 2],
-        codes: [u32; 8],
+        codes: [u32; 4],
         index: usize,
     ) -> Self {
         // Small integers: exact.
-        Eight(codes.map(|c| (c >> (BITS * index) & ((1 << BITS) - 1)) as f32 * factor + base))
+        Four(codes.map(|c| (c >> (BITS * index) & ((1 << BITS) - 1)) as f32 * factor + base))
     }
     #[inline(always)]
-    unsafe fn next(codes: [u32; 8]) -> [u32; 8] {
+    unsafe fn next(codes: [u32; 4]) -> [u32; 4] {
         codes.map(|c| c >> 4)
     }
     #[inline(always)]
     unsafe fn bytes<const SIGNED: bool>(p: *const u8) -> Self {
         // SAFETY: the caller vouches for LANES bytes.
-        let bytes = unsafe { p.cast::<[u8; 8]>().read() };
-        Eight(bytes.map(|b| match SIGNED {
+        let bytes = unsafe { p.cast::<[u8; 4]>().read() };
+        Four(bytes.map(|b| match SIGNED {
             true => f32::from(b as i8),
             false => f32::from(b),
         }))
