@@ -66,6 +66,12 @@
 //! net in training agree on every code. A channel of slope zero has thresholds of -2^31 (always passed) or
 //! 2^31 - 1 (never); no sum takes those values.
 //!
+//! # Pads of a convolution
+//!
+//! Outside of the image stands the integer 0, exactly, with every encoding and every output: bipolar codes have
+//! no 0, so those taps are counted as -1 and the sums of their weights are added again, as integers, before anything
+//! else happens to a sum. Pads of +1 and -1 are to be had for bipolar activations.
+//!
 //! # Threads
 //!
 //! Work is split by rows and output channels, never along K. Integers are exact in any order, and a float is

@@ -1,6 +1,6 @@
 //! Whole operations: shapes checked, weights prepacked, work cut into tiles and given to threads.
 //!
-//! A plan ([`Gemm`], [`Thresholds`]) is built once and is immutable: share it between threads. Running it
+//! A plan ([`Gemm`], [`Conv2d`], [`Thresholds`]) is built once and is immutable: share it between threads. Running it
 //! allocates nothing.
 
 mod conv;

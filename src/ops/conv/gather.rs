@@ -175,8 +175,8 @@ fn fixed<T: Copy, const LEN: usize>(
 ) {
     let input = &input[..(count - 1) * step + LEN];
     let out = &mut out[..(count - 1) * row + LEN];
-    for i in 0..count {
-        out[i * row..][..LEN].copy_from_slice(&input[i * step..][..LEN]);
+    for (out, input) in out.chunks_mut(row).zip(input.windows(LEN).step_by(step)) {
+        out[..LEN].copy_from_slice(input);
     }
 }
 
