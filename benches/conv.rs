@@ -46,9 +46,11 @@ impl Layer {
         let filters = Random(7).packed(Encoding::Bipolar, o, k);
         let bound = (k * activation.magnitude() as usize) as i32;
         let (scale, bias) = (vec![0.01; o], vec![0.0; o]);
-        let thresholds = Thresholds::derive(&ActQuantizer::Sign, &scale, &bias, bound).expect("finite");
+        let thresholds =
+            Thresholds::derive(&ActQuantizer::Sign, &scale, &bias, bound).expect("finite");
         let output = Output::Codes(thresholds);
-        let plan = Conv2d::on(isa, filters.view(), activation, g, Pad::Zero, output).expect("a plan");
+        let plan =
+            Conv2d::on(isa, filters.view(), activation, g, Pad::Zero, output).expect("a plan");
         let pixels = g.height * g.width;
         let mut layer = Layer {
             out: PackedMatrix::zeros(Encoding::Bipolar, pixels, o).expect("a size"),
@@ -73,14 +75,21 @@ impl Layer {
                     }
                 }
                 let sign = if sum >= 0 { 1 } else { -1 };
-                assert_eq!(out[pixel * o + n], sign, "{:?} at [{pixel}, {n}]", layer.plan);
+                assert_eq!(
+                    out[pixel * o + n],
+                    sign,
+                    "{:?} at [{pixel}, {n}]",
+                    layer.plan
+                );
             }
         }
         layer
     }
 
     fn run(&mut self, input: Activations<'_>) {
-        let run = self.plan.run_codes(input, 0..1, &mut self.out, &mut self.scratch, Par::Caller);
+        let run = self
+            .plan
+            .run_codes(input, 0..1, &mut self.out, &mut self.scratch, Par::Caller);
         run.expect("what was checked when the layer was made");
     }
 }
@@ -136,7 +145,9 @@ fn first(c: &mut Criterion) {
     let x = ByteRef::new(u8, side * side, 3, &pixels).expect("all bytes are u8");
     for isa in Isa::available() {
         let mut layer = Layer::new(isa, u8, g, o, x.into());
-        group.bench_function(format!("{isa} u8 to bits"), |b| b.iter(|| layer.run(x.into())));
+        group.bench_function(format!("{isa} u8 to bits"), |b| {
+            b.iter(|| layer.run(x.into()))
+        });
     }
     group.finish();
 }
