@@ -90,7 +90,10 @@ fn shapes() -> impl Strategy<Value = (Geometry, usize)> {
     let pair = |most: usize| prop::array::uniform2(1..=most);
     let channels = prop_oneof![
         (1usize..=4, 1usize..=70),
-        (1usize..=3, prop::sample::select(vec![32usize, 64, 96])),
+        (
+            1usize..=3,
+            prop::sample::select(vec![8usize, 16, 24, 32, 48, 64, 96])
+        ),
     ];
     let pads = prop::array::uniform4(0usize..4);
     (
