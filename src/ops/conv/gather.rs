@@ -176,8 +176,10 @@ fn fixed<T: Copy, const LEN: usize>(
 ) {
     let input = &input[..(count - 1) * step + LEN];
     let out = &mut out[..(count - 1) * row + LEN];
-    for (out, input) in out.chunks_mut(row).zip(input.windows(LEN).step_by(step)) {
-        out[..LEN].copy_from_slice(input);
+    let (mut from, mut to) = (0, 0);
+    for _ in 0..count {
+        out[to..to + LEN].copy_from_slice(&input[from..from + LEN]);
+        (from, to) = (from + step, to + row);
     }
 }
 
