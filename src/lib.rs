@@ -15,6 +15,7 @@
 //! A room imports rooms to its left, never to its right; a test holds it to that. Where to start:
 //!
 //! * to multiply: [`bits::PackedMatrix`], then [`ops::Gemm`];
+//! * to convolve: [`ops::Geometry`], then [`ops::Conv2d`];
 //! * to run a trained net: [`model::Model`];
 //! * to train one: `train::Trainer`;
 //! * to know what a rounding or a NaN does: [`numerics`];

@@ -106,6 +106,12 @@
 //! NaN and infinities flow by IEEE 754; which payload a NaN has is left open. Sums begin at +0, so that zeros add nothing,
 //! not even a sign.
 //!
+//! # Pads of a convolution
+//!
+//! Outside of the image stands the integer 0, exactly, with every encoding and every output: bipolar codes have
+//! no 0, so those taps are counted as -1 and the sums of their weights are added again, as integers, before anything
+//! else happens to a sum. Pads of +1 and -1 are to be had for bipolar activations.
+//!
 //! # Threads
 //!
 //! Work is split by rows and output channels, never along K. Integers are exact in any order, and a float is

@@ -202,6 +202,11 @@ impl Floats {
         (&self.weights, &self.activations, &mut self.out)
     }
 
+    /// The activations `[M, K]`, for whoever makes them anew.
+    pub fn activations(&mut self) -> &mut [f32] {
+        &mut self.activations
+    }
+
     /// The whole product on the calling thread.
     pub fn run(&mut self) {
         let Shape { n, m, k } = self.shape;

@@ -408,6 +408,19 @@ impl Codes for Bytes {
         unsafe { Bytes(_mm256_loadu_si256(p.cast())) }
     }
     #[inline(always)]
+    unsafe fn above(values: *const i32, thresholds: *const i32) -> u32 {
+        // SAFETY: see above the first impl.
+        unsafe {
+            let part = |at: usize| {
+                let values = _mm256_loadu_si256(values.add(at).cast());
+                let above =
+                    _mm256_cmpgt_epi32(values, _mm256_loadu_si256(thresholds.add(at).cast()));
+                (_mm256_movemask_ps(_mm256_castsi256_ps(above)) as u32) << at
+            };
+            part(0) | part(8) | part(16) | part(24)
+        }
+    }
+    #[inline(always)]
     unsafe fn plane(self, plane: usize) -> u32 {
         // SAFETY: see above the first impl.
         unsafe {

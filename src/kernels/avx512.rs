@@ -330,6 +330,17 @@ impl Codes for Halves {
         unsafe { _mm512_test_epi16_mask(self.0, _mm512_set1_epi16(1 << plane)) }
     }
     #[inline(always)]
+    unsafe fn above(values: *const i32, thresholds: *const i32) -> u32 {
+        // SAFETY: see above the first impl.
+        unsafe {
+            let half = |at: usize| {
+                let values = _mm512_loadu_si512(values.add(at).cast());
+                _mm512_cmpgt_epi32_mask(values, _mm512_loadu_si512(thresholds.add(at).cast()))
+            };
+            u32::from(half(0)) | u32::from(half(16)) << 16
+        }
+    }
+    #[inline(always)]
     unsafe fn unpack<const PLANES: usize>(
         planes: *const u32,
         words: usize,

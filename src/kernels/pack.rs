@@ -12,6 +12,16 @@ pub(super) trait Codes: Copy {
     unsafe fn load(p: *const u8) -> Self;
     /// Bit `plane` of each code, code 0 in bit 0.
     unsafe fn plane(self, plane: usize) -> u32;
+    /// Bit j: whether value j is above threshold j, of 32.
+    #[inline(always)]
+    unsafe fn above(values: *const i32, thresholds: *const i32) -> u32 {
+        let mut above = 0;
+        for j in 0..32 {
+            // SAFETY: the caller vouches for 32 of both.
+            above |= unsafe { u32::from(*values.add(j) > *thresholds.add(j)) } << j;
+        }
+        above
+    }
     /// 32 codes as bytes at `out`, from `PLANES` planes whose words are `words` apart; `sign` is the bit that is
     /// extended over the byte, or 0.
     #[inline(always)]
@@ -82,23 +92,34 @@ pub(super) unsafe fn requantize<C: Codes>(
         for word in 0..words {
             let at = word * 32;
             let real = (cols - at).min(32);
+            let tail = u32::MAX >> (32 - real);
             let mut value = [0i32; 32];
-            std::ptr::copy_nonoverlapping(sums.add(at), value.as_mut_ptr(), real);
+            if real == 32 {
+                // A length that is known becomes a few moves instead of a call.
+                value = *sums.add(at).cast::<[i32; 32]>();
+            } else {
+                std::ptr::copy_nonoverlapping(sums.add(at), value.as_mut_ptr(), real);
+            }
             for (j, value) in value.iter_mut().enumerate() {
                 *value = value.wrapping_mul(*sign.add(at + j));
             }
-            let mut code = [0i32; 32];
-            for level in 0..levels {
-                let t = &*thresholds.add(level * words * 32 + at).cast::<[i32; 32]>();
-                for j in 0..32 {
-                    code[j] += i32::from(value[j] > t[j]);
+            if levels == 1 && planes == 1 {
+                *out.add(word) = C::above(value.as_ptr(), thresholds.add(at)) & tail;
+                continue;
+            }
+            // Thresholds rise, so who passes level l has passed all below, and bit p of the number of levels
+            // passed has flipped at each multiple of 2^p.
+            let mut bits = [0u32; 8];
+            for level in 1..=levels {
+                let t = thresholds.add((level - 1) * words * 32 + at);
+                let passed = C::above(value.as_ptr(), t);
+                for bits in &mut bits[..=level.trailing_zeros().min(7) as usize] {
+                    *bits ^= passed;
                 }
             }
-            let mut bytes = [0u8; 32];
-            for j in 0..real {
-                bytes[j] = code[j] as u8;
+            for (plane, bits) in bits.iter().enumerate().take(planes) {
+                *out.add(plane * words + word) = bits & tail;
             }
-            put(C::load(bytes.as_ptr()), planes, out.add(word), words);
         }
     }
 }

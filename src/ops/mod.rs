@@ -1,7 +1,7 @@
 //! Whole operations: shapes checked, weights prepacked, work cut into tiles and given to threads.
 //!
-//! A plan ([`Gemm`], [`WeightOnlyGemm`], [`Thresholds`]) is built once and is immutable: share it between threads. Running it
-//! allocates nothing.
+//! A plan ([`Gemm`], [`Conv2d`], [`WeightOnlyGemm`], [`Thresholds`]) is built once and is immutable: share it between
+//! threads. Running it allocates nothing.
 
 mod conv;
 mod finish;

@@ -4,8 +4,9 @@
 //! matrix of patches (im2col) had been made and a few rows of it were seen. It lives in the first-level or second-level
 //! cache and serves all panels of channels. Taps outside of the image are zero bits.
 //!
-//! Taps that begin at whole elements (bytes, or words where C / groups is a multiple of 32) are copied; taps of a
-//! kernel row that are neighbours in memory are one copy. Other planes are appended bit by bit field.
+//! Taps that are whole elements (codes of a byte, or words, half words or bytes of planes where C / groups is a
+//! multiple of 32, 16 or 8) are copied; taps of a kernel row that are neighbours in memory are one copy. Other planes
+//! are appended field by field of bits.
 
 use std::ops::Range;
 
@@ -175,8 +176,10 @@ fn fixed<T: Copy, const LEN: usize>(
 ) {
     let input = &input[..(count - 1) * step + LEN];
     let out = &mut out[..(count - 1) * row + LEN];
-    for i in 0..count {
-        out[i * row..][..LEN].copy_from_slice(&input[i * step..][..LEN]);
+    let (mut from, mut to) = (0, 0);
+    for _ in 0..count {
+        out[to..to + LEN].copy_from_slice(&input[from..from + LEN]);
+        (from, to) = (from + step, to + row);
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use bytemuck::Pod;
+
 use super::border::Border;
 use super::depthwise::Depthwise;
 use super::gather::{self, BitLayout, Layout, Writer};
@@ -206,20 +208,18 @@ impl Product {
                 Activations::Bytes(rows)
             }
             Activations::Planes(planes) => {
-                let (encoding, plane) = (planes.encoding(), words(self.channels));
+                let encoding = planes.encoding();
                 let out_plane = words(self.k);
                 let len = count * encoding.planes() * out_plane;
                 let out = &mut bytemuck::cast_slice_mut(out)[..len];
-                if group.start.is_multiple_of(32) && group.len().is_multiple_of(32) {
-                    let layout = Layout {
-                        pixel: encoding.planes() * plane,
-                        planes: encoding.planes(),
-                        plane,
-                        first: group.start / 32,
-                        tap: group.len() / 32,
-                        out_plane,
-                    };
-                    gather::elements(rows, cols, &layout, planes.words(), block, out);
+                let whole =
+                    |bits| group.start.is_multiple_of(bits) && group.len().is_multiple_of(bits);
+                if whole(32) {
+                    self.gather_units::<u32>(planes, group, block, out);
+                } else if whole(16) {
+                    self.gather_units::<u16>(planes, group, block, out);
+                } else if whole(8) {
+                    self.gather_units::<u8>(planes, group, block, out);
                 } else {
                     let layout = BitLayout {
                         channels: self.channels,
@@ -231,6 +231,31 @@ impl Product {
                 Activations::Planes(PackedRef::packed_here(encoding, count, self.k, out))
             }
         }
+    }
+
+    /// The channels `group` of all taps of planes, in whole units of `T`: words are parts that lie in order.
+    fn gather_units<T: Pod + Default>(
+        &self,
+        planes: PackedRef<'_>,
+        group: Range<usize>,
+        block: Range<usize>,
+        out: &mut [u32],
+    ) {
+        let (bits, parts) = (8 * size_of::<T>(), size_of::<u32>() / size_of::<T>());
+        let (count, plane) = (planes.encoding().planes(), words(self.channels) * parts);
+        let layout = Layout {
+            pixel: count * plane,
+            planes: count,
+            plane,
+            first: group.start / bits,
+            tap: group.len() / bits,
+            out_plane: words(self.k) * parts,
+        };
+        let (input, out) = (
+            bytemuck::cast_slice(planes.words()),
+            bytemuck::cast_slice_mut(out),
+        );
+        gather::elements::<T>(&self.rows, &self.cols, &layout, input, block, out);
     }
 
     /// Bytes of the weights as laid out.

@@ -1,1 +1,444 @@
-//! t
+//! Convolutions against the direct loops: any shape, encoding, pad, range, number of threads and ISA, and what is
+//! refused.
+
+use super::*;
+use crate::bits::{ByteRef, PackedMatrix};
+use crate::kernels::LutWeights;
+use crate::ops::Pool;
+use crate::quant::{ActQuantizer, QuantRelu, Rounding};
+use proptest::prelude::*;
+
+/// The meaning: images `x` `[N, H, W, C]` by filters `w` `[O, KH, KW, C / groups]`, tap by tap.
+fn naive(g: &Geometry, pad: Pad, x: &[i32], w: &[i32], o: usize) -> Vec<i64> {
+    let (oh, ow) = g.output().unwrap();
+    let (c, [kh, kw]) = (g.channels / g.groups, g.kernel);
+    let outside = [0, 1, -1][pad as usize];
+    let mut out = Vec::new();
+    for image in x.chunks_exact(g.height * g.width * g.channels) {
+        for (y, x, n) in boxed([oh, ow, o]) {
+            let mut sum = 0;
+            for (ky, kx, k) in boxed([kh, kw, c]) {
+                let iy = (y * g.stride[0] + ky * g.dilation[0]).wrapping_sub(g.padding.top);
+                let ix = (x * g.stride[1] + kx * g.dilation[1]).wrapping_sub(g.padding.left);
+                let channel = n / (o / g.groups) * c + k;
+                let a = match iy < g.height && ix < g.width {
+                    true => i64::from(image[(iy * g.width + ix) * g.channels + channel]),
+                    false => outside,
+                };
+                sum += a * i64::from(w[((n * kh + ky) * kw + kx) * c + k]);
+            }
+            out.push(sum);
+        }
+    }
+    out
+}
+
+/// The meaning of a transposed convolution: what each input adds to the outputs.
+fn naive_transposed(g: &Geometry, extra: [usize; 2], x: &[i32], w: &[i32], o: usize) -> Vec<i64> {
+    let (oh, ow) = g.transposed_output(extra).unwrap();
+    let (c, [kh, kw]) = (g.channels / g.groups, g.kernel);
+    let images = x.chunks_exact(g.height * g.width * g.channels);
+    let mut out = vec![0; images.len() * oh * ow * o];
+    for (image, out) in images.zip(out.chunks_exact_mut(oh * ow * o)) {
+        for (iy, ix, n) in boxed([g.height, g.width, o]) {
+            for (ky, kx, k) in boxed([kh, kw, c]) {
+                let y = (iy * g.stride[0] + ky * g.dilation[0]).wrapping_sub(g.padding.top);
+                let x = (ix * g.stride[1] + kx * g.dilation[1]).wrapping_sub(g.padding.left);
+                let channel = n / (o / g.groups) * c + k;
+                if y < oh && x < ow {
+                    let a = image[(iy * g.width + ix) * g.channels + channel];
+                    let w = w[((n * kh + ky) * kw + kx) * c + k];
+                    out[(y * ow + x) * o + n] += i64::from(a) * i64::from(w);
+                }
+            }
+        }
+    }
+    out
+}
+
+fn boxed([a, b, c]: [usize; 3]) -> impl Iterator<Item = (usize, usize, usize)> {
+    (0..a * b * c).map(move |i| (i / (b * c), i / c % b, i % c))
+}
+
+fn codes(e: Encoding, rows: usize, cols: usize, seed: u64) -> PackedMatrix {
+    let values: Vec<i32> = (0..=255).filter_map(|c| e.decode(c)).collect();
+    let at = |i: usize| ((i as u64 + seed).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 33) as usize;
+    let all: Vec<i32> = (0..rows * cols)
+        .map(|i| values[at(i) % values.len()])
+        .collect();
+    PackedMatrix::pack(e, rows, cols, &all).unwrap()
+}
+
+/// The lowest or highest codes everywhere.
+fn extreme(e: Encoding, rows: usize, cols: usize, high: bool) -> PackedMatrix {
+    let value = if high { e.max() } else { e.min() };
+    PackedMatrix::pack(e, rows, cols, &vec![value; rows * cols]).unwrap()
+}
+
+fn weights() -> impl Strategy<Value = Encoding> {
+    let names = ["bipolar", "ternary", "u2", "s4", "u8", "s8"];
+    prop::sample::select(names.to_vec()).prop_map(|name| name.parse().unwrap())
+}
+
+fn activations() -> impl Strategy<Value = Encoding> {
+    let names = ["bipolar", "u1", "u2", "u4", "u8", "s8", "s3"];
+    prop::sample::select(names.to_vec()).prop_map(|name| name.parse().unwrap())
+}
+
+/// Shapes with filters that fit, and output channels.
+fn shapes() -> impl Strategy<Value = (Geometry, usize)> {
+    let pair = |most: usize| prop::array::uniform2(1..=most);
+    let channels = prop_oneof![
+        (1usize..=4, 1usize..=70),
+        (
+            1usize..=3,
+            prop::sample::select(vec![8usize, 16, 24, 32, 48, 64, 96])
+        ),
+    ];
+    let pads = prop::array::uniform4(0usize..4);
+    (
+        pair(9),
+        channels,
+        pair(4),
+        pair(3),
+        pair(2),
+        pads,
+        1usize..=40,
+    )
+        .prop_map(
+            |(size, (groups, per_group), kernel, stride, dilation, pads, o)| {
+                let [top, left, bottom, right] = pads;
+                let mut g = Geometry {
+                    height: size[0],
+                    width: size[1],
+                    channels: groups * per_group,
+                    kernel,
+                    stride,
+                    dilation,
+                    padding: Padding {
+                        top,
+                        left,
+                        bottom,
+                        right,
+                    },
+                    groups,
+                };
+                // Grown until the filter fits.
+                while g.output().is_err() {
+                    g.height += 1;
+                    g.width += 1;
+                }
+                (g, o.div_ceil(groups) * groups)
+            },
+        )
+}
+
+/// Runs `plan` over images `images` of both forms of `x`, and compares.
+fn check(plan: &Conv2d, x: &PackedMatrix, images: Range<usize>, threads: usize, expected: &[i64]) {
+    let pool = Pool::new(threads).unwrap();
+    let par = Par::Pool(&pool);
+    let (oh, ow) = plan.size();
+    let image = oh * ow * plan.o();
+    let expected = &expected[images.start * image..images.end * image];
+    let mut scratch = vec![-7; plan.scratch_len(par.threads())];
+    let mut out = vec![7; images.len() * image];
+    let same = |out: &[i32]| {
+        let wrong = out
+            .iter()
+            .zip(expected)
+            .position(|(&a, &b)| i64::from(a) != b);
+        assert_eq!(wrong, None, "{plan:?}");
+    };
+    plan.run_i32(x.view(), images.clone(), &mut out, &mut scratch, par)
+        .unwrap();
+    same(&out);
+    if x.encoding() != Encoding::Bipolar {
+        let bytes: Vec<u8> = x.unpack().iter().map(|&v| v as u8).collect();
+        let bytes = ByteRef::new(x.encoding(), x.rows(), x.cols(), &bytes).unwrap();
+        out.fill(9);
+        plan.run_i32(bytes, images.clone(), &mut out, &mut scratch, par)
+            .unwrap();
+        same(&out);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn any_pair_any_shape_any_range_any_threads(
+        (g, o) in shapes(), we in weights(), e in activations(), pad in 0usize..3, images in 1usize..4,
+        threads in 1usize..4, seed: u64,
+    ) {
+        let pad = match e {
+            Encoding::Bipolar => [Pad::Zero, Pad::PlusOne, Pad::MinusOne][pad],
+            _ => Pad::Zero,
+        };
+        let k = g.kernel[0] * g.kernel[1] * g.channels / g.groups;
+        let (w, x) = (codes(we, o, k, seed), codes(e, images * g.pixels(), g.channels, !seed));
+        let expected = naive(&g, pad, &x.unpack(), &w.unpack(), o);
+        let ways = [None, Some(Way::Bits), Some(Way::Bytes), Some(Way::Tables)];
+        for (isa, way) in Isa::available().flat_map(|isa| ways.map(|way| (isa, way))) {
+            let served = match way {
+                Some(Way::Bytes) => e != Encoding::Bipolar,
+                Some(Way::Tables) => LutWeights::serves(we, e),
+                _ => true,
+            };
+            if served {
+                let plan = Conv2d::by(way, isa, w.view(), e, g, pad, Output::I32).unwrap();
+                check(&plan, &x, images / 3..images, threads, &expected);
+            }
+        }
+    }
+
+    #[test]
+    fn depthwise_any_shape(
+        (mut g, _) in shapes(), channels in 2usize..150, we in weights(), e in activations(), pad in 0usize..3,
+        images in 1usize..3, threads in 1usize..3, seed: u64,
+    ) {
+        g.channels = channels;
+        g.groups = channels;
+        let pad = match e {
+            Encoding::Bipolar => [Pad::Zero, Pad::PlusOne, Pad::MinusOne][pad],
+            _ => Pad::Zero,
+        };
+        let (w, x) = (
+            codes(we, channels, g.kernel[0] * g.kernel[1], seed),
+            codes(e, images * g.pixels(), channels, !seed),
+        );
+        let expected = naive(&g, pad, &x.unpack(), &w.unpack(), channels);
+        for isa in Isa::available() {
+            let plan = Conv2d::on(isa, w.view(), e, g, pad, Output::I32).unwrap();
+            prop_assert!(plan.describe().contains("depthwise"));
+            check(&plan, &x, 0..images, threads, &expected);
+        }
+    }
+
+    #[test]
+    fn transposed_any_shape(
+        (g, o) in shapes(), we in weights(), e in activations(), images in 1usize..3, threads in 1usize..3,
+        extra in prop::array::uniform2(0usize..3), seed: u64, depthwise: bool,
+    ) {
+        let (mut g, mut o) = (g, o);
+        if depthwise {
+            (g.groups, o) = (g.channels, g.channels);
+        }
+        let extra = [0, 1].map(|i| extra[i].min(g.stride[i].max(g.dilation[i]) - 1));
+        if g.transposed_output(extra).is_err() {
+            g.padding = Padding::default();
+        }
+        let k = g.kernel[0] * g.kernel[1] * g.channels / g.groups;
+        let (w, x) = (codes(we, o, k, seed), codes(e, images * g.pixels(), g.channels, !seed));
+        let expected = naive_transposed(&g, extra, &x.unpack(), &w.unpack(), o);
+        for isa in Isa::available() {
+            let plan = Conv2d::transposed(isa, w.view(), e, g, extra, Output::I32).unwrap();
+            check(&plan, &x, 0..images, threads, &expected);
+        }
+    }
+}
+
+#[test]
+fn extremes_at_the_border_are_exact() {
+    let names = ["bipolar", "ternary", "u1", "u8", "s8"];
+    for (we, e) in names
+        .into_iter()
+        .flat_map(|w| ["bipolar", "u4", "u8", "s8"].map(|a| (w, a)))
+    {
+        let (we, e): (Encoding, Encoding) = (we.parse().unwrap(), e.parse().unwrap());
+        let g = Geometry {
+            padding: Padding::same(2),
+            ..Geometry::new(7, 6, 64, 5)
+        };
+        for (high, tall) in [(false, false), (false, true), (true, false), (true, true)] {
+            let (w, x) = (extreme(we, 33, 1600, high), extreme(e, 42, 64, tall));
+            let expected = naive(&g, Pad::Zero, &x.unpack(), &w.unpack(), 33);
+            for isa in Isa::available() {
+                let plan = Conv2d::on(isa, w.view(), e, g, Pad::Zero, Output::I32).unwrap();
+                check(&plan, &x, 0..1, 2, &expected);
+            }
+        }
+    }
+}
+
+#[test]
+fn large_images_and_pixels_as_rows() {
+    // More pixels than a block, in one piece or many, and a filter that needs no gathering.
+    for (kernel, c, o, size) in [(3, 64, 70, 33), (1, 100, 65, 21), (3, 3, 64, 32)] {
+        let (w, e) = (
+            Encoding::Bipolar,
+            Encoding::unsigned(if c == 3 { 8 } else { 2 }).unwrap(),
+        );
+        let g = Geometry {
+            padding: Padding::same(kernel / 2),
+            ..Geometry::new(size, size, c, kernel)
+        };
+        let (w, x) = (
+            codes(w, o, kernel * kernel * c, 3),
+            codes(e, 2 * size * size, c, 4),
+        );
+        let expected = naive(&g, Pad::Zero, &x.unpack(), &w.unpack(), o);
+        for isa in Isa::available() {
+            let plan = Conv2d::on(isa, w.view(), e, g, Pad::Zero, Output::I32).unwrap();
+            let direct = plan.describe().contains("pixels as rows");
+            assert_eq!(direct, kernel == 1, "{plan:?}");
+            for threads in 1..4 {
+                check(&plan, &x, 0..2, threads, &expected);
+            }
+        }
+    }
+}
+
+#[test]
+fn floats_and_codes_are_those_of_the_sums() {
+    let (o, e) = (45, Encoding::Bipolar);
+    let g = Geometry {
+        padding: Padding::same(1),
+        stride: [2, 1],
+        ..Geometry::new(11, 9, 50, 3)
+    };
+    let (w, x) = (codes(Encoding::Ternary, o, 450, 5), codes(e, 2 * 99, 50, 6));
+    let expected = naive(&g, Pad::Zero, &x.unpack(), &w.unpack(), o);
+    let scale: Vec<f32> = (0..o).map(|i| (i as f32 - 20.0) * 0.013).collect();
+    let bias: Vec<f32> = (0..o).map(|i| (i as f32 * 0.7).sin()).collect();
+    let floats: Vec<f32> = (0..expected.len())
+        .map(|i| expected[i] as f32 * scale[i % o] + bias[i % o])
+        .collect();
+    let quantizers = [
+        ActQuantizer::Sign,
+        ActQuantizer::Relu(QuantRelu::new(2, 0.4, Rounding::Ceil).unwrap()),
+    ];
+    let mut scratch = Vec::new();
+    let pool = Pool::new(2).unwrap();
+    for (isa, quantizer) in Isa::available().flat_map(|isa| quantizers.map(|q| (isa, q))) {
+        let output = Output::F32 {
+            scale: scale.clone(),
+            bias: bias.clone(),
+        };
+        let plan = Conv2d::on(isa, w.view(), e, g, Pad::Zero, output).unwrap();
+        let mut out = vec![0.0; expected.len()];
+        scratch.resize(plan.scratch_len(2), 0);
+        plan.run_f32(x.view(), 0..2, &mut out, &mut scratch, Par::Pool(&pool))
+            .unwrap();
+        assert_eq!(out, floats);
+        let thresholds = Thresholds::derive(&quantizer, &scale, &bias, 450).unwrap();
+        let ce = thresholds.encoding();
+        let plan = Conv2d::on(isa, w.view(), e, g, Pad::Zero, Output::Codes(thresholds)).unwrap();
+        let mut out = PackedMatrix::zeros(ce, expected.len() / o, o).unwrap();
+        plan.run_codes(x.view(), 0..2, &mut out, &mut scratch, Par::Pool(&pool))
+            .unwrap();
+        let codes: Vec<i32> = floats
+            .iter()
+            .map(|&y| ce.decode(quantizer.code(y)).unwrap())
+            .collect();
+        assert_eq!(out.unpack(), codes);
+        let said = plan
+            .run_f32(x.view(), 0..2, &mut [0.0], &mut scratch, Par::Caller)
+            .unwrap_err();
+        assert_eq!(
+            said.to_string(),
+            "output of the plan is codes; expected f32"
+        );
+    }
+}
+
+#[test]
+fn bad_input_is_refused_by_name() {
+    let g = Geometry::new(5, 4, 6, 3);
+    let (e, u4) = (Encoding::Bipolar, Encoding::unsigned(4).unwrap());
+    let w = codes(e, 8, 54, 1);
+    let plan = |g: Geometry, pad, output| {
+        let a = if pad == Pad::Zero { e } else { u4 };
+        Conv2d::new(w.view(), a, g, pad, output)
+    };
+    let said = |g: Geometry| plan(g, Pad::Zero, Output::I32).unwrap_err().to_string();
+    assert_eq!(
+        said(Geometry { width: 0, ..g }),
+        "width is 0; expected 1 or more"
+    );
+    assert_eq!(
+        said(Geometry {
+            stride: [1, 0],
+            ..g
+        }),
+        "stride is 0; expected 1 or more"
+    );
+    assert!(said(Geometry { groups: 4, ..g }).contains("a divisor of the 6 channels"));
+    assert!(
+        said(Geometry { groups: 2, ..g }).starts_with("columns of the filters is 54; expected 27")
+    );
+    assert!(
+        said(Geometry {
+            dilation: [2, 2],
+            ..g
+        })
+        .starts_with("kernel is 5 pixels long")
+    );
+    let huge = Padding {
+        top: usize::MAX,
+        ..Padding::default()
+    };
+    assert!(said(Geometry { padding: huge, ..g }).contains("at most 2^20"));
+    let three = Geometry {
+        groups: 3,
+        channels: 18,
+        ..g
+    };
+    assert!(said(three).contains("a positive multiple of the 3 groups"));
+    let refused = |pad, output| plan(g, pad, output).unwrap_err().to_string();
+    assert!(refused(Pad::PlusOne, Output::I32).contains("bipolar activations"));
+    let short = Output::F32 {
+        scale: vec![1.0; 8],
+        bias: vec![0.0; 7],
+    };
+    assert!(refused(Pad::Zero, short).starts_with("bias is 7 elements long; expected 8"));
+    let few = Thresholds::derive(&ActQuantizer::Sign, &[1.0], &[0.0], 9).unwrap();
+    assert!(refused(Pad::Zero, Output::Codes(few)).starts_with("channels of the thresholds is 1"));
+    let long = Geometry {
+        stride: [2, 2],
+        ..g
+    };
+    let transposed = |g: Geometry, extra| {
+        let plan = Conv2d::transposed(Isa::Portable, w.view(), e, g, extra, Output::I32);
+        plan.unwrap_err().to_string()
+    };
+    assert!(transposed(long, [2, 0]).starts_with("output padding is 2"));
+    let wide = Padding::same(6);
+    assert!(transposed(Geometry { padding: wide, ..g }, [0, 0]).starts_with("padding is 12"));
+
+    let plan = plan(g, Pad::Zero, Output::I32).unwrap();
+    let x = codes(e, 40, 6, 2);
+    let (mut out, mut scratch) = (vec![0; 96], vec![0; plan.scratch_len(1)]);
+    let run = |x: PackedRef<'_>, images, out: &mut [i32], scratch: &mut [i32]| {
+        let run = plan.run_i32(x, images, out, scratch, Par::Caller);
+        run.map_err(|e| e.to_string())
+    };
+    assert_eq!(run(x.view(), 0..2, &mut out, &mut scratch), Ok(()));
+    assert_eq!(run(x.view(), 1..1, &mut [], &mut scratch), Ok(()));
+    let starts = |run: std::result::Result<(), String>, with: &str| {
+        assert!(run.clone().unwrap_err().starts_with(with), "{run:?}");
+    };
+    starts(
+        run(x.view(), 0..2, &mut out[1..], &mut scratch),
+        "out is 95",
+    );
+    starts(
+        run(x.view(), 0..2, &mut out, &mut scratch[1..]),
+        "scratch is",
+    );
+    starts(
+        run(x.view(), 1..3, &mut out, &mut scratch),
+        "images is 1..3",
+    );
+    starts(
+        run(x.view().slice_rows(0..39), 0..1, &mut out, &mut scratch),
+        "rows of the input is 39",
+    );
+    starts(
+        run(codes(e, 40, 7, 2).view(), 0..2, &mut out, &mut scratch),
+        "channels of the input",
+    );
+    starts(
+        run(codes(u4, 40, 6, 2).view(), 0..2, &mut out, &mut scratch),
+        "input is u4",
+    );
+}
