@@ -22,7 +22,7 @@
  * or let `qc_..._init` do it, which fills in the defaults too. Bytes that this version does not know
  * must be zero in options and stay as they are in results.
  *
- * Threads. A `qc_gemm`, a `qc_model` and a `qc_pool` may be used by many threads at once. A
+ * Threads. A `qc_gemm`, a `qc_weight_only`, a `qc_model` and a `qc_pool` may be used by many threads at once. A
  * `qc_workspace` is for one call at a time; a second one is refused with `QC_ERROR_BUSY`. Where a call
  * takes a pool, NULL means the calling thread alone. Results do not depend on the threads nor on the
  * ISA. After `fork` the child may use what it inherited; a pool has no workers there, so its work runs
@@ -203,6 +203,23 @@
 #define QC_RELU 2
 
 /**
+ * Quantizer: signed codes of `bits` bits, 2 to 8, for alpha * {-max, .., max}, max = 2^(bits-1) - 1: the nearest
+ * to x * (1 / alpha), ties to even; NaN has code 0.
+ */
+#define QC_SYMMETRIC 3
+
+/**
+ * Quantizer: unsigned codes of `bits` bits for alpha * (code - zero_point): the nearest to x * (1 / alpha), ties to
+ * even, plus the zero point; NaN has the code of 0.
+ */
+#define QC_AFFINE 4
+
+/**
+ * Quantizer: as `QC_AFFINE`, in two's complement.
+ */
+#define QC_AFFINE_SIGNED 5
+
+/**
  * Rounding: code c for (c - 1) alpha < x <= c alpha.
  */
 #define QC_CEIL 1
@@ -211,6 +228,51 @@
  * Rounding: code c for (c - 1/2) alpha <= x < (c + 1/2) alpha, the nearest level, ties upwards.
  */
 #define QC_NEAREST 2
+
+/**
+ * Type of numbers: IEEE 754 single precision.
+ */
+#define QC_F32 0
+
+/**
+ * Type of numbers: IEEE 754 half precision, given as its 16 bits.
+ */
+#define QC_F16 1
+
+/**
+ * Type of numbers: bfloat16, given as its 16 bits.
+ */
+#define QC_BF16 2
+
+/**
+ * Granularity of scales: one for all weights.
+ */
+#define QC_PER_TENSOR 0
+
+/**
+ * Granularity of scales: one for each output channel.
+ */
+#define QC_PER_CHANNEL 1
+
+/**
+ * Granularity of scales: one for each group of neighbours along K, `[N, ceil(K / group)]` row-major.
+ */
+#define QC_PER_GROUP 2
+
+/**
+ * Method: bit-serial popcounts.
+ */
+#define QC_METHOD_BITS 1
+
+/**
+ * Method: multiply-add of bytes.
+ */
+#define QC_METHOD_BYTES 2
+
+/**
+ * Method: look-up of sums in tables.
+ */
+#define QC_METHOD_TABLES 4
 
 /**
  * A plan for activations `[M, K]` times weights `[N, K]`: weights prepacked, kernel chosen. Immutable.
@@ -226,6 +288,11 @@ typedef struct qc_model qc_model;
  * Worker threads of the library's own. Many threads may give work to one pool at once.
  */
 typedef struct qc_pool qc_pool;
+
+/**
+ * A plan for float activations `[M, K]` times packed weights `[N, K]`, which stay packed. Immutable.
+ */
+typedef struct qc_weight_only qc_weight_only;
 
 /**
  * The memory of one run at a time of one model.
@@ -271,11 +338,12 @@ typedef struct qc_quantizer {
    */
   size_t struct_size;
   /**
-   * `QC_SIGN`, which takes no notice of the rest, or `QC_RELU`. Default: `QC_SIGN`.
+   * `QC_SIGN`, which takes no notice of the rest, `QC_RELU`, `QC_SYMMETRIC`, `QC_AFFINE` or
+   * `QC_AFFINE_SIGNED`. Default: `QC_SIGN`.
    */
   int32_t kind;
   /**
-   * Bits of a code, 1 to 8; the encoding is then QC_U1 + bits - 1. Default: 1.
+   * Bits of a code, 1 to 8. The encoding is then QC_U1 + bits - 1 or, if signed, QC_S1 + bits - 1. Default: 1.
    */
   int32_t bits;
   /**
@@ -283,9 +351,17 @@ typedef struct qc_quantizer {
    */
   float alpha;
   /**
-   * `QC_CEIL` or `QC_NEAREST`. Default: `QC_CEIL`.
+   * `QC_CEIL` or `QC_NEAREST`, of `QC_RELU` alone. Default: `QC_CEIL`.
    */
   int32_t rounding;
+  /**
+   * The integer that stands for 0, of the affine kinds alone. Default: 0.
+   */
+  int32_t zero_point;
+  /**
+   * Zero.
+   */
+  int32_t reserved;
 } qc_quantizer;
 
 /**
@@ -332,7 +408,93 @@ typedef struct qc_gemm_options {
    * Name of the ISA to run on, or NULL for what `QCORE_ISA` says, or else the best. Default: NULL.
    */
   const char *isa;
+  /**
+   * Scales in place of `scale`: of the type `scale_type`, as many as `scale_granularity` says. `bias` may then be
+   * NULL for none. Default: NULL.
+   */
+  const void *scales;
+  /**
+   * Number of elements at `scales`. Default: 0.
+   */
+  size_t n_scales;
+  /**
+   * Columns of a group for `QC_PER_GROUP`: a multiple of 32 from 32 to 256. Default: 0.
+   */
+  size_t group;
+  /**
+   * `QC_PER_TENSOR`, `QC_PER_CHANNEL` or `QC_PER_GROUP`. With a scale per group a plan gives floats only, and K
+   * has no bound. Default: `QC_PER_TENSOR`.
+   */
+  int32_t scale_granularity;
+  /**
+   * `QC_F32`, `QC_F16` or `QC_BF16`. Default: `QC_F32`.
+   */
+  int32_t scale_type;
+  /**
+   * The integer of activations that stands for 0, one of their encoding: sums are those of
+   * weight x (activation - zero_point). Default: 0.
+   */
+  int32_t zero_point;
+  /**
+   * 0.
+   */
+  int32_t reserved;
 } qc_gemm_options;
+
+/**
+ * What a plan is made of. Fill it with `qc_weight_only_options_init` first.
+ */
+typedef struct qc_weight_only_options {
+  /**
+   * `sizeof(qc_weight_only_options)`.
+   */
+  size_t struct_size;
+  /**
+   * Encoding of the weights. Default: `QC_BIPOLAR`.
+   */
+  int32_t weight_encoding;
+  /**
+   * Type of the scales: `QC_F32`, `QC_F16` or `QC_BF16`. Default: `QC_F32`.
+   */
+  int32_t scale_type;
+  /**
+   * Output channels, N. Default: 0.
+   */
+  size_t n;
+  /**
+   * Inputs of a channel, K. Default: 0.
+   */
+  size_t k;
+  /**
+   * Packed weights `[N, K]`; not needed any more once the plan is made. Default: NULL.
+   */
+  const uint32_t *weights;
+  /**
+   * Number of words at `weights`, what `qc_packed_words` says. Default: 0.
+   */
+  size_t weight_words;
+  /**
+   * Scales of the type `scale_type`. Default: NULL.
+   */
+  const void *scales;
+  /**
+   * Number of scales. With `group` 0 it is 1, for all weights, or N, a scale a channel; else N x ceil(K / group), those
+   * of a channel after each other. Default: 0.
+   */
+  size_t n_scales;
+  /**
+   * 0, or how many neighbours along K share a scale: a multiple of 32 from 32 to 256. Default: 0.
+   */
+  size_t group;
+  /**
+   * N summands, or NULL for none. Default: NULL.
+   */
+  const float *bias;
+  /**
+   * Name of the ISA to run on, or NULL for what `QCORE_ISA` says, or else the best. Default: NULL.
+   */
+  const char *isa;
+} qc_weight_only_options;
 
 /**
  * What a model takes and gives. Set `struct_size` before the call.
@@ -515,6 +677,125 @@ int32_t qc_quantize_bf16(const uint16_t *x,
                          size_t n_words);
 
 /**
+ * Quantizes `x`, `[rows, cols]` row-major, into a byte each: unsigned codes as they are, signed ones as two's
+ * complement of eight bits.
+ *
+ * `n_bytes` is rows x cols. `QC_SIGN` is an error.
+ */
+int32_t qc_quantize_bytes_f32(const float *x,
+                              size_t rows,
+                              size_t cols,
+                              const struct qc_quantizer *quantizer,
+                              uint8_t *bytes,
+                              size_t n_bytes);
+
+/**
+ * As `qc_quantize_bytes_f32`, for IEEE 754 halves given as their 16 bits.
+ */
+int32_t qc_quantize_bytes_f16(const uint16_t *x,
+                              size_t rows,
+                              size_t cols,
+                              const struct qc_quantizer *quantizer,
+                              uint8_t *bytes,
+                              size_t n_bytes);
+
+/**
+ * As `qc_quantize_bytes_f32`, for bfloat16 given as their 16 bits.
+ */
+int32_t qc_quantize_bytes_bf16(const uint16_t *x,
+                               size_t rows,
+                               size_t cols,
+                               const struct qc_quantizer *quantizer,
+                               uint8_t *bytes,
+                               size_t n_bytes);
+
+/**
+ * Quantizes each row of `x`, `[rows, cols]` row-major, by a scale made of the row, into packed `words`.
+ *
+ * `encoding` is signed for `QC_SYMMETRIC` (2 to 8 bits), signed or unsigned for `QC_AFFINE`; `n_words` is what
+ * `qc_packed_words` says for it. With lo and hi the least and greatest of 0 and the finite values of a row, the
+ * scale is max(-lo, hi) / (2^(bits-1) - 1) or (hi - lo) / (2^bits - 1), and never below the smallest normal
+ * float: that is what a row of zeros gets. The zero point of the affine kind is the integer nearest to where 0
+ * falls. Infinities get the outermost codes, NaN that of 0. `scales` takes `rows` floats, `zero_points` `rows`
+ * integers, or none if it is NULL, which `QC_AFFINE` does not allow.
+ */
+int32_t qc_quantize_rows_f32(const float *x,
+                             size_t rows,
+                             size_t cols,
+                             int32_t kind,
+                             int32_t encoding,
+                             uint32_t *words,
+                             size_t n_words,
+                             float *scales,
+                             int32_t *zero_points);
+
+/**
+ * As `qc_quantize_rows_f32`, for IEEE 754 halves given as their 16 bits.
+ */
+int32_t qc_quantize_rows_f16(const uint16_t *x,
+                             size_t rows,
+                             size_t cols,
+                             int32_t kind,
+                             int32_t encoding,
+                             uint32_t *words,
+                             size_t n_words,
+                             float *scales,
+                             int32_t *zero_points);
+
+/**
+ * As `qc_quantize_rows_f32`, for bfloat16 given as their 16 bits.
+ */
+int32_t qc_quantize_rows_bf16(const uint16_t *x,
+                              size_t rows,
+                              size_t cols,
+                              int32_t kind,
+                              int32_t encoding,
+                              uint32_t *words,
+                              size_t n_words,
+                              float *scales,
+                              int32_t *zero_points);
+
+/**
+ * As `qc_quantize_rows_f32`, into a byte each: unsigned codes as they are, signed ones as two's complement of
+ * eight bits. `n_bytes` is rows x cols.
+ */
+int32_t qc_quantize_rows_bytes_f32(const float *x,
+                                   size_t rows,
+                                   size_t cols,
+                                   int32_t kind,
+                                   int32_t encoding,
+                                   uint8_t *bytes,
+                                   size_t n_bytes,
+                                   float *scales,
+                                   int32_t *zero_points);
+
+/**
+ * As `qc_quantize_rows_bytes_f32`, for IEEE 754 halves given as their 16 bits.
+ */
+int32_t qc_quantize_rows_bytes_f16(const uint16_t *x,
+                                   size_t rows,
+                                   size_t cols,
+                                   int32_t kind,
+                                   int32_t encoding,
+                                   uint8_t *bytes,
+                                   size_t n_bytes,
+                                   float *scales,
+                                   int32_t *zero_points);
+
+/**
+ * As `qc_quantize_rows_bytes_f32`, for bfloat16 given as their 16 bits.
+ */
+int32_t qc_quantize_rows_bytes_bf16(const uint16_t *x,
+                                    size_t rows,
+                                    size_t cols,
+                                    int32_t kind,
+                                    int32_t encoding,
+                                    uint8_t *bytes,
+                                    size_t n_bytes,
+                                    float *scales,
+                                    int32_t *zero_points);
+
+/**
  * Fills `*options` with the defaults. `struct_size` is `sizeof *options`.
  */
 int32_t qc_gemm_options_init(size_t struct_size, struct qc_gemm_options *options);
@@ -525,6 +806,29 @@ int32_t qc_gemm_options_init(size_t struct_size, struct qc_gemm_options *options
 int32_t qc_gemm_max_k(int32_t weight_encoding,
                       int32_t activation_encoding,
                       size_t *k);
+
+/**
+ * As `qc_gemm_max_k`, for activations with a zero point. Plans with a scale per group have no such bound.
+ */
+int32_t qc_gemm_max_k_affine(int32_t weight_encoding,
+                             int32_t activation_encoding,
+                             int32_t zero_point,
+                             size_t *k);
+
+/**
+ * The methods that an ISA has for a product, as a sum of `QC_METHOD_...`; 0 if it is not served or if the ISA is
+ * not here.
+ *
+ * `isa` is the name of one, or NULL for what a plan without a name would use. `scale_granularity` and `group` are
+ * as in `qc_gemm_options`; a plan without scales is as one with `QC_PER_TENSOR`. `qc_gemm_describe` tells
+ * which of them a plan uses.
+ */
+int32_t qc_gemm_supports(const char *isa,
+                         int32_t weight_encoding,
+                         int32_t activation_encoding,
+                         int32_t scale_granularity,
+                         size_t group,
+                         int32_t *methods);
 
 /**
  * Makes a plan. Free it with `qc_gemm_free`.
@@ -561,10 +865,12 @@ int32_t qc_gemm_run_i32(const struct qc_gemm *gemm,
                         const struct qc_pool *pool);
 
 /**
- * The floats `scale[n] * sum + bias[n]`, for a plan made with `scale` and `bias`; else as
+ * The floats `scale[n] * sum + bias[n]`, for a plan made with `scale` and `bias` or with `scales`; else as
  * `qc_gemm_run_i32`.
  *
- * The sum is converted to the nearest float, the product is rounded, then the sum of that and the bias.
+ * The sum is converted to the nearest float, the product is rounded, then the sum of that and the bias. With a scale
+ * per group the sum of each group is converted, multiplied and rounded, added and rounded in their order, from 0,
+ * and then comes the bias.
  */
 int32_t qc_gemm_run_f32(const struct qc_gemm *gemm,
                         const uint32_t *words,
@@ -610,6 +916,44 @@ int32_t qc_gemm_run_bytes_f32(const struct qc_gemm *gemm,
                               const struct qc_pool *pool);
 
 /**
+ * As `qc_gemm_run_f32`, for activations that were quantized row by row: `row_scale` has `m` factors and
+ * `row_zero_point` `m` integers of their encoding, or is NULL for zeros.
+ *
+ * A sum is that of weight x (activation - zero point of the row), and `row_scale` is multiplied before the bias is
+ * added. Zero points are refused if the plan has one too, or if K exceeds `qc_gemm_max_k_affine`.
+ */
+int32_t qc_gemm_run_rows_f32(const struct qc_gemm *gemm,
+                             const uint32_t *words,
+                             size_t n_words,
+                             const float *row_scale,
+                             const int32_t *row_zero_point,
+                             size_t m,
+                             size_t row_begin,
+                             size_t row_end,
+                             float *out,
+                             size_t out_len,
+                             int32_t *scratch,
+                             size_t scratch_len,
+                             const struct qc_pool *pool);
+
+/**
+ * As `qc_gemm_run_rows_f32`, with a byte for each code as `qc_gemm_run_bytes_i32` takes them.
+ */
+int32_t qc_gemm_run_rows_bytes_f32(const struct qc_gemm *gemm,
+                                   const uint8_t *bytes,
+                                   size_t n_bytes,
+                                   const float *row_scale,
+                                   const int32_t *row_zero_point,
+                                   size_t m,
+                                   size_t row_begin,
+                                   size_t row_end,
+                                   float *out,
+                                   size_t out_len,
+                                   int32_t *scratch,
+                                   size_t scratch_len,
+                                   const struct qc_pool *pool);
+
+/**
  * Which kernel runs, for people: ISA, method, tile and passes. As `snprintf` does.
  *
  * `buf` receives up to `len` bytes, the last of them a closing zero; with `len` 0 it may be NULL.
@@ -622,6 +966,85 @@ int32_t qc_gemm_describe(const struct qc_gemm *gemm, char *buf, size_t len, size
  * Ends a plan; NULL does nothing.
  */
 void qc_gemm_free(struct qc_gemm *gemm);
+
+/**
+ * Fills `*options` with the defaults. `struct_size` is `sizeof *options`.
+ */
+int32_t qc_weight_only_options_init(size_t struct_size, struct qc_weight_only_options *options);
+
+/**
+ * Makes a plan. Free it with `qc_weight_only_free`.
+ */
+int32_t qc_weight_only_new(const struct qc_weight_only_options *options,
+                           struct qc_weight_only **plan);
+
+/**
+ * The number of floats of scratch that a run over `rows` rows needs; may be 0.
+ */
+int32_t qc_weight_only_scratch_len(const struct qc_weight_only *plan, size_t rows, size_t *len);
+
+/**
+ * Rows `row_begin` .. `row_end` - 1 of the activations times the weights, `[rows, N]` row-major.
+ *
+ * `activations` are all `m` x K floats, `n_activations` of them. `out_len` is (row_end - row_begin) x N.
+ * `scratch` has `qc_weight_only_scratch_len` elements or more for that many rows; two runs at once need two.
+ * Nothing is allocated. A result is the sum over the groups, ascending, of scale times sum of the group, by one
+ * fused multiply-add each, plus the bias; the sum of a group is one of fused multiply-adds, k ascending.
+ */
+int32_t qc_weight_only_run_f32(const struct qc_weight_only *plan,
+                               const float *activations,
+                               size_t n_activations,
+                               size_t m,
+                               size_t row_begin,
+                               size_t row_end,
+                               float *out,
+                               size_t out_len,
+                               float *scratch,
+                               size_t scratch_len,
+                               const struct qc_pool *pool);
+
+/**
+ * As `qc_weight_only_run_f32`, with activations that are halves; the results are f32.
+ */
+int32_t qc_weight_only_run_f16(const struct qc_weight_only *plan,
+                               const uint16_t *activations,
+                               size_t n_activations,
+                               size_t m,
+                               size_t row_begin,
+                               size_t row_end,
+                               float *out,
+                               size_t out_len,
+                               float *scratch,
+                               size_t scratch_len,
+                               const struct qc_pool *pool);
+
+/**
+ * As `qc_weight_only_run_f32`, with activations that are bfloat16; the results are f32.
+ */
+int32_t qc_weight_only_run_bf16(const struct qc_weight_only *plan,
+                                const uint16_t *activations,
+                                size_t n_activations,
+                                size_t m,
+                                size_t row_begin,
+                                size_t row_end,
+                                float *out,
+                                size_t out_len,
+                                float *scratch,
+                                size_t scratch_len,
+                                const struct qc_pool *pool);
+
+/**
+ * Which kernel runs, for people: ISA, instruction, tile, fields and scales. As `qc_gemm_describe`.
+ */
+int32_t qc_weight_only_describe(const struct qc_weight_only *plan,
+                                char *buf,
+                                size_t len,
+                                size_t *length);
+
+/**
+ * Ends a plan; NULL does nothing.
+ */
+void qc_weight_only_free(struct qc_weight_only *plan);
 
 /**
  * Reads a model from a file, for the ISA that `QCORE_ISA` says, or else the best.

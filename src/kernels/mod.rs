@@ -418,9 +418,11 @@ impl Out<'_> {
                 row_scale,
                 zero_points,
             } => {
-                assert!(scale.len() == nr && bias.len() == nr && channel_sums.len() == nr);
+                let padded = out.cols().next_multiple_of(nr);
+                let least = scale.len().min(bias.len()).min(channel_sums.len());
+                assert!(least >= padded, "a scale, bias and sum for each lane");
                 assert!(row_scale.len() == rows && zero_points.is_none_or(|z| z.len() == rows));
-                let sink = sink::Sink::Rows {
+                let sink = bitgemm::Sink::Rows {
                     out: out.as_mut_ptr(),
                     stride: out.stride(),
                     scale: scale.as_ptr(),
