@@ -145,7 +145,7 @@ impl Compiler {
                 let library = library("libqcore.so");
                 let folder = library.parent().unwrap();
                 command.arg(format!("-Wl,-rpath,{}", folder.display()));
-                command.arg(&library);
+                command.arg(&library).arg("-lm");
             }
             Link::Static => {
                 command.arg(library("libqcore.a")).args(NATIVE);

@@ -353,7 +353,7 @@ unsafe fn count<
                     k += 1;
                     continue;
                 }
-                for (activations, counters) in activations.into_iter().zip(&mut counters) {
+                for (activations, counters) in activations.iter().zip(&mut counters) {
                     for (i, counters) in counters.iter_mut().enumerate() {
                         let a = V::splat(*activations.add(i * task.row_words + k)).in_order();
                         for v in 0..NV {

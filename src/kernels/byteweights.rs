@@ -9,12 +9,27 @@
 
 use std::ops::Range;
 
-use super::ByteKernel;
+use super::Out;
 use super::bounds::Sequence;
+use super::bytegemm;
 use super::panels::Lines;
 use crate::bits::{Encoding, PackedRef};
 use crate::error::Result;
 use crate::shape::elements;
+
+/// A byte GEMM kernel: its tile is `mr` rows by `vectors` vectors of `lanes` channels.
+#[derive(Clone, Copy)]
+pub(crate) struct ByteKernel {
+    pub(crate) name: &'static str,
+    pub(crate) mr: usize,
+    pub(crate) lanes: usize,
+    pub(crate) vectors: usize,
+    /// Whether it multiplies bytes that are both signed or both unsigned, not one of each.
+    pub(crate) alike: bool,
+    /// Bit-serial passes up to which those are faster.
+    pub(crate) worth_passes: usize,
+    pub(super) run: unsafe fn(&bytegemm::ByteTask),
+}
 
 /// Weights of any encoding as fields of 2, 4 or 8 bits.
 pub(crate) struct ByteWeights {
@@ -164,5 +179,57 @@ impl ByteWeights {
     /// Words in a panel.
     pub(super) fn panel_words(&self) -> usize {
         self.panel_words
+    }
+}
+
+impl ByteKernel {
+    /// Panels of `weights` from `panel` on times rows of bytes, `stride` apart, into `out` (`[rows, channels]`): as
+    /// many as `out` has channels for.
+    ///
+    /// `row_sums` holds base times the sum of each row if the weights have a base, and is empty if not.
+    /// Panics on lengths that do not fit together.
+    pub(crate) fn run(
+        &self,
+        weights: &ByteWeights,
+        panel: usize,
+        activations: &[u8],
+        stride: usize,
+        row_sums: &[i32],
+        out: Out<'_>,
+    ) {
+        let rows = out.rows();
+        let nr = self.lanes * self.vectors;
+        assert_eq!(weights.nr(), nr, "weights laid out for this kernel");
+        assert_eq!(row_sums.len(), if weights.base() == 0 { 0 } else { rows });
+        let (lanes, sink) = out.sink(rows, nr);
+        if rows == 0 || lanes == 0 {
+            return;
+        }
+        let row_bytes = weights.row_bytes();
+        assert!(stride >= row_bytes && activations.len() >= (rows - 1) * stride + row_bytes);
+        let there = panel..panel + lanes.div_ceil(nr);
+        let start = &weights.start[there.start * nr..there.end * nr];
+        let task = bytegemm::ByteTask {
+            weights: weights.panels(there).as_ptr(),
+            panel_words: weights.panel_words(),
+            bits: weights.bits,
+            activations: activations.as_ptr(),
+            stride,
+            words: row_bytes / 4,
+            rows,
+            signed: weights.signed(),
+            start: start.as_ptr(),
+            row_sums: if row_sums.is_empty() {
+                std::ptr::null()
+            } else {
+                row_sums.as_ptr()
+            },
+            lanes,
+            sink,
+        };
+        // SAFETY: a ByteKernel is had only from a row of the table, whose features `Kernels::of` and
+        // `available` have checked. Panel, start and rows have the lengths checked above or fixed by the
+        // layout, and `out` is an exclusive view of rows x lanes.
+        unsafe { (self.run)(&task) }
     }
 }

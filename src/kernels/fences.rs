@@ -15,7 +15,6 @@ use crate::bits::PackedMatrix;
 use crate::quant::{ActQuantizer, Granularity, Linear, QuantRelu, Quantizer, Rounding, Scales};
 
 mod floats;
-
 mod lut;
 
 /// On which side of the data the closed page lies.
@@ -200,16 +199,8 @@ fn check_bits(
     let mut out = Fenced::new(&vec![0i32; rows * lanes], side);
     let mut floats = Fenced::new(&vec![0f32; rows * lanes], side);
     for sink in [
-        Sink::I32 {
-            out: out.as_mut_ptr(),
-            stride: lanes,
-        },
-        Sink::F32 {
-            out: floats.as_mut_ptr(),
-            stride: lanes,
-            scale: ones.as_ptr(),
-            bias: zeros.as_ptr(),
-        },
+        Sink::integers(out.as_mut_ptr(), lanes),
+        Sink::floats(floats.as_mut_ptr(), lanes, ones.as_ptr(), zeros.as_ptr()),
     ] {
         let task = Task {
             weights: weights.as_ptr(),
@@ -306,10 +297,7 @@ fn check_bytes(
             false => sums.as_ptr(),
         },
         lanes,
-        sink: Sink::I32 {
-            out: out.as_mut_ptr(),
-            stride: lanes,
-        },
+        sink: Sink::integers(out.as_mut_ptr(), lanes),
     };
     // SAFETY: the lengths of a task, as `ByteKernel::run` makes it.
     unsafe { (kernel.run)(&task) }

@@ -38,6 +38,7 @@ mod neon;
 mod neon_bytes;
 #[cfg(target_arch = "aarch64")]
 mod neon_lut;
+mod out;
 mod pack;
 mod panels;
 mod portable;
@@ -53,13 +54,14 @@ mod fences;
 mod tests;
 
 pub(crate) use algebra::BitWeights;
-pub(crate) use byteweights::ByteWeights;
+pub(crate) use byteweights::{ByteKernel, ByteWeights};
 pub(crate) use depthwise::DepthwiseTask;
 pub(crate) use floatgemm::{BLOCK, FEW, STRIDE};
 pub(crate) use floatkernel::{Block, FloatKernel};
 pub(crate) use floatweights::FloatWeights;
 pub(crate) use groupweights::{GroupKernel, GroupOut, GroupWeights, ZeroPoints};
 pub(crate) use lutweights::{LutKernel, LutWeights};
+pub(crate) use out::Out;
 use panels::Panels;
 pub(crate) use quantize::Steps;
 pub(crate) use rows::{Function, RowTask};
@@ -91,20 +93,6 @@ pub struct Kernels {
     depthwise: unsafe fn(&DepthwiseTask<'_>, &mut [i32]),
 }
 
-/// A byte GEMM kernel: its tile is `mr` rows by `vectors` vectors of `lanes` channels.
-#[derive(Clone, Copy)]
-pub(crate) struct ByteKernel {
-    pub(crate) name: &'static str,
-    pub(crate) mr: usize,
-    pub(crate) lanes: usize,
-    pub(crate) vectors: usize,
-    /// Whether it multiplies bytes that are both signed or both unsigned, not one of each.
-    pub(crate) alike: bool,
-    /// Bit-serial passes up to which those are faster.
-    pub(crate) worth_passes: usize,
-    run: unsafe fn(&bytegemm::ByteTask),
-}
-
 /// The rows that this build holds. Private, so that `Kernels::of` is the only way to one.
 static TABLE: &[&Kernels] = &[
     &portable::KERNELS,
@@ -123,28 +111,6 @@ static TABLE: &[&Kernels] = &[
     #[cfg(target_arch = "x86_64")]
     &avx512::KERNELS,
 ];
-
-/// How the sums of a product leave it.
-pub(crate) enum Out<'a> {
-    /// As they are.
-    I32(MatMut<'a, i32>),
-    /// `scale * sum + bias`, the product rounded before the sum. Both are padded to whole panels.
-    F32 {
-        out: MatMut<'a, f32>,
-        scale: &'a [f32],
-        bias: &'a [f32],
-    },
-    /// `scale * (sum - zero_point * channel_sum) * row_scale + bias`, each step rounded. What is of a channel is
-    /// padded to whole panels, what is of a row has one for each of them.
-    Rows {
-        out: MatMut<'a, f32>,
-        scale: &'a [f32],
-        bias: &'a [f32],
-        channel_sums: &'a [i32],
-        row_scale: &'a [f32],
-        zero_points: Option<&'a [i32]>,
-    },
-}
 
 impl Kernels {
     /// The kernels of `isa`; errors if this build or this machine lacks it.
@@ -371,123 +337,6 @@ impl Kernels {
         assert_eq!(sums.len(), codes.rows());
         // SAFETY: features as above; safe slices carry their lengths.
         unsafe { (self.row_sums)(codes.words(), codes.encoding(), sums) }
-    }
-}
-
-impl Out<'_> {
-    fn rows(&self) -> usize {
-        match self {
-            Out::I32(out) => out.rows(),
-            Out::F32 { out, .. } | Out::Rows { out, .. } => out.rows(),
-        }
-    }
-
-    /// Channels and raw form; panics unless there are `rows` rows, and scales and biases for whole panels of `nr`.
-    fn sink(self, rows: usize, nr: usize) -> (usize, bitgemm::Sink) {
-        let (out_rows, lanes, sink) = match self {
-            Out::I32(mut out) => {
-                let sink = bitgemm::Sink::I32 {
-                    out: out.as_mut_ptr(),
-                    stride: out.stride(),
-                };
-                (out.rows(), out.cols(), sink)
-            }
-            Out::F32 {
-                mut out,
-                scale,
-                bias,
-            } => {
-                let padded = out.cols().next_multiple_of(nr);
-                assert!(
-                    scale.len() >= padded && bias.len() >= padded,
-                    "a scale and bias for each lane"
-                );
-                let sink = bitgemm::Sink::F32 {
-                    out: out.as_mut_ptr(),
-                    stride: out.stride(),
-                    scale: scale.as_ptr(),
-                    bias: bias.as_ptr(),
-                };
-                (out.rows(), out.cols(), sink)
-            }
-            Out::Rows {
-                mut out,
-                scale,
-                bias,
-                channel_sums,
-                row_scale,
-                zero_points,
-            } => {
-                let padded = out.cols().next_multiple_of(nr);
-                let least = scale.len().min(bias.len()).min(channel_sums.len());
-                assert!(least >= padded, "a scale, bias and sum for each lane");
-                assert!(row_scale.len() == rows && zero_points.is_none_or(|z| z.len() == rows));
-                let sink = bitgemm::Sink::Rows {
-                    out: out.as_mut_ptr(),
-                    stride: out.stride(),
-                    scale: scale.as_ptr(),
-                    bias: bias.as_ptr(),
-                    channel_sums: channel_sums.as_ptr(),
-                    row_scale: row_scale.as_ptr(),
-                    zero_points: zero_points.map_or(std::ptr::null(), <[i32]>::as_ptr),
-                };
-                (out.rows(), out.cols(), sink)
-            }
-        };
-        assert_eq!(out_rows, rows, "an output row for each activation row");
-        (lanes, sink)
-    }
-}
-
-impl ByteKernel {
-    /// Panels of `weights` from `panel` on times rows of bytes, `stride` apart, into `out` (`[rows, channels]`): as
-    /// many as `out` has channels for.
-    ///
-    /// `row_sums` holds base times the sum of each row if the weights have a base, and is empty if not.
-    /// Panics on lengths that do not fit together.
-    pub(crate) fn run(
-        &self,
-        weights: &ByteWeights,
-        panel: usize,
-        activations: &[u8],
-        stride: usize,
-        row_sums: &[i32],
-        out: Out<'_>,
-    ) {
-        let rows = out.rows();
-        let nr = self.lanes * self.vectors;
-        assert_eq!(weights.nr(), nr, "weights laid out for this kernel");
-        assert_eq!(row_sums.len(), if weights.base() == 0 { 0 } else { rows });
-        let (lanes, sink) = out.sink(rows, nr);
-        if rows == 0 || lanes == 0 {
-            return;
-        }
-        let row_bytes = weights.row_bytes();
-        assert!(stride >= row_bytes && activations.len() >= (rows - 1) * stride + row_bytes);
-        let there = panel..panel + lanes.div_ceil(nr);
-        let start = &weights.start[there.start * nr..there.end * nr];
-        let task = bytegemm::ByteTask {
-            weights: weights.panels(there).as_ptr(),
-            panel_words: weights.panel_words(),
-            bits: weights.bits,
-            activations: activations.as_ptr(),
-            stride,
-            words: row_bytes / 4,
-            rows,
-            signed: weights.signed(),
-            start: start.as_ptr(),
-            row_sums: if row_sums.is_empty() {
-                std::ptr::null()
-            } else {
-                row_sums.as_ptr()
-            },
-            lanes,
-            sink,
-        };
-        // SAFETY: a ByteKernel is had only from a row of the table, whose features `Kernels::of` and
-        // `available` have checked. Panel, start and rows have the lengths checked above or fixed by the
-        // layout, and `out` is an exclusive view of rows x lanes.
-        unsafe { (self.run)(&task) }
     }
 }
 

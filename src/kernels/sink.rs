@@ -1,140 +1,128 @@
 //! Where the sums of a tile go: the end of every product.
 
+use std::ptr::null;
+
 use super::bitgemm::Lanes;
 
-/// What to do with the integers of a tile. Rows are `stride` elements apart.
+/// What becomes of a sum.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Nothing.
+    I32,
+    /// `scale * sum + bias`, both per lane.
+    F32,
+    /// `scale * (sum - zero_point * channel_sum) * row_scale + bias`: scale, channel sum and bias per lane, the others
+    /// per row. No zero points if they are null.
+    Rows,
+}
+
+/// What to do with the integers of a tile. Rows are `stride` elements apart; what is per lane is readable for whole
+/// panels.
+///
+/// Not an enum with fields: pointers that a kind lacks are null, so that the compiler may look at all of them before it
+/// knows the kind.
 #[derive(Clone, Copy)]
-pub(crate) enum Sink {
-    /// Store them.
-    I32 { out: *mut i32, stride: usize },
-    /// Store `scale * sum + bias`, both per lane and readable for whole panels.
-    F32 {
-        out: *mut f32,
-        stride: usize,
-        scale: *const f32,
-        bias: *const f32,
-    },
-    /// Store `scale * (sum - zero_point * channel_sum) * row_scale + bias`: scale, channel sum and bias per lane,
-    /// the others per row. No zero points if they are null.
-    Rows {
-        out: *mut f32,
-        stride: usize,
-        scale: *const f32,
-        bias: *const f32,
-        channel_sums: *const i32,
-        row_scale: *const f32,
-        zero_points: *const i32,
-    },
+pub(crate) struct Sink {
+    kind: Kind,
+    out: *mut u32,
+    stride: usize,
+    scale: *const f32,
+    bias: *const f32,
+    channel_sums: *const i32,
+    row_scale: *const f32,
+    zero_points: *const i32,
 }
 
 impl Sink {
+    /// Stores sums.
+    pub(super) fn integers(out: *mut i32, stride: usize) -> Self {
+        Sink {
+            kind: Kind::I32,
+            out: out.cast(),
+            stride,
+            scale: null(),
+            bias: null(),
+            channel_sums: null(),
+            row_scale: null(),
+            zero_points: null(),
+        }
+    }
+
+    /// Stores `scale * sum + bias`.
+    pub(super) fn floats(
+        out: *mut f32,
+        stride: usize,
+        scale: *const f32,
+        bias: *const f32,
+    ) -> Self {
+        Sink {
+            kind: Kind::F32,
+            scale,
+            bias,
+            ..Sink::integers(out.cast(), stride)
+        }
+    }
+
+    /// Stores `scale * (sum - zero_point * channel_sum) * row_scale + bias`, where this sink stores floats.
+    pub(super) fn by_row(
+        self,
+        channel_sums: *const i32,
+        row_scale: *const f32,
+        zero_points: *const i32,
+    ) -> Self {
+        Sink {
+            kind: Kind::Rows,
+            channel_sums,
+            row_scale,
+            zero_points,
+            ..self
+        }
+    }
+
     /// Where sums of row `row` from channel `lane` on may wait: the words of the result themselves.
     ///
     /// # Safety
     /// The row and the channel exist.
-    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     #[inline(always)]
     pub(super) unsafe fn kept(&self, row: usize, lane: usize) -> *mut u32 {
         // SAFETY: passed on from the caller.
-        unsafe {
-            match *self {
-                Sink::I32 { out, stride } => out.add(row * stride + lane).cast(),
-                Sink::F32 { out, stride, .. } | Sink::Rows { out, stride, .. } => {
-                    out.add(row * stride + lane).cast()
-                }
-            }
-        }
+        unsafe { self.out.add(row * self.stride + lane) }
     }
 
     /// The sink of what lies `lanes` channels on.
-    ///
-    /// # Safety
-    /// Channels behind these exist.
     #[inline(always)]
-    pub(super) unsafe fn beyond(self, lanes: usize) -> Self {
-        // SAFETY: passed on from the caller.
-        unsafe {
-            match self {
-                Sink::I32 { out, stride } => Sink::I32 {
-                    out: out.add(lanes),
-                    stride,
-                },
-                Sink::F32 {
-                    out,
-                    stride,
-                    scale,
-                    bias,
-                } => Sink::F32 {
-                    out: out.add(lanes),
-                    stride,
-                    scale: scale.add(lanes),
-                    bias: bias.add(lanes),
-                },
-                Sink::Rows {
-                    out,
-                    stride,
-                    scale,
-                    bias,
-                    channel_sums,
-                    row_scale,
-                    zero_points,
-                } => Sink::Rows {
-                    out: out.add(lanes),
-                    stride,
-                    scale: scale.add(lanes),
-                    bias: bias.add(lanes),
-                    channel_sums: channel_sums.add(lanes),
-                    row_scale,
-                    zero_points,
-                },
-            }
+    pub(super) fn beyond(self, lanes: usize) -> Self {
+        Sink {
+            out: self.out.wrapping_add(lanes),
+            scale: self.scale.wrapping_add(lanes),
+            bias: self.bias.wrapping_add(lanes),
+            channel_sums: self.channel_sums.wrapping_add(lanes),
+            ..self
         }
     }
 
-    /// Gives whole vectors of results, sums of rows from `row` on of all channels of a panel: one decision
-    /// for what ends nearly every tile.
+    /// `result`, sums of row `row` from channel `lane` on, as it is to be stored.
     ///
     /// # Safety
-    /// These rows and channels exist, with scales and biases.
+    /// The row and the channel exist, and whatever the kind needs of `LANES` channels is readable.
     #[inline(always)]
-    pub(super) unsafe fn put_all<V: Lanes, const MR: usize, const NV: usize>(
-        &self,
-        results: [[V; NV]; MR],
-        row: usize,
-    ) {
+    unsafe fn dress<V: Lanes>(&self, result: V, row: usize, lane: usize) -> V {
         // SAFETY: passed on from the caller.
         unsafe {
-            match *self {
-                Sink::I32 { out, stride } => {
-                    for (i, results) in results.into_iter().enumerate() {
-                        for (v, result) in results.into_iter().enumerate() {
-                            let at = out.add((row + i) * stride + v * V::LANES);
-                            result.store(at.cast(), V::LANES);
-                        }
+            match self.kind {
+                Kind::I32 => result,
+                Kind::F32 => result.scale_bias(self.scale.add(lane), self.bias.add(lane)),
+                Kind::Rows => {
+                    let mut sum = result;
+                    if !self.zero_points.is_null() {
+                        let zero_point = V::splat(*self.zero_points.add(row) as u32);
+                        let channel_sums = V::load(self.channel_sums.add(lane).cast());
+                        sum = sum.sub(channel_sums.mul(zero_point));
                     }
-                }
-                Sink::F32 {
-                    out,
-                    stride,
-                    scale,
-                    bias,
-                } => {
-                    for (i, results) in results.into_iter().enumerate() {
-                        for (v, result) in results.into_iter().enumerate() {
-                            let lane = v * V::LANES;
-                            let at = out.add((row + i) * stride + lane);
-                            result
-                                .scale_bias(scale.add(lane), bias.add(lane))
-                                .store(at.cast(), V::LANES);
-                        }
-                    }
-                }
-                Sink::Rows { .. } => {
-                    for (i, results) in results.into_iter().enumerate() {
-                        for (v, result) in results.into_iter().enumerate() {
-                            self.put(result, row + i, v * V::LANES, V::LANES);
-                        }
-                    }
+                    sum.to_f32()
+                        .mul_f32(V::load(self.scale.add(lane).cast()))
+                        .mul_f32(V::splat((*self.row_scale.add(row)).to_bits()))
+                        .add_f32(V::load(self.bias.add(lane).cast()))
                 }
             }
         }
@@ -143,49 +131,19 @@ impl Sink {
     /// Gives the first `valid` lanes of `result`, sums of row `row` from channel `lane` on.
     ///
     /// # Safety
-    /// The row and these channels exist, and `LANES` scales and biases, and channel sums, are readable from `lane`.
+    /// The row and these channels exist, and `LANES` scales, biases and channel sums are readable from `lane` where the
+    /// kind has them.
     #[inline(always)]
     pub(super) unsafe fn put<V: Lanes>(&self, result: V, row: usize, lane: usize, valid: usize) {
         // SAFETY: passed on from the caller.
         unsafe {
-            match *self {
-                Sink::I32 { out, stride } => {
-                    result.store(out.add(row * stride + lane).cast(), valid)
-                }
-                Sink::F32 {
-                    out,
-                    stride,
-                    scale,
-                    bias,
-                } => result
-                    .scale_bias(scale.add(lane), bias.add(lane))
-                    .store(out.add(row * stride + lane).cast(), valid),
-                Sink::Rows {
-                    out,
-                    stride,
-                    scale,
-                    bias,
-                    channel_sums,
-                    row_scale,
-                    zero_points,
-                } => {
-                    let mut sum = result;
-                    if !zero_points.is_null() {
-                        let zero_point = V::splat(*zero_points.add(row) as u32);
-                        sum = sum.sub(V::load(channel_sums.add(lane).cast()).mul(zero_point));
-                    }
-                    sum.to_f32()
-                        .mul_f32(V::load(scale.add(lane).cast()))
-                        .mul_f32(V::splat((*row_scale.add(row)).to_bits()))
-                        .add_f32(V::load(bias.add(lane).cast()))
-                        .store(out.add(row * stride + lane).cast(), valid)
-                }
-            }
+            self.dress(result, row, lane)
+                .store(self.kept(row, lane), valid)
         }
     }
 }
 
-/// Gives the results of a tile to the sink.
+/// Gives the results of a tile to the sink: whole panels of integers by one decision, for they end nearly every tile.
 ///
 /// # Safety
 /// The rows from `row` on and `lanes` channels exist, scales and biases for the whole panel.
@@ -196,18 +154,24 @@ pub(super) unsafe fn put<V: Lanes, const MR: usize, const NV: usize>(
     row: usize,
     lanes: usize,
 ) {
+    let whole = lanes == NV * V::LANES;
     // SAFETY: passed on from the caller; no lane behind `lanes` is written.
     unsafe {
-        if lanes == NV * V::LANES {
-            return sink.put_all(results, row);
+        if whole && sink.kind == Kind::I32 {
+            for (i, results) in results.iter().enumerate() {
+                for (v, result) in results.iter().enumerate() {
+                    result.store(sink.kept(row + i, v * V::LANES), V::LANES);
+                }
+            }
+            return;
         }
-        for (i, results) in results.into_iter().enumerate() {
-            for (v, result) in results.into_iter().enumerate() {
+        for (i, results) in results.iter().enumerate() {
+            for (v, result) in results.iter().enumerate() {
                 let lane = v * V::LANES;
                 if lane >= lanes {
                     break;
                 }
-                sink.put(result, row + i, lane, lanes - lane);
+                sink.put(*result, row + i, lane, lanes - lane);
             }
         }
     }

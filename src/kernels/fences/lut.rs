@@ -73,16 +73,13 @@ fn check(kernel: &LutKernel, side: Side, rows: usize, lanes: usize, groups: usiz
                 table_stride,
             };
             let sink = match float {
-                false => Sink::I32 {
-                    out: out.as_mut_ptr(),
-                    stride: lanes,
-                },
-                true => Sink::F32 {
-                    out: out.as_mut_ptr().cast(),
-                    stride: lanes,
-                    scale: scale.as_ptr(),
-                    bias: bias.as_ptr(),
-                },
+                false => Sink::integers(out.as_mut_ptr(), lanes),
+                true => Sink::floats(
+                    out.as_mut_ptr().cast(),
+                    lanes,
+                    scale.as_ptr(),
+                    bias.as_ptr(),
+                ),
             };
             let run = LutTask {
                 indices: indices.as_ptr(),

@@ -1,3 +1,5 @@
+//! The fused epilogue against its definition.
+
 use super::*;
 use crate::bits::PackedMatrix;
 use crate::quant::{QuantRelu, Rounding};

@@ -1,3 +1,5 @@
+//! Pooling against its definition.
+
 use proptest::prelude::*;
 
 use super::*;
