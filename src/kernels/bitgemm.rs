@@ -28,7 +28,7 @@
 //! and behind that it streams from L2 at the rate that the tile asks for.
 
 pub(crate) use super::sink::Sink;
-use super::sink::put;
+use super::sink::{self, put};
 
 /// A vector of 32-bit lanes of some ISA. Every method is `#[inline(always)]` and must only be called from
 /// code compiled with that ISA's features.
@@ -237,6 +237,7 @@ unsafe fn tile<
     // starts are readable.
     unsafe {
         let first = task.activations.add(row * task.row_words);
+        sink::expect::<V, MR, NV>(&task.sink, row);
         let mut sums = [[V::zero(); NV]; MR];
         if HOW == AND {
             for sums in &mut sums {

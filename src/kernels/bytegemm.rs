@@ -185,6 +185,7 @@ unsafe fn tile<
     // stays inside the sink.
     unsafe {
         let first = task.activations.add(row * task.stride);
+        sink::expect::<V, MR, NV>(&task.sink, row);
         let flush = match nested::<V, D, BITS, SIGNED>(1) {
             true => NESTED.min(D::flush(BITS)),
             false => D::flush(BITS),

@@ -143,6 +143,19 @@ impl Sink {
     }
 }
 
+/// Asks for the cache lines that a tile of whole panels will write, before its sums are made: a row of the result is
+/// pages away from the next, and stores that miss would be what the next tile waits for.
+#[inline(always)]
+pub(super) fn expect<V: Lanes, const MR: usize, const NV: usize>(sink: &Sink, row: usize) {
+    for i in 0..MR {
+        let first = sink.out.wrapping_add((row + i) * sink.stride);
+        for lane in (0..NV * V::LANES).step_by(16) {
+            // SAFETY: the features of V; a prefetch may name any address.
+            unsafe { V::prefetch(first.wrapping_add(lane)) };
+        }
+    }
+}
+
 /// Gives the results of a tile to the sink: whole panels of integers by one decision, for they end nearly every tile.
 ///
 /// # Safety

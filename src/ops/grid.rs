@@ -147,7 +147,13 @@ impl Grid {
         mut out: MatMut<'_, T>,
         part: &impl Fn(usize, Range<usize>, MatMut<'_, T>),
     ) {
-        let fit = BLOCK_WORDS / self.row_words.max(1);
+        let mut fit = BLOCK_WORDS / self.row_words.max(1);
+        let channels = panels.len() * self.nr;
+        if channels.saturating_mul(self.row_words) <= BLOCK_WORDS {
+            // The weights stay there too, or what is about as many words: so may the block's result, and its
+            // rows are written while they are there instead of a panel's width at a time.
+            fit = fit.min((BLOCK_WORDS / channels.max(1)).max(4 * self.mr));
+        }
         let block = (fit / self.mr * self.mr).max(self.mr);
         let mut row = rows.start;
         while row < rows.end {
