@@ -112,7 +112,7 @@ fn conv(c: &mut Criterion) {
             group.throughput(Throughput::Elements(shape.macs()));
             for activation in ["bipolar", "u2", "u4"] {
                 let e: Encoding = activation.parse().expect("a name");
-                let mut case = Case::new(isa, e, shape);
+                let mut case = Case::new(isa, Encoding::Bipolar, e, shape);
                 group.bench_function(format!("{isa} {e} gemm"), |b| b.iter(|| case.run()));
                 let x = Random(3).packed(e, side * side, channels);
                 let mut layer = Layer::new(isa, e, g, o, x.view().into());

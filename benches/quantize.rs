@@ -66,7 +66,7 @@ fn rows<T: Float>(
     for q in quantizers {
         let e = q.encoding();
         let mut out = PackedMatrix::zeros(e, x.len() / COLS, COLS).expect("a matrix");
-        let mut run = || quantize_into(kernels, x, &q, &mut out).expect("lengths that fit");
+        let mut run = || quantize_into(kernels, x, q, &mut out).expect("lengths that fit");
         run();
         let row = out.rows() / 2;
         let expected = x[row * COLS..][..COLS].iter();
@@ -79,7 +79,7 @@ fn rows<T: Float>(
         let got = out.view().slice_rows(row..row + 1).unpack();
         let isa = kernels.isa();
         assert_eq!(got, expected, "{isa}: {name} to {e}");
-        let mut run = || quantize_into(kernels, x, &q, &mut out).expect("lengths that fit");
+        let mut run = || quantize_into(kernels, x, q, &mut out).expect("lengths that fit");
         group.bench_function(BenchmarkId::new(format!("{isa} {name}"), e), |b| {
             b.iter(&mut run)
         });

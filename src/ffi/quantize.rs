@@ -181,7 +181,7 @@ unsafe fn run<T: Plain, F: Float>(
     check_words("n_words", n_words, encoding, "rows x cols", rows, cols)?;
     let out = PackedMut::new(encoding, rows, cols, words)?;
     let kernels = Kernels::of(Isa::chosen()?)?;
-    Ok(quantize(kernels, floats(x), &quantizer, out)?)
+    Ok(quantize(kernels, floats(x), quantizer, out)?)
 }
 
 /// Quantizes `x`, `[rows, cols]` row-major, into a byte each: unsigned codes as they are, signed ones as two's

@@ -216,9 +216,9 @@ unsafe fn tile<
             for v in (0..NV).rev() {
                 let field = v % (8 / BITS);
                 if field > 0 && nested::<V, D, BITS, SIGNED>(field) {
-                    for i in 0..MR {
-                        let worth = counted[v][i].sub(counted[v - 1][i]);
-                        counted[v][i] = worth.shr::<SIGNED>((BITS * field) as u32);
+                    let (below, own) = counted.split_at_mut(v);
+                    for (worth, below) in own[0].iter_mut().zip(below[v - 1]) {
+                        *worth = worth.sub(below).shr::<SIGNED>((BITS * field) as u32);
                     }
                 }
             }

@@ -44,7 +44,8 @@ const LINEAR: u8 = 2;
 
 /// 2^23: from here to 2^24 floats are the whole numbers, and the last bits of the float are the number's.
 const WHOLE: f32 = 8_388_608.0;
-/// More than any code, and converted to an integer without a fault.
+/// More than any code, and converted to an integer without a fault: NEON's conversion saturates and needs none.
+#[cfg(target_arch = "x86_64")]
 const PLENTY: f32 = 65_536.0;
 
 /// A quantizer, ready for vectors.

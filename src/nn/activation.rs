@@ -196,7 +196,7 @@ impl Activation {
             Function::Sign | Function::QuantRelu { .. } => {
                 let quantizer = self.quantizer()?.expect("these functions have codes");
                 reshape(codes, quantizer.encoding(), x.len() / n.max(1), n)?;
-                quantize(kernels, x, &quantizer, &mut *codes)?;
+                quantize(kernels, x, quantizer, &mut *codes)?;
                 values(codes.view(), quantizer.step(), out)?;
             }
         }

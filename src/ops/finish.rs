@@ -427,7 +427,7 @@ pub fn fold_batch_norm(
         check_len(name, values.len(), n, "as long as scale")?;
     }
     let sigma = |i: usize| (f64::from(var[i]) + f64::from(eps)).sqrt();
-    if let Some(i) = (0..n).find(|&i| !(sigma(i) > 0.0)) {
+    if let Some(i) = (0..n).find(|&i| sigma(i).is_nan() || sigma(i) <= 0.0) {
         let value = format!("{} at {i} with eps {eps}", var[i]);
         return Err(Error::argument("var", value, "var + eps above 0"));
     }

@@ -221,9 +221,9 @@ mod tests {
             for bits in [1, 2, 4, 8] {
                 let relu = ActQuantizer::Relu(QuantRelu::new(bits, 0.17, Rounding::Ceil).unwrap());
                 for quantizer in [ActQuantizer::Sign, relu] {
-                    check(&x, 2, &quantizer);
-                    check(&halves, 2, &quantizer);
-                    check(&brains, 2, &quantizer);
+                    check(&x, 2, quantizer);
+                    check(&halves, 2, quantizer);
+                    check(&brains, 2, quantizer);
                 }
                 let u = Encoding::unsigned(bits).unwrap();
                 let linear = [
@@ -244,11 +244,11 @@ mod tests {
             f16::NEG_INFINITY,
             f16::MIN_POSITIVE_SUBNORMAL,
         ];
-        check(&odd, 1, &ActQuantizer::Sign);
+        check(&odd, 1, ActQuantizer::Sign);
         check(
             &odd,
             1,
-            &ActQuantizer::Relu(QuantRelu::new(4, 0.3, Rounding::Nearest).unwrap()),
+            ActQuantizer::Relu(QuantRelu::new(4, 0.3, Rounding::Nearest).unwrap()),
         );
     }
 
@@ -256,7 +256,7 @@ mod tests {
     fn what_does_not_fit_is_refused() {
         let kernels = Kernels::available().last().unwrap();
         let mut out = PackedMatrix::zeros(Encoding::unsigned(2).unwrap(), 2, 3).unwrap();
-        let said = quantize(kernels, &[1.0f32; 6], &ActQuantizer::Sign, &mut out).unwrap_err();
+        let said = quantize(kernels, &[1.0f32; 6], ActQuantizer::Sign, &mut out).unwrap_err();
         assert_eq!(
             said.to_string(),
             "out is u2; expected bipolar, the quantizer's encoding"

@@ -54,18 +54,18 @@ fn quantizing_follows_the_definition_to_the_bit() {
                 for alpha in alphas {
                     let q = QuantRelu::new(bits, alpha, rounding).unwrap();
                     let floats = hard_floats(&q);
-                    check_quantize(kernels, &ActQuantizer::Relu(q), &floats);
+                    check_quantize(kernels, ActQuantizer::Relu(q), &floats);
                 }
             }
         }
         let q = QuantRelu::new(2, 1.0, Rounding::Ceil).unwrap();
-        check_quantize(kernels, &ActQuantizer::Sign, &hard_floats(&q));
+        check_quantize(kernels, ActQuantizer::Sign, &hard_floats(&q));
         for k in LENGTHS {
             let floats: Vec<f32> = (0..k)
                 .map(|i| ((i * 37) % 101) as f32 / 9.0 - 3.0)
                 .collect();
-            check_quantize(kernels, &ActQuantizer::Sign, &floats);
-            check_quantize(kernels, &ActQuantizer::Relu(q), &floats);
+            check_quantize(kernels, ActQuantizer::Sign, &floats);
+            check_quantize(kernels, ActQuantizer::Relu(q), &floats);
         }
     });
 }

@@ -68,7 +68,7 @@ impl Case {
         Case {
             weights: PackedMatrix::pack(e, n, k, &values).unwrap(),
             scales: scales.unwrap(),
-            bias: (seed % 4 != 0).then(|| random.floats(n)),
+            bias: (!seed.is_multiple_of(4)).then(|| random.floats(n)),
             n,
             k,
         }
