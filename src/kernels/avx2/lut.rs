@@ -23,11 +23,12 @@ pub(super) const KERNEL: LutKernel = LutKernel {
     lanes: 32,
     vectors: 4,
     group: 4,
-    // Counts of Zen 5's ports and its loops in L1, not measured as plans. MAC a cycle, popcounts : tables in L1: 118 :
-    // 220 for 1 bit, 59 : 210 for 2, 30 : 170 for 4 (bytes: 55, 64 with AVX-VNNI). Tables of 16 activations take 3
-    // cycles and as many as their bits to make bytes of them: paid for by 80, 28 and 40 channels. Indices are
-    // a byte for 4 weights, twice the bits themselves: for 1 bit that must be worth more.
-    worth_channels: [512, 96, 64, 64],
+    // Sapphire Rapids, MAC a cycle, otherwise : tables, for 512^3, 4096 x 256 x 4096 and a GEMV of 1024 channels. 1 bit: 79 :
+    // 71, 81 : 75, 46 : 45, a loss for twice the memory. u2: 41 : 81, 40 : 72, 25 : 47. u4, bytes instead of popcounts: 26
+    // : 79, 26 : 63, 17 : 41 (with AVX-VNNI 39 : 67, 38 : 62, 22 : 44). Zen 5, whose loops in L1 give tables of 1 bit
+    // 220 against 118, has not been measured with plans. From how many channels on is a count of instructions: tables of
+    // 16 activations take as many cycles as 28 channels of u2 or 40 of u4 save.
+    worth_channels: [usize::MAX, 96, 64, 64],
     build,
     run,
 };
