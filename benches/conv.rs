@@ -13,7 +13,9 @@ use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_
 use qcore::bits::{ByteRef, Encoding, PackedMatrix};
 use qcore::isa::Isa;
 use qcore::kernels::bounds::{Loops, Sequence};
-use qcore::ops::{Activations, Conv2d, Geometry, Output, Pad, Padding, Par, Thresholds};
+use qcore::ops::{
+    ActivationFn, Activations, Conv2d, Finish, Geometry, OutputKind, Pad, Padding, Par, ResidualAt,
+};
 use qcore::quant::ActQuantizer;
 
 /// C, O and the side of square images; 3 x 3 filters.
@@ -44,13 +46,16 @@ impl Layer {
     fn new(isa: Isa, activation: Encoding, g: Geometry, o: usize, input: Activations<'_>) -> Self {
         let k = 9 * g.channels;
         let filters = Random(7).packed(Encoding::Bipolar, o, k);
-        let bound = (k * activation.magnitude() as usize) as i32;
-        let (scale, bias) = (vec![0.01; o], vec![0.0; o]);
-        let thresholds =
-            Thresholds::derive(&ActQuantizer::Sign, &scale, &bias, bound).expect("finite");
-        let output = Output::Codes(thresholds);
+        let finish = Finish::new(
+            vec![0.01; o],
+            vec![0.0; o],
+            ActivationFn::Identity,
+            ResidualAt::Nowhere,
+            OutputKind::Codes(ActQuantizer::Sign),
+        );
+        let finish = finish.expect("finite");
         let plan =
-            Conv2d::on(isa, filters.view(), activation, g, Pad::Zero, output).expect("a plan");
+            Conv2d::on(isa, filters.view(), activation, g, Pad::Zero, finish).expect("a plan");
         let pixels = g.height * g.width;
         let mut layer = Layer {
             out: PackedMatrix::zeros(Encoding::Bipolar, pixels, o).expect("a size"),

@@ -6,7 +6,7 @@ use std::sync::Once;
 use crate::toolchain::{Compiler, Language};
 
 /// The sources in the order of the header.
-const SOURCES: [&str; 11] = [
+const SOURCES: [&str; 14] = [
     "status",
     "last_error",
     "isa",
@@ -17,6 +17,9 @@ const SOURCES: [&str; 11] = [
     "gemm_options",
     "gemm",
     "weight_only",
+    "finish",
+    "conv",
+    "pooling",
     "model",
 ];
 

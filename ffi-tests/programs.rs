@@ -84,6 +84,18 @@ fn weight_only_c() {
 }
 
 #[test]
+fn conv_c() {
+    let Some(built) = build("conv.c", &C) else {
+        return;
+    };
+    let isas: Vec<&str> = Isa::available().map(Isa::name).collect();
+    for program in &built.programs {
+        let said = output(&mut command(program));
+        assert_eq!(said, format!("conv: {}\n", isas.join(" ")));
+    }
+}
+
+#[test]
 fn errors_c() {
     let Some(built) = build("errors.c", &C) else {
         return;

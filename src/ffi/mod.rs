@@ -18,7 +18,8 @@
 //! or let `qc_..._init` do it, which fills in the defaults too. Bytes that this version does not know
 //! must be zero in options and stay as they are in results.
 //!
-//! Threads. A `qc_gemm`, a `qc_weight_only`, a `qc_model` and a `qc_pool` may be used by many threads at once. A
+//! Threads. A `qc_gemm`, a `qc_weight_only`, a `qc_conv2d`, a `qc_max_pool`, a `qc_average_pool`, a `qc_model` and
+//! a `qc_pool` may be used by many threads at once. A
 //! `qc_workspace` is for one call at a time; a second one is refused with `QC_ERROR_BUSY`. Where a call
 //! takes a pool, NULL means the calling thread alone. Results do not depend on the threads nor on the
 //! ISA. After `fork` the child may use what it inherited; a pool has no workers there, so its work runs
@@ -33,6 +34,8 @@
 // The Rust name of a type is its C name, so that a search finds both.
 #![allow(non_camel_case_types)]
 
+mod conv;
+mod finish;
 mod gemm;
 mod gemm_options;
 mod isa;
@@ -41,6 +44,7 @@ mod model;
 mod pack;
 mod pointer;
 mod pool;
+mod pooling;
 mod quantize;
 mod quantize_rows;
 mod status;
@@ -48,6 +52,8 @@ mod status;
 mod tests;
 mod weight_only;
 
+pub use conv::*;
+pub use finish::*;
 pub use gemm::*;
 pub use gemm_options::*;
 pub use isa::*;
@@ -55,6 +61,7 @@ pub use last_error::*;
 pub use model::*;
 pub use pack::*;
 pub use pool::*;
+pub use pooling::*;
 pub use quantize::*;
 pub use quantize_rows::*;
 pub use status::*;

@@ -58,7 +58,7 @@ unsafe impl Growing for qc_quantizer {}
 const _: () = assert!(size_of::<qc_quantizer>() == size_of::<usize>() + 6 * 4);
 
 impl qc_quantizer {
-    fn quantizer(&self) -> Answer<Quantizer> {
+    pub(super) fn quantizer(&self) -> Answer<Quantizer> {
         if self.reserved != 0 {
             return Err(Error::argument("reserved", self.reserved, "0").into());
         }

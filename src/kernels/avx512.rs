@@ -93,17 +93,9 @@ pub(super) unsafe fn pack(codes: *const u8, cols: usize, planes: usize, out: *mu
 /// # Safety
 /// As [`pack`](fn@pack).
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-pub(super) unsafe fn requantize(
-    sums: *const i32,
-    cols: usize,
-    thresholds: *const i32,
-    levels: usize,
-    sign: *const i32,
-    planes: usize,
-    out: *mut u32,
-) {
+pub(super) unsafe fn requantize(task: &pack::Requantize, sums: *const i32, out: *mut u32) {
     // SAFETY: as above.
-    unsafe { pack::requantize::<Halves>(sums, cols, thresholds, levels, sign, planes, out) }
+    unsafe { pack::requantize::<Halves>(task, sums, out) }
 }
 
 #[target_feature(

@@ -436,15 +436,15 @@ fn requantize_stays_inside() {
             for planes in [1, 3] {
                 let (levels, padded) = ((1 << planes) - 1, words(n) * 32);
                 let number = |i: usize| (i * 7919 % 601) as i32 - 300;
-                let sums: Vec<i32> = (0..n).map(number).collect();
+                let sums: Vec<i32> = (0..2 * n).map(number).collect();
                 let thresholds: Vec<i32> = (0..levels * padded).map(|i| number(i + 5)).collect();
-                let sign: Vec<i32> = (0..padded).map(|j| 1 - 2 * (j % 3 / 2) as i32).collect();
-                let (sums, sign) = (Fenced::new(&sums, side), Fenced::new(&sign, side));
+                let flip = vec![0x9249_2492; words(n)];
+                let (sums, flip) = (Fenced::new(&sums, side), Fenced::new(&flip, side));
                 let thresholds = Fenced::new(&thresholds, side);
-                let mut expected = vec![0; planes * words(n)];
+                let mut expected = vec![0; 2 * planes * words(n)];
                 let mut out = Fenced::new(&expected, side);
-                portable().requantize(&sums, &thresholds, &sign, planes, &mut expected);
-                kernels.requantize(&sums, &thresholds, &sign, planes, &mut out);
+                portable().requantize(&sums, n, &thresholds, &flip, planes, &mut expected);
+                kernels.requantize(&sums, n, &thresholds, &flip, planes, &mut out);
                 assert_eq!(*out, *expected, "{} {side:?} n={n}", kernels.isa);
             }
         }

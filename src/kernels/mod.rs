@@ -85,7 +85,7 @@ pub struct Kernels {
     quantize: quantize::Entries,
     floatgemm: FloatKernel,
     pack: unsafe fn(*const u8, usize, usize, *mut u32),
-    requantize: unsafe fn(*const i32, usize, *const i32, usize, *const i32, usize, *mut u32),
+    requantize: unsafe fn(&pack::Requantize, *const i32, *mut u32),
     row_sums: unsafe fn(&[u32], Encoding, &mut [i32]),
     unpack: unsafe fn(&[u32], Encoding, &mut [u8]),
     byte_sums: unsafe fn(&[u8], usize, bool, i32, &mut [i32]),
@@ -296,34 +296,36 @@ impl Kernels {
         unsafe { (self.pack)(codes.as_ptr(), codes.len(), planes, out.as_mut_ptr()) }
     }
 
-    /// Turns a row of sums into codes by integer thresholds, `[levels, 32 ceil(N / 32)]`, and packs them:
-    /// the code is the number of levels with `sign * sum > threshold`. Panics on lengths that do not fit.
+    /// Turns rows of `cols` sums into codes by integer thresholds, `[levels, 32 ceil(N / 32)]`, and packs them: the
+    /// code is the number of levels with `sum > threshold`, or, where the channel's bit of `flip` is set, with
+    /// `sum <= threshold`. Panics on lengths that do not fit.
     pub(crate) fn requantize(
         &self,
         sums: &[i32],
+        cols: usize,
         thresholds: &[i32],
-        sign: &[i32],
+        flip: &[u32],
         planes: usize,
         out: &mut [u32],
     ) {
-        let padded = words(sums.len()) * 32;
-        assert_eq!(sign.len(), padded);
-        assert_eq!(out.len(), planes * words(sums.len()));
-        let levels = thresholds.len().checked_div(padded).unwrap_or(0);
-        assert_eq!(thresholds.len(), levels * padded);
+        let (words, rows) = (words(cols), sums.len().checked_div(cols).unwrap_or(0));
+        assert_eq!(sums.len(), rows * cols);
+        assert_eq!(flip.len(), words);
+        assert_eq!(out.len(), rows * planes * words);
+        let levels = thresholds.len().checked_div(words * 32).unwrap_or(0);
+        assert_eq!(thresholds.len(), levels * words * 32);
         assert!(levels <= 255, "a code is a byte");
+        assert!(planes <= 8, "a code is a byte");
+        let task = pack::Requantize {
+            rows,
+            cols,
+            thresholds: thresholds.as_ptr(),
+            levels,
+            flip: flip.as_ptr(),
+            planes,
+        };
         // SAFETY: features as above; the lengths are checked above.
-        unsafe {
-            (self.requantize)(
-                sums.as_ptr(),
-                sums.len(),
-                thresholds.as_ptr(),
-                levels,
-                sign.as_ptr(),
-                planes,
-                out.as_mut_ptr(),
-            )
-        }
+        unsafe { (self.requantize)(&task, sums.as_ptr(), out.as_mut_ptr()) }
     }
 
     /// Does `task` along a row. Panics on lengths that do not fit together.

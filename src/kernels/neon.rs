@@ -120,17 +120,9 @@ unsafe fn pack(codes: *const u8, cols: usize, planes: usize, out: *mut u32) {
 }
 
 #[target_feature(enable = "neon")]
-unsafe fn requantize(
-    sums: *const i32,
-    cols: usize,
-    thresholds: *const i32,
-    levels: usize,
-    sign: *const i32,
-    planes: usize,
-    out: *mut u32,
-) {
+unsafe fn requantize(task: &pack::Requantize, sums: *const i32, out: *mut u32) {
     // SAFETY: as above.
-    unsafe { pack::requantize::<Bytes>(sums, cols, thresholds, levels, sign, planes, out) }
+    unsafe { pack::requantize::<Bytes>(task, sums, out) }
 }
 
 #[target_feature(enable = "neon")]

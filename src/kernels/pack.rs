@@ -69,56 +69,90 @@ pub(super) unsafe fn pack<C: Codes>(codes: *const u8, cols: usize, planes: usize
     }
 }
 
-/// One row of accumulators into codes: the number of levels whose threshold `sign * sum` exceeds.
+/// Rows of accumulators into codes: the number of levels whose threshold a sum passes, which is to be above it or,
+/// in channels whose bit of `flip` is set, not to be above it.
 ///
-/// `thresholds` is `[levels, 32 * words]`, `sign` (+1 or -1) and the padding follow it.
+/// `thresholds` is `[levels, 32 * words]`, `flip` has a word for 32 channels.
 ///
 /// # Safety
-/// The caller is compiled with C's features; `sums` is readable for `cols` integers, `thresholds` and
-/// `sign` for `32 * ceil(cols / 32)` a level, `out` writable for `planes * ceil(cols / 32)` words.
+/// The caller is compiled with C's features; `sums` is readable for `rows * cols` integers, `thresholds` for
+/// `32 * ceil(cols / 32)` a level, `flip` for `ceil(cols / 32)` words, `out` writable for
+/// `rows * planes * ceil(cols / 32)` words.
 #[inline(always)]
-pub(super) unsafe fn requantize<C: Codes>(
-    sums: *const i32,
-    cols: usize,
-    thresholds: *const i32,
-    levels: usize,
-    sign: *const i32,
-    planes: usize,
+pub(super) unsafe fn requantize<C: Codes>(task: &Requantize, sums: *const i32, out: *mut u32) {
+    let cols = task.cols;
+    let (words, whole) = (cols.div_ceil(32), cols / 32);
+    let (mut sums, mut out) = (sums, out);
+    // SAFETY: word < words, so 32 thresholds exist from word * 32 on, and so many sums in a row as are taken.
+    unsafe {
+        for _ in 0..task.rows {
+            for word in 0..whole {
+                let values = sums.add(word * 32);
+                count::<C>(task, words, word, values, u32::MAX, out.add(word));
+            }
+            if whole < words {
+                let real = cols - whole * 32;
+                let mut values = [0i32; 32];
+                std::ptr::copy_nonoverlapping(sums.add(whole * 32), values.as_mut_ptr(), real);
+                let tail = u32::MAX >> (32 - real);
+                count::<C>(task, words, whole, values.as_ptr(), tail, out.add(whole));
+            }
+            (sums, out) = (sums.add(cols), out.add(task.planes * words));
+        }
+    }
+}
+
+/// What [`requantize`] is told of its rows.
+pub(super) struct Requantize {
+    pub(super) rows: usize,
+    pub(super) cols: usize,
+    pub(super) thresholds: *const i32,
+    pub(super) levels: usize,
+    pub(super) flip: *const u32,
+    pub(super) planes: usize,
+}
+
+/// The codes of 32 sums, bit by bit into words that are `words` apart; those outside of `tail` are 0.
+///
+/// # Safety
+/// As for [`requantize`]; 32 values are readable.
+#[inline(always)]
+unsafe fn count<C: Codes>(
+    task: &Requantize,
+    words: usize,
+    word: usize,
+    values: *const i32,
+    tail: u32,
     out: *mut u32,
 ) {
-    let words = cols.div_ceil(32);
-    // SAFETY: word < words, so 32 thresholds and signs exist from word * 32, and `real` sums.
+    // SAFETY: passed on from the caller.
     unsafe {
-        for word in 0..words {
-            let at = word * 32;
-            let real = (cols - at).min(32);
-            let tail = u32::MAX >> (32 - real);
-            let mut value = [0i32; 32];
-            if real == 32 {
-                // A length that is known becomes a few moves instead of a call.
-                value = *sums.add(at).cast::<[i32; 32]>();
-            } else {
-                std::ptr::copy_nonoverlapping(sums.add(at), value.as_mut_ptr(), real);
+        let flip = *task.flip.add(word);
+        let passed = |level: usize| {
+            let thresholds = task.thresholds.add((level * words + word) * 32);
+            C::above(values, thresholds) ^ flip
+        };
+        // The two that nets use most have no loops.
+        match (task.levels, task.planes) {
+            (1, 1) => *out = passed(0) & tail,
+            (3, 2) => {
+                let middle = passed(1);
+                *out = (passed(0) ^ middle ^ passed(2)) & tail;
+                *out.add(words) = middle & tail;
             }
-            for (j, value) in value.iter_mut().enumerate() {
-                *value = value.wrapping_mul(*sign.add(at + j));
-            }
-            if levels == 1 && planes == 1 {
-                *out.add(word) = C::above(value.as_ptr(), thresholds.add(at)) & tail;
-                continue;
-            }
-            // Thresholds rise, so who passes level l has passed all below, and bit p of the number of levels
-            // passed has flipped at each multiple of 2^p.
-            let mut bits = [0u32; 8];
-            for level in 1..=levels {
-                let t = thresholds.add((level - 1) * words * 32 + at);
-                let passed = C::above(value.as_ptr(), t);
-                for bits in &mut bits[..=level.trailing_zeros().min(7) as usize] {
-                    *bits ^= passed;
+            (levels, planes) => {
+                // Thresholds rise, so who passes level l has passed all below, and bit p of the number of levels
+                // passed has flipped at each multiple of 2^p.
+                let mut bits = [0u32; 8];
+                for level in 1..=levels {
+                    let passed = passed(level - 1);
+                    for bits in &mut bits[..=level.trailing_zeros().min(7) as usize] {
+                        *bits ^= passed;
+                    }
                 }
-            }
-            for (plane, bits) in bits.iter().enumerate().take(planes) {
-                *out.add(plane * words + word) = bits & tail;
+                for (plane, bits) in bits.iter().enumerate().take(planes) {
+                    *out.add(plane * words) = bits & tail;
+                }
             }
         }
     }

@@ -26,8 +26,9 @@ pub(crate) enum Function<'a> {
 
 /// What a kernel does along a row. All slices of one task are equally long unless it says otherwise.
 pub(crate) enum RowTask<'a> {
-    /// Each sum becomes the bits of a float: scale and bias, then `residual` if it comes `first`, then the
-    /// function, then `residual` if it comes last.
+    /// Each sum of any number of rows becomes the bits of a float: scale and bias, then `residual` if it comes `first`,
+    /// then the function, then `residual` if it comes last. A row is as long as `scale`; `residual` is as long as
+    /// `sums`.
     Finish {
         sums: &'a mut [i32],
         scale: &'a [f32],
@@ -108,16 +109,22 @@ fn run(task: RowTask<'_>) {
             first,
             function,
         } => {
-            let none = |_: usize, y: f32| y;
+            let (none, n) = (|_: usize, y: f32| y, scale.len());
             match residual {
-                None => with_function(sums, scale, bias, none, none, function),
+                None => {
+                    for sums in sums.chunks_exact_mut(n) {
+                        with_function(sums, scale, bias, none, none, function);
+                    }
+                }
                 Some(r) => {
-                    let r = &r[..sums.len()];
-                    let add = |i: usize, y: f32| y + r[i];
-                    if first {
-                        with_function(sums, scale, bias, add, none, function);
-                    } else {
-                        with_function(sums, scale, bias, none, add, function);
+                    assert_eq!(r.len(), sums.len());
+                    for (sums, r) in sums.chunks_exact_mut(n).zip(r.chunks_exact(n)) {
+                        let add = |i: usize, y: f32| y + r[i];
+                        if first {
+                            with_function(sums, scale, bias, add, none, function);
+                        } else {
+                            with_function(sums, scale, bias, none, add, function);
+                        }
                     }
                 }
             }

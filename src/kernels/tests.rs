@@ -277,27 +277,35 @@ fn thresholds_count_levels() {
         for n in [0usize, 1, 31, 32, 33, 65, 256] {
             for bits in [1, 2, 4, 8] {
                 let (levels, padded) = ((1usize << bits) - 1, n.div_ceil(32) * 32);
-                let sums: Vec<i32> = (0..n).map(|j| (j as i32 * 7919) % 601 - 300).collect();
-                let sign: Vec<i32> = (0..padded)
-                    .map(|j| if j % 3 == 0 { -1 } else { 1 })
-                    .collect();
+                let rows = 3;
+                let number = |i: usize| (i as i32 * 7919) % 601 - 300;
+                let sums: Vec<i32> = (0..rows * n).map(number).collect();
+                let mut flip = vec![0u32; padded / 32];
+                (0..padded)
+                    .step_by(3)
+                    .for_each(|j| flip[j / 32] |= 1 << (j % 32));
                 let extremes = [i32::MIN, i32::MAX];
                 let thresholds: Vec<i32> = (0..levels * padded)
                     .map(|i| match (i / padded, i % padded) {
                         (_, j) if j % 7 == 6 => extremes[j % 2],
-                        (level, j) => level as i32 * 600 / levels as i32 - 300 + j as i32 % 5,
+                        (level, j) => {
+                            let t = level as i32 * 600 / levels as i32 - 300 + j as i32 % 5;
+                            // Flipped thresholds fall.
+                            if j % 3 == 0 { -t } else { t }
+                        }
                     })
                     .collect();
-                let expected: Vec<i32> = (0..n)
-                    .map(|j| {
+                let expected: Vec<i32> = (0..rows * n)
+                    .map(|i| {
+                        let j = i % n;
                         (0..levels)
-                            .filter(|l| sums[j] * sign[j] > thresholds[l * padded + j])
+                            .filter(|l| (sums[i] > thresholds[l * padded + j]) ^ (j % 3 == 0))
                             .count() as i32
                     })
                     .collect();
                 let e = Encoding::unsigned(bits).unwrap();
-                let mut got = PackedMatrix::zeros(e, 1, n).unwrap();
-                kernels.requantize(&sums, &thresholds, &sign, bits, got.words_mut());
+                let mut got = PackedMatrix::zeros(e, rows, n).unwrap();
+                kernels.requantize(&sums, n, &thresholds, &flip, bits, got.words_mut());
                 assert_eq!(got.unpack(), expected, "{} u{bits} n={n}", kernels.isa());
             }
         }

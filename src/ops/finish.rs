@@ -11,112 +11,21 @@
 //! ```
 //!
 //! Without a residual every step is monotone in the sum unless a slope is negative, so codes of few bits come
-//! from integer thresholds, found by bisection on this very computation ([`Thresholds`]): the same codes, and no
+//! from integer thresholds, found by bisection on this very computation ([`Finish::prepare`]): the same codes, and no
 //! float at all.
 
 use half::slice::HalfFloatSliceExt;
-use half::{bf16, f16};
 
 use super::requantize::Thresholds;
-use crate::bits::{ByteRef, Encoding, PackedRef};
+use crate::bits::Encoding;
 use crate::error::{Error, Result};
-use crate::kernels::{Function, Kernels, RowTask, Steps};
-use crate::quant::ActQuantizer;
-use crate::shape::check_len;
+use crate::kernels::{Kernels, RowTask, Steps};
+use crate::quant::{ActQuantizer, Quantizer};
+use crate::shape::{check_len, words};
 
-/// An activation function of N channels.
-#[derive(Clone, PartialEq, Debug, Default)]
-pub enum ActivationFn {
-    /// y itself.
-    #[default]
-    Identity,
-    /// y where y > 0, else 0 (so for NaN).
-    Relu,
-    /// y where y >= 0, else slope\[n\] y.
-    PRelu {
-        /// N slopes.
-        slope: Vec<f32>,
-    },
-    /// prelu(y - before\[n\]) + after\[n\], as in ReActNet (arXiv 2003.03488, section 4.2).
-    RPRelu {
-        /// N shifts of the input.
-        before: Vec<f32>,
-        /// N slopes.
-        slope: Vec<f32>,
-        /// N shifts of the output.
-        after: Vec<f32>,
-    },
-    /// y, but at least `low` (so for NaN) and at most `high`.
-    Clamp {
-        /// The least result.
-        low: f32,
-        /// The greatest result.
-        high: f32,
-    },
-}
+mod kinds;
 
-/// Where a residual is added.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum ResidualAt {
-    /// Nowhere.
-    #[default]
-    Nowhere,
-    /// Before the activation function.
-    BeforeFunction,
-    /// After it.
-    AfterFunction,
-}
-
-/// What leaves a layer.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub enum OutputKind {
-    /// The sums themselves; nothing else may be asked for.
-    I32,
-    /// Floats.
-    F32,
-    /// Floats of 16 bits, the nearest, ties to even.
-    F16,
-    /// The upper halves of floats, rounded to the nearest, ties to even.
-    Bf16,
-    /// Codes in bit planes.
-    Codes(ActQuantizer),
-}
-
-/// A residual: as many pixels as the output has, N channels each.
-#[derive(Clone, Copy, Debug)]
-pub enum Residual<'a> {
-    /// Floats `[pixels, N]`.
-    Floats(&'a [f32]),
-    /// Codes in planes; an integer times `scale`.
-    Planes {
-        /// `[pixels, N]`
-        codes: PackedRef<'a>,
-        /// The float that the integer 1 stands for.
-        scale: f32,
-    },
-    /// Codes in bytes; an integer times `scale`.
-    Bytes {
-        /// `[pixels, N]`
-        codes: ByteRef<'a>,
-        /// The float that the integer 1 stands for.
-        scale: f32,
-    },
-}
-
-/// Rows of a result, to be written.
-#[derive(Debug)]
-pub enum OutRows<'a> {
-    /// `[rows, N]`
-    I32(&'a mut [i32]),
-    /// `[rows, N]`
-    F32(&'a mut [f32]),
-    /// `[rows, N]`
-    F16(&'a mut [f16]),
-    /// `[rows, N]`
-    Bf16(&'a mut [bf16]),
-    /// Words `[rows, planes, ceil(N / 32)]`
-    Codes(&'a mut [u32]),
-}
+pub use kinds::{ActivationFn, OutRows, OutputKind, Residual, ResidualAt};
 
 /// The fused epilogue of a layer of N channels.
 #[derive(Clone, PartialEq, Debug)]
@@ -147,21 +56,35 @@ impl Finish {
         }
     }
 
+    /// The codes that ready thresholds give, as a file holds them.
+    pub fn by_thresholds(thresholds: Thresholds) -> Self {
+        Finish {
+            output: OutputKind::Levels(thresholds.encoding()),
+            thresholds: Some(thresholds.clone()),
+            ..Finish::integers(thresholds.n())
+        }
+    }
+
     /// `output` of the floats `function(scale * sum + bias)`, with a residual where `residual` says.
     ///
-    /// `bound` is the largest |sum| that can occur: K max|w| max|a|. Errors if lengths differ from that of `scale`, a
-    /// number is not finite, `low` is above `high`, or the output is i32, which has no floats.
+    /// Errors if lengths differ from that of `scale`, a number is not finite, `low` is above `high`, or the output
+    /// is i32 or levels, which have no floats, or bytes of the sign.
     pub fn new(
         scale: Vec<f32>,
         bias: Vec<f32>,
         function: ActivationFn,
         residual: ResidualAt,
         output: OutputKind,
-        bound: i32,
     ) -> Result<Self> {
         let n = scale.len();
-        if output == OutputKind::I32 {
-            return Err(Error::argument("output", "i32", "floats or codes"));
+        let refused = match output {
+            OutputKind::I32 => Some("i32"),
+            OutputKind::Levels(_) => Some("levels"),
+            OutputKind::Bytes(Quantizer::Act(ActQuantizer::Sign)) => Some("bytes of the sign"),
+            _ => None,
+        };
+        if let Some(refused) = refused {
+            return Err(Error::argument("output", refused, "floats or codes"));
         }
         let mut all = vec![("scale", &scale), ("bias", &bias)];
         match &function {
@@ -188,7 +111,7 @@ impl Finish {
                 return Err(Error::argument(name, value, "finite numbers"));
             }
         }
-        let mut finish = Finish {
+        Ok(Finish {
             n,
             scale,
             bias,
@@ -196,17 +119,24 @@ impl Finish {
             residual,
             output,
             thresholds: None,
-        };
-        if let OutputKind::Codes(quantizer) = output
+        })
+    }
+
+    /// The same for sums of which none is larger than `bound`, K max|w| max|a|, in magnitude: codes of few bits then
+    /// come from integer thresholds where they can. A plan does this with its own bound.
+    ///
+    /// Errors if `bound` is negative.
+    pub fn prepare(mut self, bound: i32) -> Result<Self> {
+        if let OutputKind::Codes(quantizer) = self.output
             && quantizer.encoding().levels() <= FEW_LEVELS
-            && finish.is_monotone()
+            && self.is_monotone()
         {
-            let falls = |n: usize| finish.scale[n] < 0.0;
-            let code = |n: usize, sum: i32| quantizer.code(finish.float(n, sum));
+            let falls = |n: usize| self.scale[n] < 0.0;
+            let code = |n: usize, sum: i32| quantizer.code(self.float(n, sum));
             let encoding = quantizer.encoding();
-            finish.thresholds = Some(Thresholds::of(encoding, n, bound, falls, code)?);
+            self.thresholds = Some(Thresholds::of(encoding, self.n, bound, falls, code)?);
         }
-        Ok(finish)
+        Ok(self)
     }
 
     /// Whether a greater sum never gives a lesser float where the scale is positive.
@@ -254,6 +184,42 @@ impl Finish {
         }
     }
 
+    /// Elements of a row that leaves.
+    pub(crate) fn row_len(&self, out: &OutRows<'_>) -> usize {
+        match (out, self.output.encoding()) {
+            (OutRows::Codes(_), Some(encoding)) => encoding.planes() * words(self.n),
+            _ => self.n,
+        }
+    }
+
+    /// Errors unless rows of this kind leave, and `residual` and `out` are `pixels` long. The sums leave any finish.
+    pub(crate) fn check_all(
+        &self,
+        residual: Option<&Residual<'_>>,
+        out: &OutRows<'_>,
+        pixels: usize,
+    ) -> Result<()> {
+        if let OutRows::I32(_) = out {
+            if residual.is_some() {
+                return Err(Error::argument("residual", "given", "none for the sums"));
+            }
+        } else {
+            self.check_kind(out.name())?;
+            self.check(residual, pixels)?;
+        }
+        let expected = crate::shape::elements("out", &[pixels, self.row_len(out)])?;
+        check_len("out", out.len(), expected, "pixels x elements of a pixel")
+    }
+
+    /// Errors unless what leaves is called `name`.
+    pub(crate) fn check_kind(&self, name: &str) -> Result<()> {
+        let kind = self.output.name();
+        match kind == name {
+            true => Ok(()),
+            false => Err(Error::argument("output of the plan", kind, name)),
+        }
+    }
+
     /// Errors unless there is a residual if and only if one is added, of `pixels` x N.
     pub(crate) fn check(&self, residual: Option<&Residual<'_>>, pixels: usize) -> Result<()> {
         let added = self.residual != ResidualAt::Nowhere;
@@ -266,14 +232,18 @@ impl Finish {
         if !added {
             return Err(Error::argument("residual", "given", "none for this plan"));
         }
-        let (rows, cols) = match residual {
+        let (encoding, rows, cols) = match residual {
             Residual::Floats(floats) => {
                 let expected = crate::shape::elements("pixels x N", &[pixels, self.n])?;
                 return check_len("residual", floats.len(), expected, "pixels x N");
             }
-            Residual::Planes { codes, .. } => (codes.rows(), codes.cols()),
-            Residual::Bytes { codes, .. } => (codes.rows(), codes.cols()),
+            Residual::Planes { codes, .. } => (codes.encoding(), codes.rows(), codes.cols()),
+            Residual::Bytes { codes, .. } => (codes.encoding(), codes.rows(), codes.cols()),
         };
+        if encoding == Encoding::Ternary {
+            let expected = "floats or codes that are bipolar, u1..u8 or s1..s8";
+            return Err(Error::argument("residual", encoding, expected));
+        }
         if (rows, cols) != (pixels, self.n) {
             let value = format!("{rows} x {cols}");
             let expected = format!("{pixels} x {} (pixels x N)", self.n);
@@ -303,8 +273,7 @@ impl Finish {
             }
             (out, _) => out,
         };
-        for (row, sums) in sums.chunks_exact_mut(self.n).enumerate() {
-            let residual = residual.map(|r| self.residual_row(kernels, r, pixel + row, scratch));
+        let finish = |sums: &mut [i32], residual: Option<&[f32]>| {
             kernels.row(RowTask::Finish {
                 sums,
                 scale: &self.scale,
@@ -313,16 +282,32 @@ impl Finish {
                 first: self.residual == ResidualAt::BeforeFunction,
                 function: self.function.as_rows(),
             });
+        };
+        match residual {
+            None => finish(sums, None),
+            Some(Residual::Floats(all)) => {
+                let floats = &all[pixel * self.n..][..sums.len()];
+                finish(sums, Some(floats));
+            }
+            Some(codes) => {
+                for (row, sums) in sums.chunks_exact_mut(self.n).enumerate() {
+                    let floats = self.residual_row(kernels, codes, pixel + row, scratch);
+                    finish(sums, Some(floats));
+                }
+            }
         }
         let floats: &[f32] = bytemuck::cast_slice(sums);
         match (out, self.output) {
             (OutRows::F32(out), _) => out.copy_from_slice(floats),
             (OutRows::F16(out), _) => out.convert_from_f32_slice(floats),
             (OutRows::Bf16(out), _) => out.convert_from_f32_slice(floats),
+            (OutRows::Bytes(out), OutputKind::Bytes(quantizer)) => {
+                kernels.quantize_bytes(floats, &Steps::new(&quantizer), out);
+            }
             (OutRows::Codes(out), OutputKind::Codes(quantizer)) => {
                 let (steps, planes) =
                     (Steps::new(&quantizer.into()), quantizer.encoding().planes());
-                let words = planes * self.n.div_ceil(32);
+                let words = planes * words(self.n);
                 let rows = floats.chunks_exact(self.n);
                 for (floats, out) in rows.zip(out.chunks_exact_mut(words)) {
                     kernels.quantize(floats, &steps, planes, out);
@@ -356,30 +341,6 @@ impl Finish {
         let floats = bytemuck::cast_slice_mut(floats);
         kernels.row(values(encoding, codes, scale, floats));
         floats
-    }
-}
-
-impl ActivationFn {
-    /// As the kernels take it.
-    fn as_rows(&self) -> Function<'_> {
-        match self {
-            ActivationFn::Identity => Function::None,
-            ActivationFn::Relu => Function::Relu,
-            ActivationFn::PRelu { slope } => Function::PRelu(slope),
-            ActivationFn::RPRelu {
-                before,
-                slope,
-                after,
-            } => Function::RPRelu {
-                before,
-                slope,
-                after,
-            },
-            ActivationFn::Clamp { low, high } => Function::Clamp {
-                low: *low,
-                high: *high,
-            },
-        }
     }
 }
 

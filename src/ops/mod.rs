@@ -13,7 +13,7 @@ mod quantize;
 mod requantize;
 mod weight_only;
 
-pub use conv::{Conv2d, Geometry, Output, Pad, Padding};
+pub use conv::{Conv2d, Geometry, Pad, Padding};
 pub use finish::{
     ActivationFn, Finish, OutRows, OutputKind, Residual, ResidualAt, fold_batch_norm,
 };

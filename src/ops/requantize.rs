@@ -17,9 +17,12 @@ use crate::shape::{check_len, elements};
 pub struct Thresholds {
     encoding: Encoding,
     n: usize,
-    /// `[levels, 32 ceil(N / 32)]`
+    /// `[levels, 32 ceil(N / 32)]`. Where the sign is -1, the complement: -sum > t is sum < -t, so not sum > !t. The
+    /// sums that can occur are above `i32::MIN`, whose negative there is not.
     thresholds: Vec<i32>,
-    /// +1 or -1; `[32 ceil(N / 32)]`
+    /// Bits of the channels whose sign is -1; `[ceil(N / 32)]`
+    flip: Vec<u32>,
+    /// +1 or -1; `[N]`
     sign: Vec<i32>,
 }
 
@@ -65,7 +68,7 @@ impl Thresholds {
         let levels = encoding.levels();
         let padded = n.next_multiple_of(32);
         let mut thresholds = vec![i32::MAX; elements("thresholds", &[levels, padded])?];
-        let mut sign = vec![1; padded];
+        let mut sign = vec![1; n];
         for channel in 0..n {
             if falls(channel) {
                 sign[channel] = -1;
@@ -76,12 +79,7 @@ impl Thresholds {
                 thresholds[level * padded + channel] = last_below(level as u8 + 1, bound, code);
             }
         }
-        Ok(Thresholds {
-            encoding,
-            n,
-            thresholds,
-            sign,
-        })
+        Ok(Self::made(encoding, thresholds, sign))
     }
 
     /// Thresholds `[levels, N]` and signs `[N]` as a file holds them.
@@ -116,14 +114,26 @@ impl Thresholds {
         for level in 0..levels {
             all[level * padded..][..n].copy_from_slice(&thresholds[level * n..][..n]);
         }
-        let mut sign = sign.to_vec();
-        sign.resize(padded, 1);
-        Ok(Thresholds {
+        Ok(Self::made(encoding, all, sign.to_vec()))
+    }
+
+    /// Of `[levels, 32 ceil(N / 32)]` thresholds as the definition has them.
+    fn made(encoding: Encoding, mut thresholds: Vec<i32>, sign: Vec<i32>) -> Self {
+        let (n, padded) = (sign.len(), sign.len().next_multiple_of(32));
+        let mut flip = vec![0; padded / 32];
+        for channel in (0..n).filter(|&c| sign[c] < 0) {
+            flip[channel / 32] |= 1 << (channel % 32);
+            for t in thresholds[channel..].iter_mut().step_by(padded) {
+                *t = !*t;
+            }
+        }
+        Thresholds {
             encoding,
             n,
-            thresholds: all,
+            thresholds,
+            flip,
             sign,
-        })
+        }
     }
 
     /// Codes of `sums` `[rows, N]` into `out`, a matrix of this encoding with N columns.
@@ -160,13 +170,7 @@ impl Thresholds {
             return;
         }
         let planes = self.encoding.planes();
-        let row_words = planes * self.n.div_ceil(32);
-        let rows = sums
-            .chunks_exact(self.n)
-            .zip(out.chunks_exact_mut(row_words));
-        for (sums, out) in rows {
-            kernels.requantize(sums, &self.thresholds, &self.sign, planes, out);
-        }
+        kernels.requantize(sums, self.n, &self.thresholds, &self.flip, planes, out);
     }
 
     /// The encoding of the codes.
@@ -181,17 +185,20 @@ impl Thresholds {
 
     /// Thresholds `[levels, N]`.
     pub fn thresholds(&self) -> Vec<i32> {
-        let padded = self.sign.len();
-        let levels = self.encoding.levels();
-        (0..levels)
-            .flat_map(|l| &self.thresholds[l * padded..][..self.n])
-            .copied()
+        let padded = self.n.next_multiple_of(32);
+        let levels = 0..self.encoding.levels();
+        let at = |level: usize, channel: usize| match self.sign[channel] {
+            1 => self.thresholds[level * padded + channel],
+            _ => !self.thresholds[level * padded + channel],
+        };
+        levels
+            .flat_map(|level| (0..self.n).map(move |channel| at(level, channel)))
             .collect()
     }
 
     /// Signs `[N]`.
     pub fn sign(&self) -> &[i32] {
-        &self.sign[..self.n]
+        &self.sign
     }
 }
 

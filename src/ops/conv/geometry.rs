@@ -172,7 +172,7 @@ impl Geometry {
     }
 
     /// Input pixels, H x W.
-    pub(super) fn pixels(&self) -> usize {
+    pub(crate) fn pixels(&self) -> usize {
         self.height * self.width
     }
 

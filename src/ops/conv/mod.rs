@@ -4,8 +4,8 @@
 //! 2. A block's taps are gathered by the indirection table (see `geometry`) into rows in the cache (see `gather`);
 //!    no matrix of all patches is ever made. Those rows serve all panels of output channels, which is why they are
 //!    gathered instead of chasing pointers in the innermost loop.
-//! 3. Any method of [`Gemm`](crate::ops::Gemm) multiplies them into a block of sums, `border` puts the pad right, and a finish
-//!    (see `finish`) makes the output of the block while it is in the cache.
+//! 3. Any method of [`Gemm`](crate::ops::Gemm) multiplies them into a block of sums, `border` puts the pad right, and a
+//!    [`Finish`] makes the output of the block while it is in the cache.
 //!
 //! A transposed convolution is stride x stride phases, each an ordinary convolution of stride 1 by some of
 //! the taps.
@@ -17,20 +17,18 @@ use crate::bits::{Encoding, PackedMut, PackedRef};
 use crate::error::{Error, Result};
 use crate::isa::Isa;
 use crate::kernels::Kernels;
-use crate::shape::{check_len, elements, words};
+use crate::shape::{elements, words};
 
 use super::gemm::method::Way;
-use super::{Activations, Gemm, Par, Thresholds};
+use super::{Activations, Finish, Gemm, OutRows, Par};
 
 mod border;
 mod depthwise;
-pub(in crate::ops) mod finish;
 mod gather;
 pub(in crate::ops) mod geometry;
 mod product;
 mod run;
 
-use finish::{Codes, Scaled, Sums};
 pub use geometry::{Geometry, Pad, Padding};
 use product::{Parts, Product};
 
@@ -42,23 +40,6 @@ const BLOCK_ROWS: usize = 240;
 
 /// Output pixels of a block, at least: weights pass by once for each block.
 const LEAST_ROWS: usize = 24;
-
-/// What a convolution gives.
-#[derive(Clone, PartialEq, Debug, Default)]
-pub enum Output {
-    /// The integer sums.
-    #[default]
-    I32,
-    /// `scale[o] * sum + bias[o]` in f32, never contracted. Both have O elements.
-    F32 {
-        /// Factor of each output channel.
-        scale: Vec<f32>,
-        /// Summand of each output channel.
-        bias: Vec<f32>,
-    },
-    /// Codes of the next layer by integer thresholds of O channels.
-    Codes(Thresholds),
-}
 
 /// A plan for the convolution of images `[N, H, W, C]` by filters `[O, KH, KW, C / groups]` to `[N, OH, OW, O]`.
 ///
@@ -78,7 +59,7 @@ pub struct Conv2d {
     phases: Vec<Product>,
     /// Phases along each axis.
     steps: [usize; 2],
-    output: Output,
+    finish: Finish,
     /// Output pixels of a block, or rows of output for a transposed convolution.
     block: usize,
 }
@@ -88,15 +69,16 @@ impl Conv2d {
     ///
     /// Errors if the geometry is refused ([`Geometry::output`]), the filters have other than KH x KW x C / groups columns,
     /// the groups do not divide O, the pair of encodings is not served or could overflow i32 ([`Gemm::max_k`]), the
-    /// pad is +1 or -1 for activations that are not bipolar, or the output's lengths are not O.
+    /// pad is +1 or -1 for activations that are not bipolar, or the finish has other
+    /// than O channels.
     pub fn new(
         filters: PackedRef<'_>,
         activation: Encoding,
         geometry: Geometry,
         pad: Pad,
-        output: Output,
+        finish: Finish,
     ) -> Result<Self> {
-        Self::on(Isa::chosen()?, filters, activation, geometry, pad, output)
+        Self::on(Isa::chosen()?, filters, activation, geometry, pad, finish)
     }
 
     /// As [`Conv2d::new`], on a given ISA.
@@ -106,9 +88,9 @@ impl Conv2d {
         activation: Encoding,
         geometry: Geometry,
         pad: Pad,
-        output: Output,
+        finish: Finish,
     ) -> Result<Self> {
-        Self::by(None, isa, filters, activation, geometry, pad, output)
+        Self::by(None, isa, filters, activation, geometry, pad, finish)
     }
 
     /// As [`Conv2d::on`], all groups in a given way instead of the fastest.
@@ -119,7 +101,7 @@ impl Conv2d {
         activation: Encoding,
         geometry: Geometry,
         pad: Pad,
-        output: Output,
+        finish: Finish,
     ) -> Result<Self> {
         let size = geometry.output()?;
         if pad != Pad::Zero && activation != Encoding::Bipolar {
@@ -129,7 +111,7 @@ impl Conv2d {
         let parts = Self::parts(way, isa, filters, activation, &geometry, pad)?;
         let (rows, cols) = (geometry.axis(0, size.0), geometry.axis(1, size.1));
         let phases = vec![Product::new(&parts, rows, cols)?];
-        Self::planned(&parts, geometry, size, phases, [1, 1], output)
+        Self::planned(&parts, geometry, size, phases, [1, 1], finish)
     }
 
     /// A plan for the transposed convolution (the gradient of a convolution in its input, often called
@@ -145,7 +127,7 @@ impl Conv2d {
         activation: Encoding,
         geometry: Geometry,
         extra: [usize; 2],
-        output: Output,
+        finish: Finish,
     ) -> Result<Self> {
         let size = geometry.transposed_output(extra)?;
         let parts = Self::parts(None, isa, filters, activation, &geometry, Pad::Zero)?;
@@ -163,7 +145,21 @@ impl Conv2d {
                 phases.push(Product::new(&parts, rows, cols)?);
             }
         }
-        Self::planned(&parts, geometry, size, phases, steps, output)
+        Self::planned(&parts, geometry, size, phases, steps, finish)
+    }
+
+    /// A plan for a linear layer: activations `[M, K]` times `weights` `[N, K]`. It is the convolution by 1 x 1 filters of
+    /// images of one pixel: `images` are rows, C is K and O is N. Few rows are cut along N for the threads.
+    ///
+    /// Errors as [`Conv2d::new`].
+    pub fn linear(
+        isa: Isa,
+        weights: PackedRef<'_>,
+        activation: Encoding,
+        finish: Finish,
+    ) -> Result<Self> {
+        let geometry = Geometry::new(1, 1, weights.cols(), 1);
+        Self::on(isa, weights, activation, geometry, Pad::Zero, finish)
     }
 
     /// What the products are made of, once filters, encodings and groups fit.
@@ -220,24 +216,17 @@ impl Conv2d {
         size: (usize, usize),
         phases: Vec<Product>,
         steps: [usize; 2],
-        output: Output,
+        finish: Finish,
     ) -> Result<Self> {
         let o = parts.filters.rows();
-        match &output {
-            Output::I32 => {}
-            Output::F32 { scale, bias } => {
-                check_len("scale", scale.len(), o, "O")?;
-                check_len("bias", bias.len(), o, "O")?;
-            }
-            Output::Codes(thresholds) if thresholds.n() != o => {
-                return Err(Error::argument(
-                    "channels of the thresholds",
-                    thresholds.n(),
-                    o,
-                ));
-            }
-            Output::Codes(_) => {}
+        if finish.n() != o {
+            return Err(Error::argument("channels of the finish", finish.n(), o));
         }
+        // At most `Gemm::max_k` of them, so that this is an i32.
+        let (weight, k) = (parts.filters.encoding(), parts.filters.cols());
+        let bound =
+            k as i64 * i64::from(weight.magnitude()) * i64::from(parts.activation.magnitude());
+        let finish = finish.prepare(bound as i32)?;
         let row_words = phases.iter().map(Product::row_words).max().unwrap_or(0);
         let fit = (BLOCK_BYTES / 4 / (row_words + o)).clamp(LEAST_ROWS, BLOCK_ROWS);
         let block = match phases.len() {
@@ -254,7 +243,7 @@ impl Conv2d {
             size,
             phases,
             steps,
-            output,
+            finish,
             block,
         })
     }
@@ -267,6 +256,11 @@ impl Conv2d {
     /// Output channels, O.
     pub fn o(&self) -> usize {
         self.o
+    }
+
+    /// What follows the sums, with the thresholds that the plan has made for it.
+    pub fn finish(&self) -> &Finish {
+        &self.finish
     }
 
     /// The shape.
@@ -317,11 +311,9 @@ impl Conv2d {
         self.piece().saturating_mul(threads.max(1))
     }
 
-    /// The sums of images `images`, into `out` `[images.len() x OH x OW, O]`.
+    /// The sums of images `images`, into `out` `[images.len() x OH x OW, O]`, before any finish.
     ///
-    /// `scratch` has [`Conv2d::scratch_len`] elements or more for the threads of `par`. Errors if the encoding or channels of
-    /// the input differ from the plan's, its rows are not whole images, the range leaves them, or a length
-    /// is wrong; then `out` is untouched.
+    /// Errors as [`Conv2d::run`].
     pub fn run_i32<'a>(
         &self,
         input: impl Into<Activations<'a>>,
@@ -330,13 +322,12 @@ impl Conv2d {
         scratch: &mut [i32],
         par: Par<'_>,
     ) -> Result<()> {
-        let sums = Sums { o: self.o };
-        self.run_to(input.into(), images, out, scratch, par, &sums)
+        self.run(input, images, None, OutRows::I32(out), scratch, par)
     }
 
-    /// The floats `scale * sum + bias` of images `images`, into `out` `[images.len() x OH x OW, O]`.
+    /// The floats of images `images`, into `out` `[images.len() x OH x OW, O]`, of a plan without residual.
     ///
-    /// Errors as [`Conv2d::run_i32`], and if the plan's output is not [`Output::F32`].
+    /// Errors as [`Conv2d::run`].
     pub fn run_f32<'a>(
         &self,
         input: impl Into<Activations<'a>>,
@@ -345,16 +336,13 @@ impl Conv2d {
         scratch: &mut [i32],
         par: Par<'_>,
     ) -> Result<()> {
-        let Output::F32 { scale, bias } = &self.output else {
-            return Err(self.refuse("f32"));
-        };
-        let scaled = Scaled { scale, bias };
-        self.run_to(input.into(), images, out, scratch, par, &scaled)
+        self.run(input, images, None, OutRows::F32(out), scratch, par)
     }
 
-    /// The codes of images `images`, into `out`, a matrix of images.len() x OH x OW rows and O columns.
+    /// The codes of images `images`, into `out`, a matrix of images.len() x OH x OW rows and O columns, of a plan
+    /// without residual.
     ///
-    /// Errors as [`Conv2d::run_i32`], and if the plan's output is not [`Output::Codes`] of the encoding of `out`.
+    /// Errors as [`Conv2d::run`], and if `out` has another encoding.
     pub fn run_codes<'a, 'o>(
         &self,
         input: impl Into<Activations<'a>>,
@@ -363,26 +351,22 @@ impl Conv2d {
         scratch: &mut [i32],
         par: Par<'_>,
     ) -> Result<()> {
-        let Output::Codes(thresholds) = &self.output else {
-            return Err(self.refuse("codes"));
-        };
-        let out = out.into();
-        if out.encoding() != thresholds.encoding() || out.cols() != self.o {
+        self.finish.check_kind("codes")?;
+        let (out, encoding) = (out.into(), self.finish.output().encoding());
+        if Some(out.encoding()) != encoding || out.cols() != self.o {
             let got = format!("{} with {} columns", out.encoding(), out.cols());
-            let expected = format!("{} with {}", thresholds.encoding(), self.o);
+            let encoding = encoding.expect("codes have an encoding");
+            let expected = format!("{encoding} with {}", self.o);
             return Err(Error::argument("out", got, expected));
         }
-        let codes = Codes(thresholds);
-        self.run_to(input.into(), images, out.words(), scratch, par, &codes)
-    }
-
-    fn refuse(&self, asked: &str) -> Error {
-        let output = match self.output {
-            Output::I32 => "i32",
-            Output::F32 { .. } => "f32",
-            Output::Codes(_) => "codes",
-        };
-        Error::argument("output of the plan", output, asked)
+        self.run(
+            input,
+            images,
+            None,
+            OutRows::Codes(out.words()),
+            scratch,
+            par,
+        )
     }
 
     /// What runs, for people: ISA, method, tile, block.

@@ -131,7 +131,8 @@ impl Product {
         self.rows.taps.len() * self.cols.input * self.channels
     }
 
-    /// The sums of output pixels `block`, numbered across the images of `input`, into `out` `[rows, O]`.
+    /// The sums of output pixels `block`, numbered across the images of `input`, into `out` `[rows, O]`; threads
+    /// share the channels.
     pub(super) fn run(
         &self,
         kernels: &Kernels,
@@ -139,11 +140,12 @@ impl Product {
         block: Range<usize>,
         out: &mut [i32],
         scratch: &mut [i32],
+        par: Par<'_>,
     ) {
         match &self.how {
             How::Direct(method) => {
                 let rows = input.slice_rows(block.clone());
-                method.run(rows, self.all(out), scratch, Par::Caller, &Integers);
+                method.run(rows, self.all(out), scratch, par, &Integers);
             }
             How::Gathered(methods) if self.k == 0 => {
                 debug_assert!(!methods.is_empty());
@@ -158,7 +160,7 @@ impl Product {
                     let rows = self.gather(input, from, block.clone(), gathered);
                     let (_, right) = self.all(out).split_cols(group * channels);
                     let (out, _) = right.split_cols(channels);
-                    method.run(rows, out, scratch, Par::Caller, &Integers);
+                    method.run(rows, out, scratch, par, &Integers);
                 }
             }
             How::Depthwise(depthwise) => {

@@ -3,21 +3,31 @@
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-use super::finish::Finish;
 use super::{Conv2d, LEAST_ROWS};
 use crate::error::{Error, Result};
-use crate::ops::{Activations, Par};
-use crate::shape::{check_len, elements};
+use crate::ops::{Activations, OutRows, Par, Residual};
+use crate::shape::elements;
+
+/// Output pixels that are made together, numbered across the images of the run.
+struct Block<'a> {
+    first: usize,
+    count: usize,
+    out: OutRows<'a>,
+}
 
 impl Conv2d {
     /// Elements of scratch of one thread.
     pub(super) fn piece(&self) -> usize {
         match &self.phases[..] {
-            [product] => self.block * self.o + product.scratch(self.block),
+            [product] => {
+                let scratch = product.scratch(self.block);
+                self.block * self.o + scratch.max(self.finish.scratch_len())
+            }
             phases => {
                 let rows = self.phase_pixels();
                 let most = phases.iter().map(|p| p.scratch(rows)).max();
-                (self.block * self.size.1 + rows) * self.o + most.unwrap_or(0)
+                let scratch = rows * self.o + most.unwrap_or(0);
+                self.block * self.size.1 * self.o + scratch.max(self.finish.scratch_len())
             }
         }
     }
@@ -27,57 +37,66 @@ impl Conv2d {
         self.block / self.steps[0] * self.size.1.div_ceil(self.steps[1])
     }
 
-    /// What `finish` makes of images `images`.
-    pub(in crate::ops) fn run_to<F: Finish>(
+    /// What the plan's finish makes of images `images`, or their sums if `out` is [`OutRows::I32`].
+    ///
+    /// `out` is `[images.len() x OH x OW, O]`; `residual`, of the same shape, is given if and only if the finish adds
+    /// one. `scratch` has [`Conv2d::scratch_len`] elements or more for the threads of `par`. Errors if the encoding or
+    /// channels of the input differ from the plan's, its rows are not whole images, the range leaves them, the kind
+    /// of `out` is not that of the finish, or a length is wrong; then `out` is untouched.
+    pub fn run<'a>(
         &self,
-        input: Activations<'_>,
+        input: impl Into<Activations<'a>>,
         images: Range<usize>,
-        out: &mut [F::Element],
+        residual: Option<Residual<'a>>,
+        out: OutRows<'_>,
         scratch: &mut [i32],
         par: Par<'_>,
-        finish: &F,
     ) -> Result<()> {
-        let input = self.check(input, &images, scratch.len(), par)?;
-        let (unit, pixels) = (finish.elements(), self.size.0 * self.size.1);
-        let len = elements("out", &[images.len(), pixels, unit])?;
-        check_len(
-            "out",
-            out.len(),
-            len,
-            "images x OH x OW x elements of a pixel",
-        )?;
-        let pixels = images.len() * pixels;
+        let input = self.check(input.into(), &images, scratch.len(), par)?;
+        let pixels = elements("output", &[images.len(), self.size.0, self.size.1])?;
+        self.finish.check_all(residual.as_ref(), &out, pixels)?;
         if pixels == 0 {
             return Ok(());
         }
-        match &self.phases[..] {
-            [product] => {
-                let rows = self.rows(pixels, par.threads());
-                let blocks = out.chunks_mut(rows * unit).enumerate();
-                let blocks = blocks.map(|(i, out)| (i * rows, out));
-                self.work(blocks, scratch, par, &|first, out, scratch| {
-                    let count = out.len() / unit;
-                    let (sums, scratch) = scratch.split_at_mut(count * self.o);
-                    product.run(self.kernels, input, first..first + count, sums, scratch);
-                    finish.run(self.kernels, sums, first, out);
-                });
+        let part = |Block { first, count, out }: Block<'_>, scratch: &mut [i32], par: Par<'_>| {
+            let (sums, scratch) = scratch.split_at_mut(count * self.o);
+            match &self.phases[..] {
+                [product] => {
+                    let block = first..first + count;
+                    product.run(self.kernels, input, block, sums, scratch, par);
+                }
+                _ => self.all_phases(input, first, sums, scratch),
             }
-            _ => {
-                let image = self.size.0 * self.size.1;
-                let rows = self.block * self.size.1;
-                let blocks = out.chunks_mut(image * unit).enumerate();
-                let blocks = blocks.flat_map(|(i, out)| {
-                    let blocks = out.chunks_mut(rows * unit).enumerate();
-                    blocks.map(move |(j, out)| (i * image + j * rows, out))
-                });
-                self.work(blocks, scratch, par, &|first, out, scratch| {
-                    let count = out.len() / unit;
-                    let (sums, scratch) = scratch.split_at_mut(count * self.o);
-                    self.all_phases(input, first, sums, scratch);
-                    finish.run(self.kernels, sums, first, out);
-                });
-            }
+            self.finish
+                .run(self.kernels, sums, first, residual, out, scratch);
+        };
+        // Blocks of pixels; of a transposed convolution, whole rows of one image.
+        let (rows, image) = match self.phases.len() {
+            1 => (self.rows(pixels, par.threads()), pixels),
+            _ => (self.block * self.size.1, self.size.0 * self.size.1),
+        };
+        if pixels <= rows.min(image) {
+            // Threads share the channels of the only block.
+            let (first, count) = (0, pixels);
+            part(Block { first, count, out }, scratch, par);
+            return Ok(());
         }
+        let unit = self.finish.row_len(&out);
+        let (mut rest, mut first) = (out, 0);
+        let blocks = std::iter::from_fn(move || {
+            let count = rows.min(image - first % image).min(pixels - first);
+            if count == 0 {
+                return None;
+            }
+            let block = Block {
+                first,
+                count,
+                out: rest.take(count * unit),
+            };
+            first += count;
+            Some(block)
+        });
+        self.work(blocks, scratch, par, &part);
         Ok(())
     }
 
@@ -135,27 +154,26 @@ impl Conv2d {
             .min(self.block)
     }
 
-    /// Calls `part(first pixel, out, scratch)` for all blocks, on the threads of `par`, each with its piece
-    /// of `scratch`.
-    fn work<'o, T: Send + 'o>(
+    /// Calls `part` for all blocks, on the threads of `par`, each with its piece of `scratch`.
+    fn work<'o>(
         &self,
-        blocks: impl Iterator<Item = (usize, &'o mut [T])> + Send,
+        blocks: impl Iterator<Item = Block<'o>> + Send,
         scratch: &mut [i32],
         par: Par<'_>,
-        part: &(impl Fn(usize, &mut [T], &mut [i32]) + Sync),
+        part: &(impl Fn(Block<'_>, &mut [i32], Par<'_>) + Sync),
     ) {
         let (piece, threads) = (self.piece(), par.threads());
         if threads == 1 {
-            for (first, out) in blocks {
-                part(first, out, scratch);
+            for block in blocks {
+                part(block, scratch, Par::Caller);
             }
             return;
         }
         let blocks = Mutex::new(blocks);
         let take = || blocks.lock().unwrap_or_else(PoisonError::into_inner).next();
         let worker = |scratch: &mut [i32]| {
-            while let Some((first, out)) = take() {
-                part(first, out, scratch);
+            while let Some(block) = take() {
+                part(block, scratch, Par::Caller);
             }
         };
         par.enter(|| spread(par, piece, &mut scratch[..piece * threads], &worker));
@@ -184,7 +202,8 @@ impl Conv2d {
             }
             let start = image * product.pixels() + from / self.steps[0] * across;
             let some = &mut some[..count * o];
-            product.run(self.kernels, input, start..start + count, some, scratch);
+            let block = start..start + count;
+            product.run(self.kernels, input, block, some, scratch, Par::Caller);
             for (j, sum) in some.chunks_exact(o).enumerate() {
                 let y = j / across * self.steps[0] + phase[0];
                 let x = j % across * self.steps[1] + phase[1];

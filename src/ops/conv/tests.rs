@@ -4,7 +4,7 @@
 use super::*;
 use crate::bits::{ByteRef, PackedMatrix};
 use crate::kernels::LutWeights;
-use crate::ops::Pool;
+use crate::ops::{ActivationFn, OutputKind, Pool, ResidualAt, Thresholds};
 use crate::quant::{ActQuantizer, QuantRelu, Rounding};
 use proptest::prelude::*;
 
@@ -185,7 +185,7 @@ proptest! {
                 _ => true,
             };
             if served {
-                let plan = Conv2d::by(way, isa, w.view(), e, g, pad, Output::I32).unwrap();
+                let plan = Conv2d::by(way, isa, w.view(), e, g, pad, Finish::integers(o)).unwrap();
                 check(&plan, &x, images / 3..images, threads, &expected);
             }
         }
@@ -208,7 +208,7 @@ proptest! {
         );
         let expected = naive(&g, pad, &x.unpack(), &w.unpack(), channels);
         for isa in Isa::available() {
-            let plan = Conv2d::on(isa, w.view(), e, g, pad, Output::I32).unwrap();
+            let plan = Conv2d::on(isa, w.view(), e, g, pad, Finish::integers(channels)).unwrap();
             prop_assert!(plan.describe().contains("depthwise"));
             check(&plan, &x, 0..images, threads, &expected);
         }
@@ -231,7 +231,7 @@ proptest! {
         let (w, x) = (codes(we, o, k, seed), codes(e, images * g.pixels(), g.channels, !seed));
         let expected = naive_transposed(&g, extra, &x.unpack(), &w.unpack(), o);
         for isa in Isa::available() {
-            let plan = Conv2d::transposed(isa, w.view(), e, g, extra, Output::I32).unwrap();
+            let plan = Conv2d::transposed(isa, w.view(), e, g, extra, Finish::integers(o)).unwrap();
             check(&plan, &x, 0..images, threads, &expected);
         }
     }
@@ -253,7 +253,8 @@ fn extremes_at_the_border_are_exact() {
             let (w, x) = (extreme(we, 33, 1600, high), extreme(e, 42, 64, tall));
             let expected = naive(&g, Pad::Zero, &x.unpack(), &w.unpack(), 33);
             for isa in Isa::available() {
-                let plan = Conv2d::on(isa, w.view(), e, g, Pad::Zero, Output::I32).unwrap();
+                let plan =
+                    Conv2d::on(isa, w.view(), e, g, Pad::Zero, Finish::integers(33)).unwrap();
                 check(&plan, &x, 0..1, 2, &expected);
             }
         }
@@ -278,7 +279,7 @@ fn large_images_and_pixels_as_rows() {
         );
         let expected = naive(&g, Pad::Zero, &x.unpack(), &w.unpack(), o);
         for isa in Isa::available() {
-            let plan = Conv2d::on(isa, w.view(), e, g, Pad::Zero, Output::I32).unwrap();
+            let plan = Conv2d::on(isa, w.view(), e, g, Pad::Zero, Finish::integers(o)).unwrap();
             let direct = plan.describe().contains("pixels as rows");
             assert_eq!(direct, kernel == 1, "{plan:?}");
             for threads in 1..4 {
@@ -310,11 +311,12 @@ fn floats_and_codes_are_those_of_the_sums() {
     let mut scratch = Vec::new();
     let pool = Pool::new(2).unwrap();
     for (isa, quantizer) in Isa::available().flat_map(|isa| quantizers.map(|q| (isa, q))) {
-        let output = Output::F32 {
-            scale: scale.clone(),
-            bias: bias.clone(),
+        let finish = |kind| {
+            let (scale, bias, at) = (scale.clone(), bias.clone(), ResidualAt::Nowhere);
+            Finish::new(scale, bias, ActivationFn::Identity, at, kind).unwrap()
         };
-        let plan = Conv2d::on(isa, w.view(), e, g, Pad::Zero, output).unwrap();
+        let plan = finish(OutputKind::F32);
+        let plan = Conv2d::on(isa, w.view(), e, g, Pad::Zero, plan).unwrap();
         let mut out = vec![0.0; expected.len()];
         scratch.resize(plan.scratch_len(2), 0);
         plan.run_f32(x.view(), 0..2, &mut out, &mut scratch, Par::Pool(&pool))
@@ -322,15 +324,21 @@ fn floats_and_codes_are_those_of_the_sums() {
         assert_eq!(out, floats);
         let thresholds = Thresholds::derive(&quantizer, &scale, &bias, 450).unwrap();
         let ce = thresholds.encoding();
-        let plan = Conv2d::on(isa, w.view(), e, g, Pad::Zero, Output::Codes(thresholds)).unwrap();
-        let mut out = PackedMatrix::zeros(ce, expected.len() / o, o).unwrap();
-        plan.run_codes(x.view(), 0..2, &mut out, &mut scratch, Par::Pool(&pool))
-            .unwrap();
+        let derived = finish(OutputKind::Codes(quantizer));
         let codes: Vec<i32> = floats
             .iter()
             .map(|&y| ce.decode(quantizer.code(y)).unwrap())
             .collect();
-        assert_eq!(out.unpack(), codes);
+        for finish in [derived, Finish::by_thresholds(thresholds)] {
+            let plan = Conv2d::on(isa, w.view(), e, g, Pad::Zero, finish).unwrap();
+            assert!(plan.finish().is_by_thresholds());
+            let mut out = PackedMatrix::zeros(ce, expected.len() / o, o).unwrap();
+            plan.run_codes(x.view(), 0..2, &mut out, &mut scratch, Par::Pool(&pool))
+                .unwrap();
+            assert_eq!(out.unpack(), codes);
+        }
+        let plan = finish(OutputKind::Codes(quantizer));
+        let plan = Conv2d::on(isa, w.view(), e, g, Pad::Zero, plan).unwrap();
         let said = plan
             .run_f32(x.view(), 0..2, &mut [0.0], &mut scratch, Par::Caller)
             .unwrap_err();
@@ -346,11 +354,15 @@ fn bad_input_is_refused_by_name() {
     let g = Geometry::new(5, 4, 6, 3);
     let (e, u4) = (Encoding::Bipolar, Encoding::unsigned(4).unwrap());
     let w = codes(e, 8, 54, 1);
-    let plan = |g: Geometry, pad, output| {
+    let plan = |g: Geometry, pad, finish| {
         let a = if pad == Pad::Zero { e } else { u4 };
-        Conv2d::new(w.view(), a, g, pad, output)
+        Conv2d::new(w.view(), a, g, pad, finish)
     };
-    let said = |g: Geometry| plan(g, Pad::Zero, Output::I32).unwrap_err().to_string();
+    let said = |g: Geometry| {
+        plan(g, Pad::Zero, Finish::integers(8))
+            .unwrap_err()
+            .to_string()
+    };
     assert_eq!(
         said(Geometry { width: 0, ..g }),
         "width is 0; expected 1 or more"
@@ -384,28 +396,23 @@ fn bad_input_is_refused_by_name() {
         ..g
     };
     assert!(said(three).contains("a positive multiple of the 3 groups"));
-    let refused = |pad, output| plan(g, pad, output).unwrap_err().to_string();
-    assert!(refused(Pad::PlusOne, Output::I32).contains("bipolar activations"));
-    let short = Output::F32 {
-        scale: vec![1.0; 8],
-        bias: vec![0.0; 7],
-    };
-    assert!(refused(Pad::Zero, short).starts_with("bias is 7 elements long; expected 8"));
-    let few = Thresholds::derive(&ActQuantizer::Sign, &[1.0], &[0.0], 9).unwrap();
-    assert!(refused(Pad::Zero, Output::Codes(few)).starts_with("channels of the thresholds is 1"));
+    let refused = |pad, finish| plan(g, pad, finish).unwrap_err().to_string();
+    assert!(refused(Pad::PlusOne, Finish::integers(8)).contains("bipolar activations"));
+    let few = Finish::integers(1);
+    assert!(refused(Pad::Zero, few).starts_with("channels of the finish is 1; expected 8"));
     let long = Geometry {
         stride: [2, 2],
         ..g
     };
     let transposed = |g: Geometry, extra| {
-        let plan = Conv2d::transposed(Isa::Portable, w.view(), e, g, extra, Output::I32);
+        let plan = Conv2d::transposed(Isa::Portable, w.view(), e, g, extra, Finish::integers(8));
         plan.unwrap_err().to_string()
     };
     assert!(transposed(long, [2, 0]).starts_with("output padding is 2"));
     let wide = Padding::same(6);
     assert!(transposed(Geometry { padding: wide, ..g }, [0, 0]).starts_with("padding is 12"));
 
-    let plan = plan(g, Pad::Zero, Output::I32).unwrap();
+    let plan = plan(g, Pad::Zero, Finish::integers(8)).unwrap();
     let x = codes(e, 40, 6, 2);
     let (mut out, mut scratch) = (vec![0; 96], vec![0; plan.scratch_len(1)]);
     let run = |x: PackedRef<'_>, images, out: &mut [i32], scratch: &mut [i32]| {
@@ -442,3 +449,5 @@ fn bad_input_is_refused_by_name() {
         "input is u4",
     );
 }
+
+mod finished;

@@ -1,8 +1,9 @@
 //! The fused epilogue against its definition.
 
 use super::*;
-use crate::bits::PackedMatrix;
-use crate::quant::{QuantRelu, Rounding};
+use crate::bits::{ByteRef, PackedMatrix};
+use crate::quant::{Linear, QuantRelu, Rounding};
+use half::{bf16, f16};
 
 /// Numbers that look random, between -1 and 1.
 fn noise(seed: u32, len: usize) -> Vec<f32> {
@@ -128,7 +129,7 @@ fn every_function_residual_and_output_is_its_definition() {
             for (at, residual, added) in residuals {
                 let finish = |output| {
                     let scale = noise(9, n).iter().map(|s| s * 0.01).collect();
-                    Finish::new(scale, noise(10, n), function.clone(), at, output, bound).unwrap()
+                    Finish::new(scale, noise(10, n), function.clone(), at, output).unwrap()
                 };
                 let f32s = finish(OutputKind::F32);
                 let expected: Vec<f32> = (0..rows * n)
@@ -152,12 +153,21 @@ fn every_function_residual_and_output_is_its_definition() {
                     run(&finish(OutputKind::Bf16), OutRows::Bf16(&mut out));
                     let halves: Vec<bf16> = expected.iter().map(|&y| bf16::from_f32(y)).collect();
                     assert_eq!(out, halves, "{isa}");
+                    let s8 = Linear::affine(Encoding::signed(8).unwrap(), 0.01, -3).unwrap();
+                    let mut out = vec![0; rows * n];
+                    run(
+                        &finish(OutputKind::Bytes(s8.into())),
+                        OutRows::Bytes(&mut out),
+                    );
+                    let bytes: Vec<u8> = expected.iter().map(|&y| s8.code(y)).collect();
+                    assert_eq!(out, bytes, "{isa}");
                     for quantizer in quantizers() {
                         let encoding = quantizer.encoding();
                         let codes = |y: &f32| encoding.decode(quantizer.code(*y)).unwrap();
                         let codes: Vec<i32> = expected.iter().map(codes).collect();
                         let mut out = PackedMatrix::zeros(encoding, rows, n).unwrap();
                         let finish = finish(OutputKind::Codes(quantizer));
+                        let finish = finish.prepare(bound).unwrap();
                         run(&finish, OutRows::Codes(out.words_mut()));
                         assert_eq!(
                             out.unpack(),
@@ -175,8 +185,8 @@ fn every_function_residual_and_output_is_its_definition() {
 fn thresholds_are_used_where_the_chain_is_monotone_and_levels_are_few() {
     let by = |function, at, quantizer| {
         let output = OutputKind::Codes(quantizer);
-        let finish = Finish::new(vec![-0.5; 3], vec![0.1; 3], function, at, output, 100);
-        finish.unwrap().is_by_thresholds()
+        let finish = Finish::new(vec![-0.5; 3], vec![0.1; 3], function, at, output);
+        finish.unwrap().prepare(100).unwrap().is_by_thresholds()
     };
     let two = ActQuantizer::Relu(QuantRelu::new(2, 0.5, Rounding::Ceil).unwrap());
     let four = ActQuantizer::Relu(QuantRelu::new(4, 0.5, Rounding::Ceil).unwrap());
@@ -192,16 +202,9 @@ fn thresholds_are_used_where_the_chain_is_monotone_and_levels_are_few() {
 fn bad_numbers_and_residuals_are_refused() {
     let said = |scale: Vec<f32>, function, output| {
         let n = scale.len();
-        Finish::new(
-            scale,
-            vec![0.0; n],
-            function,
-            ResidualAt::Nowhere,
-            output,
-            9,
-        )
-        .unwrap_err()
-        .to_string()
+        Finish::new(scale, vec![0.0; n], function, ResidualAt::Nowhere, output)
+            .unwrap_err()
+            .to_string()
     };
     let f32s = OutputKind::F32;
     let nan = said(vec![0.0, f32::NAN], ActivationFn::Identity, f32s);
@@ -233,7 +236,6 @@ fn bad_numbers_and_residuals_are_refused() {
         ActivationFn::Relu,
         ResidualAt::AfterFunction,
         f32s,
-        9,
     );
     let adds = adds.unwrap();
     assert!(adds.check(None, 2).is_err());
