@@ -368,6 +368,217 @@ static void gemms(void) {
   free_packed(a);
 }
 
+static void convolutions(void) {
+  packed w = random_packed(QC_BIPOLAR, 2, 9 * 5, 1), x = random_packed(QC_U2, 2 * 16, 5, 2);
+  float two[2] = {1, -1}, out[16], floats[16] = {0};
+  uint8_t bytes[160] = {0};
+  int32_t *scratch, thresholds[6] = {0, 0, 1, 1, 2, 2}, sign[2] = {1, -1};
+  qc_conv2d_options good, o;
+  qc_finish finish, f;
+  qc_residual residual, r;
+  qc_quantizer q;
+  qc_conv2d *none = (qc_conv2d *)out, *conv = NULL, *adds = NULL;
+  size_t n = UNTOUCHED, m = UNTOUCHED, need, all;
+  char buf[8];
+
+  IS_NULL(qc_conv2d_options_init(sizeof good, NULL), "options");
+  IS_NULL(qc_finish_init(sizeof finish, NULL), "finish");
+  IS_NULL(qc_residual_init(sizeof residual, NULL), "residual");
+  BAD(qc_conv2d_options_init(8, &good), "struct_size is 8");
+  OK(qc_quantizer_init(sizeof q, &q));
+  OK(qc_finish_init(sizeof finish, &finish));
+  finish.output = QC_OUT_F32;
+  finish.scale = finish.bias = two;
+  OK(qc_conv2d_options_init(sizeof good, &good));
+  CHECK(good.height == 1 && good.kernel[1] == 1 && good.stride[0] == 1 && good.groups == 1);
+  good.activation_encoding = QC_U2;
+  good.height = good.width = 4;
+  good.channels = 5;
+  good.output_channels = 2;
+  good.kernel[0] = good.kernel[1] = 3;
+  good.filters = w.words;
+  good.filter_words = w.n_words;
+  good.finish = &finish;
+  IS_NULL(qc_conv2d_new(NULL, &none), "options");
+  IS_NULL(qc_conv2d_new(&good, NULL), "conv");
+#define REFUSES(change, names) o = good, change, BAD(qc_conv2d_new(&o, &none), names)
+  REFUSES(o.struct_size = 1, "struct_size is 1");
+  REFUSES(o.weight_encoding = 77, "weight_encoding is 77");
+  REFUSES(o.activation_encoding = 0, "activation_encoding is 0");
+  REFUSES(o.activation_encoding = QC_TERNARY, "activation is ternary");
+  REFUSES(o.pad = 3, "pad is 3");
+  REFUSES(o.pad = QC_PAD_PLUS_ONE, "expected zero, or bipolar activations");
+  REFUSES(o.transposed = 2, "transposed is 2");
+  REFUSES(o.output_padding[1] = 1, "output_padding is [0, 1]");
+  REFUSES((o.transposed = 1, o.output_padding[1] = 1), "output padding is 1");
+  REFUSES((o.transposed = 1, o.pad = 1), "pad is 1; expected QC_PAD_ZERO");
+  REFUSES(o.groups = 0, "groups is 0");
+  REFUSES(o.groups = 2, "groups is 2");
+  REFUSES(o.stride[0] = 0, "stride is 0");
+  REFUSES(o.height = 2, "kernel is 3 pixels long");
+  REFUSES(o.width = SIZE_MAX, "width is");
+  REFUSES(o.padding[3] = SIZE_MAX, "padding is");
+  REFUSES(o.filter_words = 3, "filter_words is 3");
+  REFUSES(o.output_channels = SIZE_MAX, "O x KH x KW x C / groups");
+  o = good, o.filters = NULL;
+  IS_NULL(qc_conv2d_new(&o, &none), "filters");
+  o = good, o.isa = "sse9";
+  REFUSED(qc_conv2d_new(&o, &none), QC_ERROR_ISA, "the ISA 'sse9'");
+#define UNFINISHED(change, status, names)                       \
+  o = good, o.finish = &f, f = finish, change,                  \
+  REFUSED(qc_conv2d_new(&o, &none), status, names)
+  UNFINISHED(f.struct_size = 1, QC_ERROR_ARGUMENT, "struct_size is 1");
+  UNFINISHED(f.output = 6, QC_ERROR_ARGUMENT, "output is 6");
+  UNFINISHED(f.function = 5, QC_ERROR_ARGUMENT, "function is 5");
+  UNFINISHED(f.residual = 3, QC_ERROR_ARGUMENT, "residual is 3");
+  UNFINISHED(f.scale = NULL, QC_ERROR_NULL, "scale is NULL");
+  UNFINISHED(f.bias = NULL, QC_ERROR_NULL, "bias is NULL");
+  UNFINISHED(f.function = QC_FUNCTION_PRELU, QC_ERROR_NULL, "slope is NULL");
+  UNFINISHED((f.function = QC_FUNCTION_CLAMP, f.low = 1), QC_ERROR_ARGUMENT, "clamp is 1 to 0");
+  UNFINISHED(f.output = QC_OUT_CODES, QC_ERROR_NULL, "quantizer is NULL");
+  UNFINISHED((f.output = QC_OUT_BYTES, f.quantizer = &q), QC_ERROR_ARGUMENT, "bytes of the sign");
+  UNFINISHED(f.thresholds = thresholds, QC_ERROR_ARGUMENT, "output is 1");
+  UNFINISHED((f.thresholds = thresholds, f.output = QC_OUT_CODES), QC_ERROR_ARGUMENT, "scale is not NULL");
+  f.scale = NULL;
+  IS_NULL(qc_conv2d_new(&o, &none), "sign");
+  f.sign = sign;
+  f.threshold_encoding = QC_S4;
+  BAD(qc_conv2d_new(&o, &none), "encoding is s4");
+  f.threshold_encoding = QC_U2;
+  thresholds[5] = 0;
+  BAD(qc_conv2d_new(&o, &none), "thresholds is falling at level 2, channel 1");
+  q.kind = QC_AFFINE;
+  UNFINISHED((f.output = QC_OUT_CODES, f.quantizer = &q), QC_ERROR_ARGUMENT, "quantizer is linear");
+  CHECK(none == (qc_conv2d *)out);
+
+  OK(qc_conv2d_new(&good, &conv));
+  f = finish, f.residual = QC_RESIDUAL_BEFORE, o = good, o.finish = &f;
+  OK(qc_conv2d_new(&o, &adds));
+  IS_NULL(qc_conv2d_output_size(NULL, &n, &m), "conv");
+  IS_NULL(qc_conv2d_output_size(conv, NULL, &m), "height");
+  IS_NULL(qc_conv2d_output_size(conv, &n, NULL), "width");
+  IS_NULL(qc_conv2d_scratch_len(NULL, NULL, &n), "conv");
+  IS_NULL(qc_conv2d_scratch_len(conv, NULL, NULL), "len");
+  IS_NULL(qc_conv2d_describe(NULL, buf, sizeof buf, &n), "conv");
+  IS_NULL(qc_conv2d_describe(conv, NULL, 1, &n), "buf");
+  IS_NULL(qc_conv2d_describe(conv, buf, sizeof buf, NULL), "length");
+  CHECK(n == UNTOUCHED && m == UNTOUCHED);
+  OK(qc_conv2d_scratch_len(conv, NULL, &need));
+  OK(qc_conv2d_scratch_len(adds, NULL, &all));
+  scratch = (int32_t *)room(need > all ? need : all, sizeof(int32_t));
+  out[0] = 7;
+#define CONV(g, words, n_words, images, begin, end, residual, out, out_len, scratch, len) \
+  qc_conv2d_run(g, words, n_words, images, begin, end, residual, out, out_len, scratch, len, NULL)
+  IS_NULL(CONV(NULL, x.words, x.n_words, 2, 0, 2, NULL, out, 16, scratch, need), "conv");
+  IS_NULL(CONV(conv, NULL, x.n_words, 2, 0, 2, NULL, out, 16, scratch, need), "words");
+  IS_NULL(CONV(conv, x.words, x.n_words, 2, 0, 2, NULL, NULL, 16, scratch, need), "out");
+  IS_NULL(CONV(conv, x.words, x.n_words, 2, 0, 2, NULL, out, 16, NULL, need), "scratch");
+  BAD(CONV(conv, x.words, x.n_words - 1, 2, 0, 2, NULL, out, 16, scratch, need), "n_words is 63");
+  BAD(CONV(conv, x.words, x.n_words, SIZE_MAX, 0, 2, NULL, out, 16, scratch, need), "images x H x W");
+  BAD(CONV(conv, x.words, x.n_words, 2, 0, 3, NULL, out, 16, scratch, need), "image_begin..image_end is 0..3");
+  BAD(CONV(conv, x.words, x.n_words, 2, 2, 1, NULL, out, 16, scratch, need), "image_begin..image_end is 2..1");
+  BAD(CONV(conv, x.words, x.n_words, 2, 0, 2, NULL, out, 15, scratch, need), "out is 15");
+  BAD(CONV(conv, x.words, x.n_words, 2, 0, 2, NULL, out, 16, scratch, need - 1), "scratch is");
+  BAD(CONV(adds, x.words, x.n_words, 2, 0, 2, NULL, out, 16, scratch, all), "residual is none");
+  OK(qc_residual_init(sizeof residual, &residual));
+  BAD(CONV(adds, x.words, x.n_words, 2, 0, 2, &residual, out, 16, scratch, all), "residual is none or several");
+  residual.floats = floats;
+  residual.len = 16;
+  BAD(CONV(conv, x.words, x.n_words, 2, 0, 2, &residual, out, 16, scratch, need), "residual is given");
+  r = residual, r.len = 15;
+  BAD(CONV(adds, x.words, x.n_words, 2, 0, 2, &r, out, 16, scratch, all), "residual is 15");
+  r = residual, r.words = x.words;
+  BAD(CONV(adds, x.words, x.n_words, 2, 0, 2, &r, out, 16, scratch, all), "residual is none or several");
+  r.floats = NULL;
+  BAD(CONV(adds, x.words, x.n_words, 2, 0, 2, &r, out, 16, scratch, all), "residual is 16; expected 8");
+  r.words = NULL, r.bytes = bytes;
+  BAD(CONV(adds, x.words, x.n_words, 2, 0, 2, &r, out, 16, scratch, all), "residual is bipolar");
+  r.encoding = 99;
+  BAD(CONV(adds, x.words, x.n_words, 2, 0, 2, &r, out, 16, scratch, all), "residual encoding is 99");
+#define CONV_BYTES(g, bytes, n_bytes) \
+  qc_conv2d_run_bytes(g, bytes, n_bytes, 2, 0, 2, NULL, out, 16, scratch, need, NULL)
+  IS_NULL(CONV_BYTES(NULL, bytes, 160), "conv");
+  IS_NULL(CONV_BYTES(conv, NULL, 160), "bytes");
+  BAD(CONV_BYTES(conv, bytes, 159), "bytes is 159");
+  bytes[77] = 4;
+  BAD(CONV_BYTES(conv, bytes, 160), "bytes is 4 at 77");
+  CHECK(out[0] == 7);
+  OK(CONV(adds, x.words, x.n_words, 2, 0, 2, &residual, out, 16, scratch, all));
+  qc_conv2d_free(conv);
+  qc_conv2d_free(adds);
+  free(scratch);
+  free_packed(w);
+  free_packed(x);
+}
+
+static void pools_of_codes(void) {
+  packed x = random_packed(QC_U2, 2 * 16, 5, 2);
+  uint32_t out[8] = {9};
+  float means[40] = {9};
+  qc_window good, w;
+  qc_quantizer q;
+  qc_max_pool *no_max = (qc_max_pool *)out, *most = NULL;
+  qc_average_pool *no_mean = (qc_average_pool *)out, *mean = NULL;
+  size_t n = UNTOUCHED, m = UNTOUCHED;
+  IS_NULL(qc_window_init(sizeof good, NULL), "window");
+  OK(qc_window_init(sizeof good, &good));
+  good.encoding = QC_U2;
+  good.channels = 5;
+  good.height = good.width = 4;
+  good.kernel[0] = good.kernel[1] = 3;
+  IS_NULL(qc_max_pool_new(NULL, &no_max), "window");
+  IS_NULL(qc_max_pool_new(&good, NULL), "max_pool");
+  IS_NULL(qc_average_pool_new(NULL, &no_mean), "window");
+  IS_NULL(qc_average_pool_new(&good, NULL), "average_pool");
+#define NO_POOL(change, names)                     \
+  w = good, change;                                \
+  BAD(qc_max_pool_new(&w, &no_max), names);        \
+  BAD(qc_average_pool_new(&w, &no_mean), names)
+  NO_POOL(w.struct_size = 1, "struct_size is 1");
+  NO_POOL(w.encoding = 99, "encoding is 99");
+  NO_POOL(w.encoding = QC_TERNARY, "encoding is ternary");
+  NO_POOL(w.reserved = 1, "reserved is 1");
+  NO_POOL(w.stride[1] = 0, "stride is 0");
+  NO_POOL(w.padding[0] = 3, "padding is");
+  NO_POOL(w.height = 2, "kernel is 3");
+  w = good, w.isa = "sse9";
+  REFUSED(qc_max_pool_new(&w, &no_max), QC_ERROR_ISA, "the ISA 'sse9'");
+  CHECK(no_max == (qc_max_pool *)out && no_mean == (qc_average_pool *)out);
+  OK(qc_max_pool_new(&good, &most));
+  OK(qc_average_pool_new(&good, &mean));
+  IS_NULL(qc_max_pool_output_size(NULL, &n, &m), "max_pool");
+  IS_NULL(qc_max_pool_output_size(most, NULL, &m), "height");
+  IS_NULL(qc_max_pool_output_size(most, &n, NULL), "width");
+  IS_NULL(qc_average_pool_output_size(NULL, &n, &m), "average_pool");
+  IS_NULL(qc_average_pool_output_size(mean, &n, NULL), "width");
+  CHECK(n == UNTOUCHED && m == UNTOUCHED);
+  IS_NULL(qc_max_pool_run(NULL, x.words, x.n_words, 2, out, 8, NULL), "max_pool");
+  IS_NULL(qc_max_pool_run(most, NULL, x.n_words, 2, out, 8, NULL), "words");
+  IS_NULL(qc_max_pool_run(most, x.words, x.n_words, 2, NULL, 16, NULL), "out");
+  BAD(qc_max_pool_run(most, x.words, 63, 2, out, 8, NULL), "n_words is 63");
+  BAD(qc_max_pool_run(most, x.words, x.n_words, 2, out, 8, NULL), "out_len is 8");
+  BAD(qc_max_pool_run(most, x.words, x.n_words, SIZE_MAX, out, 8, NULL), "images x H x W");
+  OK(qc_quantizer_init(sizeof q, &q));
+  IS_NULL(qc_average_pool_run_f32(NULL, x.words, x.n_words, 2, 1, means, 40, NULL), "average_pool");
+  IS_NULL(qc_average_pool_run_f32(mean, NULL, x.n_words, 2, 1, means, 40, NULL), "words");
+  IS_NULL(qc_average_pool_run_f32(mean, x.words, x.n_words, 2, 1, NULL, 40, NULL), "out");
+  BAD(qc_average_pool_run_f32(mean, x.words, x.n_words, 2, 1, means, 39, NULL), "out is 39");
+  IS_NULL(qc_average_pool_run_codes(mean, x.words, x.n_words, 2, 1, NULL, out, 8, NULL), "quantizer");
+  BAD(qc_average_pool_run_codes(mean, x.words, x.n_words, 2, 1, &q, out, 7, NULL), "out_len is 7");
+  q.kind = QC_SYMMETRIC;
+  q.bits = 2;
+  BAD(qc_average_pool_run_codes(mean, x.words, x.n_words, 2, 1, &q, out, 8, NULL), "quantizer is");
+  IS_NULL(qc_dequantize_f32(QC_U2, 32, 5, NULL, 64, 1, means, 160, NULL), "words");
+  IS_NULL(qc_dequantize_f32(QC_U2, 32, 5, x.words, 64, 1, NULL, 160, NULL), "out");
+  BAD(qc_dequantize_f32(99, 32, 5, x.words, 64, 1, means, 40, NULL), "encoding is 99");
+  BAD(qc_dequantize_f32(QC_U2, 32, 5, x.words, 63, 1, means, 40, NULL), "n_words is 63");
+  BAD(qc_dequantize_f32(QC_U2, 32, 5, x.words, 64, 1, means, 40, NULL), "out is 40");
+  CHECK(out[0] == 9 && means[0] == 9);
+  qc_max_pool_free(most);
+  qc_average_pool_free(mean);
+  free_packed(x);
+}
+
 static void models(const char *path, const char *images_path) {
   size_t len, n_bytes, n = UNTOUCHED, n_logits, image, i;
   uint8_t *bytes = read_file(path, &len), *images = read_file(images_path, &n_bytes);
@@ -447,6 +658,9 @@ int main(int argc, char **argv) {
   CHECK(argc == 3);
   qc_pool_free(NULL);
   qc_gemm_free(NULL);
+  qc_conv2d_free(NULL);
+  qc_max_pool_free(NULL);
+  qc_average_pool_free(NULL);
   qc_model_free(NULL);
   qc_workspace_free(NULL);
   texts();
@@ -454,6 +668,8 @@ int main(int argc, char **argv) {
   packing();
   quantizers();
   gemms();
+  convolutions();
+  pools_of_codes();
   models(argv[1], argv[2]);
   printf("errors: all refused by name\n");
   return 0;

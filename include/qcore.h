@@ -22,7 +22,8 @@
  * or let `qc_..._init` do it, which fills in the defaults too. Bytes that this version does not know
  * must be zero in options and stay as they are in results.
  *
- * Threads. A `qc_gemm`, a `qc_weight_only`, a `qc_model` and a `qc_pool` may be used by many threads at once. A
+ * Threads. A `qc_gemm`, a `qc_weight_only`, a `qc_conv2d`, a `qc_max_pool`, a `qc_average_pool`, a `qc_model` and
+ * a `qc_pool` may be used by many threads at once. A
  * `qc_workspace` is for one call at a time; a second one is refused with `QC_ERROR_BUSY`. Where a call
  * takes a pool, NULL means the calling thread alone. Results do not depend on the threads nor on the
  * ISA. After `fork` the child may use what it inherited; a pool has no workers there, so its work runs
@@ -275,9 +276,110 @@
 #define QC_METHOD_TABLES 4
 
 /**
+ * Output: the sums themselves, `int32_t`.
+ */
+#define QC_OUT_I32 0
+
+/**
+ * Output: `float`.
+ */
+#define QC_OUT_F32 1
+
+/**
+ * Output: IEEE 754 halves as their 16 bits, the nearest, ties to even.
+ */
+#define QC_OUT_F16 2
+
+/**
+ * Output: bfloat16 as their 16 bits, the nearest, ties to even.
+ */
+#define QC_OUT_BF16 3
+
+/**
+ * Output: packed codes, `uint32_t` words.
+ */
+#define QC_OUT_CODES 4
+
+/**
+ * Output: codes a byte each, `uint8_t`; signed ones in two's complement of eight bits.
+ */
+#define QC_OUT_BYTES 5
+
+/**
+ * Activation function: y itself.
+ */
+#define QC_FUNCTION_IDENTITY 0
+
+/**
+ * Activation function: y where y > 0, else 0 (so for NaN).
+ */
+#define QC_FUNCTION_RELU 1
+
+/**
+ * Activation function: y where y >= 0, else slope\[n\] y.
+ */
+#define QC_FUNCTION_PRELU 2
+
+/**
+ * Activation function: prelu(y - before\[n\]) + after\[n\].
+ */
+#define QC_FUNCTION_RPRELU 3
+
+/**
+ * Activation function: y, but at least `low` (so for NaN) and at most `high`.
+ */
+#define QC_FUNCTION_CLAMP 4
+
+/**
+ * Residual: none.
+ */
+#define QC_RESIDUAL_NONE 0
+
+/**
+ * Residual: added before the activation function.
+ */
+#define QC_RESIDUAL_BEFORE 1
+
+/**
+ * Residual: added after the activation function.
+ */
+#define QC_RESIDUAL_AFTER 2
+
+/**
+ * Pad: the integer 0, exactly, also around bipolar activations, which have no code for it.
+ */
+#define QC_PAD_ZERO 0
+
+/**
+ * Pad: +1, for bipolar activations only.
+ */
+#define QC_PAD_PLUS_ONE 1
+
+/**
+ * Pad: -1, for bipolar activations only.
+ */
+#define QC_PAD_MINUS_ONE 2
+
+/**
+ * A plan for average pooling: per channel the mean of a window. Immutable.
+ */
+typedef struct qc_average_pool qc_average_pool;
+
+/**
+ * A plan for the convolution of images `[images, H, W, C]` by filters `[O, KH, KW, C / groups]` to
+ * `[images, OH, OW, O]`: filters prepacked, kernel chosen. Immutable.
+ */
+typedef struct qc_conv2d qc_conv2d;
+
+/**
  * A plan for activations `[M, K]` times weights `[N, K]`: weights prepacked, kernel chosen. Immutable.
  */
 typedef struct qc_gemm qc_gemm;
+
+/**
+ * A plan for max-pooling: per channel the greatest integer of a window. Immutable.
+ */
+typedef struct qc_max_pool qc_max_pool;
 
 /**
  * A packed net, ready to run. Immutable.
@@ -495,6 +597,248 @@ typedef struct qc_weight_only_options {
    */
   const char *isa;
 } qc_weight_only_options;
+
+/**
+ * What follows the sums of a layer of N channels. Fill it with `qc_finish_init` first.
+ *
+ * For channel n, in f32, each operation rounded once and none contracted, in this order: y = scale\[n\] * sum +
+ * bias\[n\]; y + residual, if it comes before; function(y); y + residual, if it comes after; then the output. Packed
+ * codes of few bits come from integer thresholds where that gives the same codes.
+ */
+typedef struct qc_finish {
+  /**
+   * `sizeof(qc_finish)`.
+   */
+  size_t struct_size;
+  /**
+   * `QC_OUT_I32`, which asks for nothing else, or another `QC_OUT_...`. Default: `QC_OUT_I32`.
+   */
+  int32_t output;
+  /**
+   * `QC_FUNCTION_...`. Default: `QC_FUNCTION_IDENTITY`.
+   */
+  int32_t function;
+  /**
+   * `QC_RESIDUAL_...`. Default: `QC_RESIDUAL_NONE`.
+   */
+  int32_t residual;
+  /**
+   * Encoding of the codes that `thresholds` give: `QC_BIPOLAR` or `QC_U1` .. `QC_U8`. Default: `QC_BIPOLAR`.
+   */
+  int32_t threshold_encoding;
+  /**
+   * N factors. Default: NULL.
+   */
+  const float *scale;
+  /**
+   * N summands. Default: NULL.
+   */
+  const float *bias;
+  /**
+   * N slopes, of `QC_FUNCTION_PRELU` and `QC_FUNCTION_RPRELU`. Default: NULL.
+   */
+  const float *slope;
+  /**
+   * N shifts of the input, of `QC_FUNCTION_RPRELU`. Default: NULL.
+   */
+  const float *before;
+  /**
+   * N shifts of the output, of `QC_FUNCTION_RPRELU`. Default: NULL.
+   */
+  const float *after;
+  /**
+   * The least result of `QC_FUNCTION_CLAMP`. Default: 0.
+   */
+  float low;
+  /**
+   * The greatest result of `QC_FUNCTION_CLAMP`. Default: 0.
+   */
+  float high;
+  /**
+   * For `QC_OUT_CODES`, `QC_SIGN` or `QC_RELU`; for `QC_OUT_BYTES` any but `QC_SIGN`. Default: NULL.
+   */
+  const struct qc_quantizer *quantizer;
+  /**
+   * For `QC_OUT_CODES` in place of all floats and the quantizer: `[levels, N]` integers; the code is the number of levels
+   * with sign\[n\] * sum > threshold. There is a level for each code but the first. Default: NULL.
+   */
+  const int32_t *thresholds;
+  /**
+   * N times +1 or -1, with `thresholds`. Default: NULL.
+   */
+  const int32_t *sign;
+} qc_finish;
+
+/**
+ * A residual: as many pixels as the output has, N channels each; one of the three pointers is not NULL. Fill it with
+ * `qc_residual_init` first.
+ */
+typedef struct qc_residual {
+  /**
+   * `sizeof(qc_residual)`.
+   */
+  size_t struct_size;
+  /**
+   * Floats. Default: NULL.
+   */
+  const float *floats;
+  /**
+   * Packed codes. Default: NULL.
+   */
+  const uint32_t *words;
+  /**
+   * Codes a byte each, not bipolar. Default: NULL.
+   */
+  const uint8_t *bytes;
+  /**
+   * Number of elements behind that pointer. Default: 0.
+   */
+  size_t len;
+  /**
+   * Encoding of the codes. Default: `QC_BIPOLAR`.
+   */
+  int32_t encoding;
+  /**
+   * The float that the integer 1 of a code stands for. Default: 1.
+   */
+  float scale;
+} qc_residual;
+
+/**
+ * What a plan is made of. Fill it with `qc_conv2d_options_init` first. Pairs are vertical, horizontal.
+ *
+ * Images are a matrix of codes: a row a pixel, row by row of an image, image after image; a column a channel. With the
+ * defaults for everything between `channels` and `filters` it is a linear layer: images are rows of K = C codes, and N = O.
+ */
+typedef struct qc_conv2d_options {
+  /**
+   * `sizeof(qc_conv2d_options)`.
+   */
+  size_t struct_size;
+  /**
+   * Encoding of the filters. Default: `QC_BIPOLAR`.
+   */
+  int32_t weight_encoding;
+  /**
+   * Encoding of the images: `QC_BIPOLAR`, `QC_U1` .. `QC_U8` or `QC_S1` .. `QC_S8`. Default: `QC_BIPOLAR`.
+   */
+  int32_t activation_encoding;
+  /**
+   * Channels of the output, O. Default: 0.
+   */
+  size_t output_channels;
+  /**
+   * Channels of the images, C. Default: 0.
+   */
+  size_t channels;
+  /**
+   * Rows of an image, H. Default: 1.
+   */
+  size_t height;
+  /**
+   * Columns of an image, W. Default: 1.
+   */
+  size_t width;
+  /**
+   * Rows and columns of a filter, KH and KW. Default: 1.
+   */
+  size_t kernel[2];
+  /**
+   * Input pixels from one output pixel to the next. Default: 1.
+   */
+  size_t stride[2];
+  /**
+   * Input pixels from one tap to the next. Default: 1.
+   */
+  size_t dilation[2];
+  /**
+   * Rows above, columns to the left, rows below, columns to the right. Default: 0.
+   */
+  size_t padding[4];
+  /**
+   * Groups of channels: group g sees input channels g C / groups and up, and makes output channels g O / groups and
+   * up. Default: 1.
+   */
+  size_t groups;
+  /**
+   * Rows and columns that a transposed convolution adds below and to the right. Default: 0.
+   */
+  size_t output_padding[2];
+  /**
+   * `QC_PAD_...`. Default: `QC_PAD_ZERO`.
+   */
+  int32_t pad;
+  /**
+   * 1 for a transposed convolution, whose pad is zero, else 0. Default: 0.
+   */
+  int32_t transposed;
+  /**
+   * Packed filters, O rows of KH x KW x C / groups columns; not needed any more once the plan is made. Default: NULL.
+   */
+  const uint32_t *filters;
+  /**
+   * Number of words at `filters`, what `qc_packed_words` says. Default: 0.
+   */
+  size_t filter_words;
+  /**
+   * What follows the sums, or NULL for the sums themselves. Default: NULL.
+   */
+  const struct qc_finish *finish;
+  /**
+   * Name of the ISA to run on, or NULL for what `QCORE_ISA` says, or else the best. Default: NULL.
+   */
+  const char *isa;
+} qc_conv2d_options;
+
+/**
+ * What windows a pooling sees. Fill it with `qc_window_init` first. Pairs are vertical, horizontal.
+ */
+typedef struct qc_window {
+  /**
+   * `sizeof(qc_window)`.
+   */
+  size_t struct_size;
+  /**
+   * Encoding of the images, not ternary. Default: `QC_BIPOLAR`.
+   */
+  int32_t encoding;
+  /**
+   * 0.
+   */
+  int32_t reserved;
+  /**
+   * Channels of the images, C. Default: 0.
+   */
+  size_t channels;
+  /**
+   * Rows of an image, H. Default: 1.
+   */
+  size_t height;
+  /**
+   * Columns of an image, W. Default: 1.
+   */
+  size_t width;
+  /**
+   * Rows and columns of a window; H and W pool a whole image into a pixel. Default: 1.
+   */
+  size_t kernel[2];
+  /**
+   * Input pixels from one output pixel to the next. Default: 1.
+   */
+  size_t stride[2];
+  /**
+   * Input pixels from one pixel of a window to the next. Default: 1.
+   */
+  size_t dilation[2];
+  /**
+   * Rows above, columns to the left, rows below, columns to the right, which are no part of any window. Default: 0.
+   */
+  size_t padding[4];
+  /**
+   * Name of the ISA to run on, or NULL for what `QCORE_ISA` says, or else the best. Default: NULL.
+   */
+  const char *isa;
+} qc_window;
 
 /**
  * What a model takes and gives. Set `struct_size` before the call.
@@ -1045,6 +1389,186 @@ int32_t qc_weight_only_describe(const struct qc_weight_only *plan,
  * Ends a plan; NULL does nothing.
  */
 void qc_weight_only_free(struct qc_weight_only *plan);
+
+/**
+ * Fills `*finish` with the defaults. `struct_size` is `sizeof *finish`.
+ */
+int32_t qc_finish_init(size_t struct_size, struct qc_finish *finish);
+
+/**
+ * Fills `*residual` with the defaults. `struct_size` is `sizeof *residual`.
+ */
+int32_t qc_residual_init(size_t struct_size, struct qc_residual *residual);
+
+/**
+ * Fills `*options` with the defaults. `struct_size` is `sizeof *options`.
+ */
+int32_t qc_conv2d_options_init(size_t struct_size, struct qc_conv2d_options *options);
+
+/**
+ * Makes a plan. Free it with `qc_conv2d_free`.
+ */
+int32_t qc_conv2d_new(const struct qc_conv2d_options *options, struct qc_conv2d **conv);
+
+/**
+ * Rows and columns of the output, OH and OW.
+ */
+int32_t qc_conv2d_output_size(const struct qc_conv2d *conv, size_t *height, size_t *width);
+
+/**
+ * The number of `int32_t` of scratch that a run on the threads of `pool`, or without one, needs; may be 0.
+ */
+int32_t qc_conv2d_scratch_len(const struct qc_conv2d *conv,
+                              const struct qc_pool *pool,
+                              size_t *len);
+
+/**
+ * The output of images `image_begin` .. `image_end` - 1, `[image_end - image_begin, OH, OW, O]`.
+ *
+ * `words` are all `images` packed images. `out` has `out_len` elements of the type that the plan's output is of; packed
+ * codes have as many words as `qc_packed_words` says for (image_end - image_begin) x OH x OW rows of O columns, and
+ * all others an element for each of those. `residual` is NULL unless the plan adds one. `scratch` has
+ * `qc_conv2d_scratch_len` elements or more for this pool; two runs at once need two. Nothing is allocated.
+ */
+int32_t qc_conv2d_run(const struct qc_conv2d *conv,
+                      const uint32_t *words,
+                      size_t n_words,
+                      size_t images,
+                      size_t image_begin,
+                      size_t image_end,
+                      const struct qc_residual *residual,
+                      void *out,
+                      size_t out_len,
+                      int32_t *scratch,
+                      size_t scratch_len,
+                      const struct qc_pool *pool);
+
+/**
+ * As `qc_conv2d_run`, with a byte for each of the `images` x H x W x C codes: unsigned codes as `uint8_t`, signed ones
+ * as the bytes of `int8_t`. Not for bipolar activations.
+ */
+int32_t qc_conv2d_run_bytes(const struct qc_conv2d *conv,
+                            const uint8_t *bytes,
+                            size_t n_bytes,
+                            size_t images,
+                            size_t image_begin,
+                            size_t image_end,
+                            const struct qc_residual *residual,
+                            void *out,
+                            size_t out_len,
+                            int32_t *scratch,
+                            size_t scratch_len,
+                            const struct qc_pool *pool);
+
+/**
+ * Which kernel runs, for people: ISA, method, tile and blocks. As `snprintf` does.
+ *
+ * `buf` receives up to `len` bytes, the last of them a closing zero; with `len` 0 it may be NULL.
+ * `*length` receives the length of the whole text without its zero: the text was cut if that is not
+ * below `len`.
+ */
+int32_t qc_conv2d_describe(const struct qc_conv2d *conv, char *buf, size_t len, size_t *length);
+
+/**
+ * Ends a plan; NULL does nothing.
+ */
+void qc_conv2d_free(struct qc_conv2d *conv);
+
+/**
+ * Fills `*window` with the defaults. `struct_size` is `sizeof *window`.
+ */
+int32_t qc_window_init(size_t struct_size, struct qc_window *window);
+
+/**
+ * Makes a plan. Free it with `qc_max_pool_free`. A window that holds nothing but padding is an error.
+ */
+int32_t qc_max_pool_new(const struct qc_window *window,
+                        struct qc_max_pool **max_pool);
+
+/**
+ * Rows and columns of the output, OH and OW.
+ */
+int32_t qc_max_pool_output_size(const struct qc_max_pool *max_pool, size_t *height, size_t *width);
+
+/**
+ * Pools `images` packed images into `out`, codes of the same encoding `[images, OH, OW, C]`.
+ *
+ * `out_len` is what `qc_packed_words` says for images x OH x OW rows of C columns.
+ */
+int32_t qc_max_pool_run(const struct qc_max_pool *max_pool,
+                        const uint32_t *words,
+                        size_t n_words,
+                        size_t images,
+                        uint32_t *out,
+                        size_t out_len,
+                        const struct qc_pool *pool);
+
+/**
+ * Ends a plan; NULL does nothing.
+ */
+void qc_max_pool_free(struct qc_max_pool *max_pool);
+
+/**
+ * Makes a plan. Free it with `qc_average_pool_free`. A window that holds nothing but padding is an error.
+ */
+int32_t qc_average_pool_new(const struct qc_window *window,
+                            struct qc_average_pool **average_pool);
+
+/**
+ * Rows and columns of the output, OH and OW.
+ */
+int32_t qc_average_pool_output_size(const struct qc_average_pool *average_pool,
+                                    size_t *height,
+                                    size_t *width);
+
+/**
+ * Means of `images` packed images, of which the integer 1 stands for `scale`, into `out` `[images, OH, OW, C]`.
+ *
+ * A mean is sum * (scale / count): the integers of the window that are no padding summed exactly, `scale` divided by
+ * their number and rounded, the sum converted to the nearest float, then one product. `out_len` is
+ * images x OH x OW x C.
+ */
+int32_t qc_average_pool_run_f32(const struct qc_average_pool *average_pool,
+                                const uint32_t *words,
+                                size_t n_words,
+                                size_t images,
+                                float scale,
+                                float *out,
+                                size_t out_len,
+                                const struct qc_pool *pool);
+
+/**
+ * The codes that `quantizer`, `QC_SIGN` or `QC_RELU`, gives the means of `qc_average_pool_run_f32`.
+ *
+ * `out_len` is what `qc_packed_words` says for images x OH x OW rows of C columns of the quantizer's encoding.
+ */
+int32_t qc_average_pool_run_codes(const struct qc_average_pool *average_pool,
+                                  const uint32_t *words,
+                                  size_t n_words,
+                                  size_t images,
+                                  float scale,
+                                  const struct qc_quantizer *quantizer,
+                                  uint32_t *out,
+                                  size_t out_len,
+                                  const struct qc_pool *pool);
+
+/**
+ * Ends a plan; NULL does nothing.
+ */
+void qc_average_pool_free(struct qc_average_pool *average_pool);
+
+/**
+ * The floats scale * integer of packed codes `[rows, cols]`, not ternary ones. `out_len` is rows x cols.
+ */
+int32_t qc_dequantize_f32(int32_t encoding,
+                          size_t rows,
+                          size_t cols,
+                          const uint32_t *words,
+                          size_t n_words,
+                          float scale,
+                          float *out,
+                          size_t out_len,
+                          const struct qc_pool *pool);
 
 /**
  * Reads a model from a file, for the ISA that `QCORE_ISA` says, or else the best.

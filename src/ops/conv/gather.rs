@@ -76,7 +76,7 @@ pub(super) fn elements<T: Copy + Default>(
     let filled = rows.taps.len() * cols.taps.len() * layout.tap;
     if filled < layout.out_plane {
         for plane in out[..block.len() * row].chunks_exact_mut(layout.out_plane) {
-            plane[filled..].fill(T::default());
+            clear(&mut plane[filled..]);
         }
     }
     for segment in segments(rows, cols, block) {
@@ -95,7 +95,7 @@ pub(super) fn elements<T: Copy + Default>(
                     None => {
                         let len = cols.taps.len() * layout.tap;
                         for i in 0..segment.xs.len() {
-                            out[i * row..][..len].fill(T::default());
+                            clear(&mut out[i * row..][..len]);
                         }
                     }
                 }
@@ -120,11 +120,11 @@ fn kernel_row<T: Copy + Default>(
     for x in (xs.start..start).chain(end..xs.end) {
         let inside = cols.inside(x);
         let out = &mut out[(x - xs.start) * row..][..taps * tap];
-        out[..inside.start * tap].fill(T::default());
-        out[inside.end * tap..].fill(T::default());
+        clear(&mut out[..inside.start * tap]);
+        clear(&mut out[inside.end * tap..]);
         for kx in inside {
             let from = cols.at(x, kx) * layout.pixel;
-            out[kx * tap..][..tap].copy_from_slice(&input[from..][..tap]);
+            runs(&input[from..], 0, &mut out[kx * tap..], 0, tap, 1);
         }
     }
     if start == end || taps == 0 {
@@ -142,6 +142,27 @@ fn kernel_row<T: Copy + Default>(
             runs(&input[from..], step, &mut out[kx * tap..], row, tap, count);
         }
     }
+}
+
+/// Zeros everywhere.
+fn clear<T: Copy + Default>(out: &mut [T]) {
+    // As in `runs`.
+    match out.len() {
+        0 => {}
+        1 => zeros::<T, 1>(out),
+        2 => zeros::<T, 2>(out),
+        3 => zeros::<T, 3>(out),
+        4 => zeros::<T, 4>(out),
+        6 => zeros::<T, 6>(out),
+        8 => zeros::<T, 8>(out),
+        9 => zeros::<T, 9>(out),
+        16 => zeros::<T, 16>(out),
+        _ => out.fill(T::default()),
+    }
+}
+
+fn zeros<T: Copy + Default, const LEN: usize>(out: &mut [T]) {
+    out[..LEN].copy_from_slice(&[T::default(); LEN]);
 }
 
 /// Copies `count` runs of `len` elements, `step` apart, to where they are `row` apart.
