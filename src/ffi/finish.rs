@@ -179,9 +179,10 @@ impl qc_finish {
             QC_OUT_BF16 => OutputKind::Bf16,
             // SAFETY: the contract is this function's.
             QC_OUT_CODES => OutputKind::Codes(unsafe { act_quantizer(self.quantizer)? }),
-            // SAFETY: as above.
             QC_OUT_BYTES => {
-                OutputKind::Bytes(unsafe { options("quantizer", self.quantizer)?.quantizer()? })
+                // SAFETY: as above.
+                let quantizer = unsafe { options("quantizer", self.quantizer)? };
+                OutputKind::Bytes(quantizer.quantizer()?)
             }
             other => {
                 let expected = "QC_OUT_I32 .. QC_OUT_BYTES";

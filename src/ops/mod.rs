@@ -2,6 +2,9 @@
 //!
 //! A plan ([`Gemm`], [`Conv2d`], [`WeightOnlyGemm`], [`Thresholds`]) is built once and is immutable: share it between
 //! threads. Running it allocates nothing.
+//!
+//! What follows the sums of a layer is a [`Finish`]; [`Conv2d`] takes one, and [`Conv2d::linear`] makes a linear layer with
+//! one.
 
 mod conv;
 mod finish;
