@@ -143,7 +143,8 @@ impl Conv2d {
     /// Pixels of a block, so that blocks are equal, whole tiles, and enough for all threads.
     fn rows(&self, pixels: usize, threads: usize) -> usize {
         let mut blocks = pixels.div_ceil(self.block);
-        if threads > 1 {
+        // Few pixels stay together, and threads share their channels: weights then pass by once.
+        if threads > 1 && pixels > LEAST_ROWS {
             let most = pixels.div_ceil(LEAST_ROWS);
             blocks = blocks.max(most.min(4 * threads)).next_multiple_of(threads);
         }
