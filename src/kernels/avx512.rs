@@ -102,7 +102,22 @@ pub(super) unsafe fn requantize(task: &pack::Requantize, sums: *const i32, out: 
     enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni,avx512vbmi"
 )]
 unsafe fn row_sums(words: &[u32], encoding: Encoding, sums: &mut [i32]) {
-    super::row_sums_with(words, sums, |row| pack::row_sum(row, encoding));
+    super::row_sums_with(words, sums, |row| {
+        let mut sum = 0i32;
+        for (plane, words) in row.chunks_exact(row.len() / encoding.planes()).enumerate() {
+            // Rows are often shorter than an unrolled loop of the compiler's; what is left of them is masked.
+            let mut ones = _mm512_setzero_si512();
+            for part in words.chunks(16) {
+                let there = (u32::MAX >> (32 - part.len())) as u16;
+                // SAFETY: only the lanes of the part are read.
+                let part = unsafe { _mm512_maskz_loadu_epi32(there, part.as_ptr().cast()) };
+                ones = _mm512_add_epi32(ones, _mm512_popcnt_epi32(part));
+            }
+            let ones = _mm512_reduce_add_epi32(ones);
+            sum = sum.wrapping_add(ones.wrapping_mul(encoding.plane_weight(plane)));
+        }
+        sum
+    });
 }
 
 /// # Safety
