@@ -2,8 +2,8 @@
 //!
 //! | step | instructions | for |
 //! |---|---|---|
-//! | `Nearest` | fcmgt, and, fmla, fsub, fmul, fcmge, 2 sub | 4 floats |
-//! | `Ceil` | fcmgt, and, 2 fmla, fcmgt, 2 sub | 4 floats |
+//! | `Nearest` | fmla, fsub, fmul, fcmge, 2 sub, fcmgt, and | 4 floats |
+//! | `Ceil` | 2 fmla, fcmgt, 2 sub, fcmgt, and | 4 floats |
 //! | linear | fmul, fcvtns | 4 floats |
 //! | bytes | 4 sqxtn, 2 sqxtun, 2 umin; linear: 2 sqadd, umax and sub too | 16 codes |
 //! | planes | cmtst, and, 3 addp, 32 columns and one plane | |
@@ -206,11 +206,6 @@ unsafe fn codes4<const RULE: u8>(x: *const f32, q: &Steps) -> int32x4_t {
             // The conversion saturates, and gives 0 for NaN.
             return vcvtnq_s32_f32(vmulq_f32(x, inverse));
         }
-        // Not fmaxnm, which leaves a signalling NaN a NaN, whose bits would pass for a large number.
-        let x = vreinterpretq_f32_u32(vandq_u32(
-            vreinterpretq_u32_f32(x),
-            vcgtq_f32(x, vdupq_n_f32(0.0)),
-        ));
         let (base, alpha) = (vdupq_n_f32(q.base), vdupq_n_f32(q.alpha));
         let m = vfmaq_f32(base, x, inverse);
         let t = match RULE {
@@ -221,6 +216,9 @@ unsafe fn codes4<const RULE: u8>(x: *const f32, q: &Steps) -> int32x4_t {
         let passes = vreinterpretq_s32_u32(passes::<RULE>(x, t));
         let whole = vdupq_n_s32(WHOLE.to_bits() as i32);
         // True is all ones, -1.
-        vsubq_s32(vsubq_s32(vreinterpretq_s32_f32(m), whole), passes)
+        let codes = vsubq_s32(vsubq_s32(vreinterpretq_s32_f32(m), whole), passes);
+        // What is not above 0 has code 0. Said of the codes: of floats the compiler would make fmaxnm, which leaves
+        // a signalling NaN a NaN, whose bits pass for a large number.
+        vandq_s32(codes, vreinterpretq_s32_u32(vcgtq_f32(x, vdupq_n_f32(0.0))))
     }
 }
