@@ -18,8 +18,8 @@ pub enum Epilogue {
     },
     /// The same with scales of any granularity and type, and with or without a bias.
     ///
-    /// With a scale per group there is a sum s[g] for each group of K, exact in i32 and in f32, and the result is
-    /// t + bias[n], where t starts from 0 and t = t + scale[n, g] * s[g] for g = 0, 1, .. in this order, each
+    /// With a scale per group there is a sum `s[g]` for each group of K, exact in i32 and in f32, and the result is
+    /// `t + bias[n]`, where t starts from 0 and `t = t + scale[n, g] * s[g]` for g = 0, 1, .. in this order, each
     /// product and each sum rounded to f32. Then K has no bound.
     Scaled {
         /// Factors of the weights. f16 and bf16 become f32, which is exact.
