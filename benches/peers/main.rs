@@ -1,7 +1,7 @@
 //! qcore beside other libraries, in the same run: `cargo bench --features peers --bench peers [-- OPTIONS]`.
 //!
 //! `--shape NxMxK` (again for more), `--rounds R`, `--json FILE`, `--markdown FILE`. One thread each. Every product
-//! is compared with ours, whole, before it is timed; rounds go through all of them in turn, so that a busy machine
+//! is compared with ours (integers whole, floats by samples) before it is timed; rounds go through all of them in turn, so that a busy machine
 //! disturbs all alike, and medians count. A library that is absent is skipped and named. `PYTHON` is the interpreter
 //! that has numpy, onnx and onnxruntime.
 

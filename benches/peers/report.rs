@@ -292,7 +292,8 @@ pub fn json(rows: &[Row]) -> Value {
 /// How to read the figures.
 const NOTES: &str = "
 One thread each; MAC: multiply-add; medians of interleaved rounds; cycles of the clock right before and after. Every
-result was compared with ours, element by element, before it was timed. What the figures contain: ours, numkong, the f32
+result of integers was compared with ours, element by element, and every result of floats with sampled products in f64,
+before it was timed. What the figures contain: ours, numkong, the f32
 products and oneDNN's matmul have weights packed beforehand, oneDNN's gemm_u8s8s32 packs them in each call;
 activations come as packed codes or bytes, but those of MatMulNBits and DynamicQuantizeMatMul are floats that
 onnxruntime quantizes inside, so that those figures hold work that ours leave out. onnxruntime takes AMX or not as it
