@@ -4,6 +4,7 @@ use std::ffi::{c_char, c_void};
 use std::ops::Range;
 
 use super::finish::{qc_finish, qc_residual, residual, rows};
+use super::gemm::some_of;
 use super::pack::{check_words, encoding};
 use super::pointer::{Growing, Out, copy_text, handle, init, options, slice, slice_mut};
 use super::pool::{par, qc_pool};
@@ -387,12 +388,7 @@ unsafe fn run<'a>(
 }
 
 fn range(images: usize, begin: usize, end: usize) -> Answer<Range<usize>> {
-    if begin > end || end > images {
-        let value = format!("{begin}..{end}");
-        let expected = format!("a range inside 0..{images}");
-        return Err(Error::argument("image_begin..image_end", value, expected).into());
-    }
-    Ok(begin..end)
+    some_of("image_begin..image_end", images, begin, end)
 }
 
 /// Which kernel runs, for people: ISA, method, tile and blocks. As `snprintf` does.

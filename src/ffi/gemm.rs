@@ -365,12 +365,22 @@ fn rows<'a>(
 }
 
 fn range(m: usize, row_begin: usize, row_end: usize) -> Answer<Range<usize>> {
-    if row_begin > row_end || row_end > m {
-        let value = format!("{row_begin}..{row_end}");
-        let expected = format!("a range inside 0..{m}");
-        return Err(Error::argument("row_begin..row_end", value, expected).into());
+    some_of("row_begin..row_end", m, row_begin, row_end)
+}
+
+/// `begin` .. `end` of `all`; an error names the arguments by `name`.
+pub(super) fn some_of(
+    name: &'static str,
+    all: usize,
+    begin: usize,
+    end: usize,
+) -> Answer<Range<usize>> {
+    if begin > end || end > all {
+        let value = format!("{begin}..{end}");
+        let expected = format!("a range inside 0..{all}");
+        return Err(Error::argument(name, value, expected).into());
     }
-    Ok(row_begin..row_end)
+    Ok(begin..end)
 }
 
 /// Which kernel runs, for people: ISA, method, tile and passes. As `snprintf` does.

@@ -142,28 +142,8 @@ impl qc_gemm_options {
     unsafe fn scaled(&self) -> Answer<Epilogue> {
         let granularity = granularity(self.scale_granularity, self.group)?;
         granularity.check()?;
-        let (values, len) = (self.scales, self.n_scales);
         // SAFETY: the contract is this function's.
-        let halves = || unsafe { slice("scales", values.cast::<u16>(), len) };
-        let scales = match self.scale_type {
-            QC_F32 => {
-                // SAFETY: as above.
-                let values = unsafe { slice("scales", values.cast::<f32>(), len)? };
-                Scales::new(granularity, values.to_vec())?
-            }
-            QC_F16 => {
-                let values: &[half::f16] = halves()?.reinterpret_cast();
-                Scales::new(granularity, values.to_vec())?
-            }
-            QC_BF16 => {
-                let values: &[half::bf16] = halves()?.reinterpret_cast();
-                Scales::new(granularity, values.to_vec())?
-            }
-            other => {
-                let expected = "QC_F32, QC_F16 or QC_BF16";
-                return Err(Error::argument("scale_type", other, expected).into());
-            }
-        };
+        let scales = unsafe { scales(granularity, self.scale_type, self.scales, self.n_scales)? };
         let bias = match self.bias.is_null() {
             true => None,
             // SAFETY: as above.
@@ -171,6 +151,40 @@ impl qc_gemm_options {
         };
         Ok(Epilogue::Scaled { scales, bias })
     }
+}
+
+/// Scales of a type by number.
+///
+/// # Safety
+///
+/// `len` values of that type at `values`, as the head of the header says.
+pub(super) unsafe fn scales(
+    granularity: Granularity,
+    scale_type: i32,
+    values: *const c_void,
+    len: usize,
+) -> Answer<Scales> {
+    // SAFETY: the contract is this function's.
+    let halves = || unsafe { slice("scales", values.cast::<u16>(), len) };
+    Ok(match scale_type {
+        QC_F32 => {
+            // SAFETY: as above.
+            let values = unsafe { slice("scales", values.cast::<f32>(), len)? };
+            Scales::new(granularity, values.to_vec())?
+        }
+        QC_F16 => {
+            let values: &[half::f16] = halves()?.reinterpret_cast();
+            Scales::new(granularity, values.to_vec())?
+        }
+        QC_BF16 => {
+            let values: &[half::bf16] = halves()?.reinterpret_cast();
+            Scales::new(granularity, values.to_vec())?
+        }
+        other => {
+            let expected = "QC_F32, QC_F16 or QC_BF16";
+            return Err(Error::argument("scale_type", other, expected).into());
+        }
+    })
 }
 
 pub(super) fn granularity(number: i32, group: usize) -> Answer<Granularity> {

@@ -5,15 +5,13 @@ use std::ffi::{c_char, c_void};
 use half::slice::HalfBitsSliceExt;
 use half::{bf16, f16};
 
-use super::gemm_options::{QC_BF16, QC_F16, QC_F32};
+use super::gemm_options::{self, QC_F32};
 use super::pack::{check_words, encoding};
-use super::pointer::{Growing, Out, copy_text, handle, init, options, slice, slice_mut, string};
+use super::pointer::{Growing, Out, copy_text, handle, init, options, slice, slice_mut};
 use super::pool::{par, qc_pool};
 use super::status::{Answer, Failure};
 use super::{Handle, enter, free};
 use crate::bits::PackedRef;
-use crate::error::Error;
-use crate::isa::Isa;
 use crate::ops::WeightOnlyGemm;
 use crate::quant::{Float, Granularity, Scales};
 
@@ -71,13 +69,7 @@ impl qc_weight_only_options {
                 true => None,
                 false => Some(slice("bias", self.bias, n)?.to_vec()),
             };
-            let isa = match self.isa.is_null() {
-                true => Isa::chosen()?,
-                false => string("isa", self.isa)?
-                    .to_string_lossy()
-                    .parse::<Isa>()?
-                    .require()?,
-            };
+            let isa = gemm_options::isa(self.isa)?.require()?;
             (words, self.scales()?, bias, isa)
         };
         let weights = PackedRef::new(weight_encoding, n, k, words);
@@ -94,29 +86,8 @@ impl qc_weight_only_options {
             (0, _) => Granularity::Channel,
             (group, _) => Granularity::Group(group),
         };
-        let len = self.n_scales;
         // SAFETY: the contract is this function's.
-        let scales = unsafe {
-            match self.scale_type {
-                QC_F32 => {
-                    let scales = slice("scales", self.scales.cast::<f32>(), len)?;
-                    Scales::new(granularity, scales.to_vec())?
-                }
-                QC_F16 => {
-                    let scales = slice("scales", self.scales.cast::<u16>(), len)?;
-                    Scales::new(granularity, scales.reinterpret_cast::<f16>().to_vec())?
-                }
-                QC_BF16 => {
-                    let scales = slice("scales", self.scales.cast::<u16>(), len)?;
-                    Scales::new(granularity, scales.reinterpret_cast::<bf16>().to_vec())?
-                }
-                other => {
-                    let expected = "QC_F32, QC_F16 or QC_BF16";
-                    return Err(Error::argument("scale_type", other, expected).into());
-                }
-            }
-        };
-        Ok(scales)
+        unsafe { gemm_options::scales(granularity, self.scale_type, self.scales, self.n_scales) }
     }
 }
 

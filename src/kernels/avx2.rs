@@ -80,7 +80,6 @@ const AVX2: Kernels = Kernels {
     unpack,
     byte_sums,
     rows: super::rows::avx2,
-    depthwise: super::depthwise::avx2,
 };
 
 #[target_feature(enable = "avx2,fma,popcnt")]

@@ -55,7 +55,6 @@ pub(super) static KERNELS: Kernels = Kernels {
     unpack,
     byte_sums,
     rows: super::rows::avx512,
-    depthwise: super::depthwise::avx512,
 };
 
 #[target_feature(

@@ -56,7 +56,6 @@ pub(super) static KERNELS: Kernels = Kernels {
     unpack: avx512::unpack,
     byte_sums: avx512::byte_sums,
     rows: super::rows::avx512,
-    depthwise: super::depthwise::avx512,
 };
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]

@@ -64,23 +64,16 @@ fn field(weight: Encoding, unsigned: bool) -> (usize, i32) {
 }
 
 impl ByteWeights {
-    /// Lays out `weights` for activations of 8-bit codes, `signed` or not, minus `zero_point`, as `kernel`
-    /// wants them.
-    pub(crate) fn new(
-        weights: PackedRef<'_>,
-        signed: bool,
-        zero_point: i32,
-        kernel: &ByteKernel,
-    ) -> Result<Self> {
+    /// Lays out `weights` for activations of 8-bit codes, `signed` or not, as `kernel` wants them.
+    pub(crate) fn new(weights: PackedRef<'_>, signed: bool, kernel: &ByteKernel) -> Result<Self> {
         let shape = [kernel.lanes, kernel.vectors];
-        Self::laid(weights, signed, zero_point, shape, kernel.alike)
+        Self::laid(weights, signed, shape, kernel.alike)
     }
 
     /// As [`ByteWeights::new`], for panels of so many lanes and vectors, and bytes that are `alike` or not.
     pub(super) fn laid(
         weights: PackedRef<'_>,
         signed: bool,
-        zero_point: i32,
         [lanes, vectors]: [usize; 2],
         alike: bool,
     ) -> Result<Self> {
@@ -91,30 +84,26 @@ impl ByteWeights {
         let groups = vectors / fields;
         let panel_words = elements("weights", &[steps, groups, lanes])?;
         let mut lines = Lines::new(elements("weights", &[n.div_ceil(nr), panel_words])?);
-        let mut start = vec![0i32; n.next_multiple_of(nr)];
         let words = lines.words_mut();
-        for (row, start) in start.iter_mut().enumerate().take(n) {
+        for row in 0..n {
             let (panel, vector, lane) = (row / nr, row % nr / lanes, row % lanes);
             let (group, shift) = (vector / fields, vector % fields * bits);
-            let mut sum = 0i32;
             for (column, value) in weights
                 .slice_rows(row..row + 1)
                 .unpack()
                 .into_iter()
                 .enumerate()
             {
-                sum = sum.wrapping_add(value);
                 let byte = ((value - base) as u8 as u32) << shift;
                 let at = panel * panel_words + (column / 4 * groups + group) * lanes + lane;
                 words[at] |= byte << (8 * (column % 4));
             }
-            *start = sum.wrapping_mul(zero_point).wrapping_neg();
         }
         Ok(ByteWeights {
             lines,
             bits,
             signed,
-            start,
+            start: vec![0; n.next_multiple_of(nr)],
             base,
             nr,
             panel_words,

@@ -1,9 +1,7 @@
-//! Depthwise convolution: channels in lanes, plain loops that the compiler makes vectors of.
+//! Depthwise convolution: channels in lanes, plain loops, compiled as those of `rows`.
 //!
 //! A sum gains one product of a byte and a 16-bit weight for each tap. A chunk of channels keeps its sums in registers
 //! while all taps pass; the loop is the same everywhere, and each ISA compiles it for its own vectors.
-
-use super::Kernels;
 
 /// Output pixels that read the same taps, and what they read.
 pub(crate) struct DepthwiseTask<'a> {
@@ -27,17 +25,9 @@ pub(crate) struct DepthwiseTask<'a> {
     pub(crate) weight_row: usize,
 }
 
-impl Kernels {
-    /// Adds the products of `task` to `sums` `[pixels, C]`. Panics on lengths that do not fit, as slices do.
-    pub(crate) fn depthwise(&self, task: &DepthwiseTask<'_>, sums: &mut [i32]) {
-        // SAFETY: `of` and `available`, the only ways to a row, have checked the features; the function is
-        // made of safe slices.
-        unsafe { (self.depthwise)(task, sums) }
-    }
-}
-
+/// Adds the products of `task` to `sums` `[pixels, C]`. Panics on lengths that do not fit, as slices do.
 #[inline(always)]
-fn run(task: &DepthwiseTask<'_>, sums: &mut [i32]) {
+pub(super) fn run(task: &DepthwiseTask<'_>, sums: &mut [i32]) {
     if task.signed {
         typed(task, sums, |byte| byte as i8 as i16);
     } else {
@@ -90,32 +80,4 @@ fn chunk<const N: usize>(
         }
     }
     sums.copy_from_slice(&kept);
-}
-
-pub(super) unsafe fn portable(task: &DepthwiseTask<'_>, sums: &mut [i32]) {
-    run(task, sums);
-}
-
-/// # Safety
-/// The features are there, here and below.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-pub(super) unsafe fn avx2(task: &DepthwiseTask<'_>, sums: &mut [i32]) {
-    run(task, sums);
-}
-
-/// # Safety
-/// See above.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-pub(super) unsafe fn avx512(task: &DepthwiseTask<'_>, sums: &mut [i32]) {
-    run(task, sums);
-}
-
-/// # Safety
-/// See above.
-#[cfg(target_arch = "aarch64")]
-#[target_feature(enable = "neon")]
-pub(super) unsafe fn neon(task: &DepthwiseTask<'_>, sums: &mut [i32]) {
-    run(task, sums);
 }

@@ -269,7 +269,7 @@ fn check_bytes(
     let kernel = kernels.bytegemm.expect("a row with bytes");
     let (signed, nr) = (e.min() < 0, kernel.lanes * kernel.vectors);
     let (w, a) = (packed(we, lanes, k), packed(e, rows, k));
-    let laid = ByteWeights::new(w.view(), signed, 0, &kernel).unwrap();
+    let laid = ByteWeights::new(w.view(), signed, &kernel).unwrap();
     let stride = laid.row_bytes();
     let mut bytes = vec![0; rows * stride];
     portable().unpack(a.view(), stride, &mut bytes);

@@ -65,7 +65,7 @@ impl GroupWeights {
         let (n, k) = (weights.rows(), weights.cols());
         scales.check(n, k)?;
         let shape = [kernel.lanes, kernel.vectors];
-        let bytes = ByteWeights::laid(weights, signed, 0, shape, kernel.alike)?;
+        let bytes = ByteWeights::laid(weights, signed, shape, kernel.alike)?;
         let (nr, groups) = (bytes.nr(), scales.groups(k));
         let group = match scales.granularity() {
             Granularity::Group(group) => group,

@@ -90,7 +90,6 @@ pub struct Kernels {
     unpack: unsafe fn(&[u32], Encoding, &mut [u8]),
     byte_sums: unsafe fn(&[u8], usize, bool, i32, &mut [i32]),
     rows: unsafe fn(RowTask<'_>),
-    depthwise: unsafe fn(&DepthwiseTask<'_>, &mut [i32]),
 }
 
 /// The rows that this build holds. Private, so that `Kernels::of` is the only way to one.
@@ -328,7 +327,7 @@ impl Kernels {
         unsafe { (self.requantize)(&task, sums.as_ptr(), out.as_mut_ptr()) }
     }
 
-    /// Does `task` along a row. Panics on lengths that do not fit together.
+    /// Does `task`, element by element. Panics on lengths that do not fit together.
     pub(crate) fn row(&self, task: RowTask<'_>) {
         // SAFETY: features as in `bitgemm`; safe slices carry their lengths.
         unsafe { (self.rows)(task) }

@@ -104,7 +104,6 @@ const NEON: Kernels = Kernels {
     unpack,
     byte_sums,
     rows: super::rows::neon,
-    depthwise: super::depthwise::neon,
 };
 
 #[target_feature(enable = "neon")]

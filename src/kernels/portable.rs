@@ -43,7 +43,6 @@ pub(super) static KERNELS: Kernels = Kernels {
     unpack,
     byte_sums,
     rows: super::rows::portable,
-    depthwise: super::depthwise::portable,
 };
 
 unsafe fn bitgemm(task: &Task<'_>) {

@@ -5,6 +5,8 @@
 //! the results are those of the plain loops, because no loop sums across elements and no product is contracted
 //! with a sum.
 
+use super::depthwise::{self, DepthwiseTask};
+
 /// What becomes of a float after scale and bias, element by element; slices are as long as the row.
 #[derive(Clone, Copy)]
 pub(crate) enum Function<'a> {
@@ -60,6 +62,11 @@ pub(crate) enum RowTask<'a> {
         signed: bool,
         from: &'a [u32],
         into: &'a mut [u32],
+    },
+    /// Adds the products of a depthwise convolution to sums.
+    Depthwise {
+        task: DepthwiseTask<'a>,
+        sums: &'a mut [i32],
     },
 }
 
@@ -129,6 +136,7 @@ fn run(task: RowTask<'_>) {
                 }
             }
         }
+        RowTask::Depthwise { task, sums } => depthwise::run(&task, sums),
         RowTask::Values {
             codes,
             signed,
@@ -253,11 +261,17 @@ fn max<const P: usize>(from: &[u32], into: &mut [u32], flip: u32) {
 }
 
 /// Compiled for any CPU.
+///
+/// # Safety
+/// None: unsafe only to be of one type with those below.
 pub(super) unsafe fn portable(task: RowTask<'_>) {
     run(task);
 }
 
 /// Compiled for the features of the ISA.
+///
+/// # Safety
+/// They are there, here and below.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,popcnt")]
 pub(super) unsafe fn avx2(task: RowTask<'_>) {
@@ -265,12 +279,18 @@ pub(super) unsafe fn avx2(task: RowTask<'_>) {
 }
 
 /// As `avx2`; for both ISAs of 512 bits.
+///
+/// # Safety
+/// As `avx2`.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 pub(super) unsafe fn avx512(task: RowTask<'_>) {
     run(task);
 }
 
+/// As `avx2`.
+///
+/// # Safety
 /// As `avx2`.
 #[cfg(target_arch = "aarch64")]
 #[target_feature(enable = "neon")]

@@ -316,7 +316,7 @@ fn thresholds_count_levels() {
 fn byte_product(kernels: &Kernels, w: &PackedMatrix, a: &PackedMatrix) -> Option<Vec<i32>> {
     let kernel = kernels.byte_kernel()?;
     let (n, m, signed) = (w.rows(), a.rows(), a.encoding().min() < 0);
-    let weights = ByteWeights::new(w.view(), signed, 0, kernel).unwrap();
+    let weights = ByteWeights::new(w.view(), signed, kernel).unwrap();
     let stride = weights.row_bytes();
     let mut bytes = vec![0xAA; m * stride];
     kernels.unpack(a.view(), stride, &mut bytes);

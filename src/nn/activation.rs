@@ -9,12 +9,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::bits::{Encoding, PackedMatrix, PackedRef};
+use crate::bits::{Encoding, PackedMatrix};
 use crate::error::Result;
 use crate::kernels::Kernels;
-use crate::ops::quantize;
+use crate::ops::{Par, dequantize, quantize};
 use crate::quant::{ActQuantizer, QuantRelu, Rounding};
-use crate::shape::{check_len, elements, words};
+use crate::shape::check_len;
 
 /// Where alpha is kept.
 pub const ALPHA_RANGE: std::ops::RangeInclusive<f32> = 1e-3..=5.0;
@@ -197,7 +197,7 @@ impl Activation {
                 let quantizer = self.quantizer()?.expect("these functions have codes");
                 reshape(codes, quantizer.encoding(), x.len() / n.max(1), n)?;
                 quantize(kernels, x, quantizer, &mut *codes)?;
-                values(codes.view(), quantizer.step(), out)?;
+                dequantize(kernels, codes.view(), quantizer.step(), out, Par::Caller)?;
             }
         }
         Ok(())
@@ -245,48 +245,6 @@ pub(crate) fn reshape(
 ) -> Result<()> {
     if (codes.encoding(), codes.rows(), codes.cols()) != (encoding, rows, cols) {
         *codes = PackedMatrix::zeros(encoding, rows, cols)?;
-    }
-    Ok(())
-}
-
-/// The floats that unsigned or bipolar codes stand for: step times integer, `[rows, cols]`.
-///
-/// Errors if the length of `out` is not rows x cols.
-pub(crate) fn values(codes: PackedRef<'_>, step: f32, out: &mut [f32]) -> Result<()> {
-    let (rows, cols) = (codes.rows(), codes.cols());
-    check_len(
-        "out",
-        out.len(),
-        elements("rows x cols", &[rows, cols])?,
-        "rows x cols",
-    )?;
-    if out.is_empty() {
-        return Ok(());
-    }
-    let (planes, w) = (codes.encoding().planes(), words(cols));
-    let bipolar = codes.encoding() == Encoding::Bipolar;
-    for (row, out) in codes
-        .words()
-        .chunks_exact(codes.row_words())
-        .zip(out.chunks_exact_mut(cols))
-    {
-        for (i, out) in out.chunks_mut(32).enumerate() {
-            let mut integers = [0i32; 32];
-            for plane in 0..planes {
-                let word = row[plane * w + i];
-                for (bit, integer) in integers.iter_mut().enumerate() {
-                    // A comparison with a constant, since SSE2 cannot shift each lane by its own count.
-                    let set = word & (1 << bit) != 0;
-                    *integer |= if set { 1 << plane } else { 0 };
-                }
-            }
-            if bipolar {
-                integers.iter_mut().for_each(|bit| *bit = 2 * *bit - 1);
-            }
-            for (out, integer) in out.iter_mut().zip(integers) {
-                *out = step * integer as f32;
-            }
-        }
     }
     Ok(())
 }

@@ -219,7 +219,8 @@ impl Linear {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nn::activation;
+    use crate::kernels::Kernels;
+    use crate::ops::dequantize;
 
     const M: usize = 6;
     const N: usize = 9;
@@ -238,7 +239,8 @@ mod tests {
             .collect();
         let codes = PackedMatrix::pack(encoding, M, K, &codes).unwrap();
         let mut values = vec![0.0; M * K];
-        activation::values(codes.view(), step, &mut values).unwrap();
+        let kernels = Kernels::of(Isa::chosen().unwrap()).unwrap();
+        dequantize(kernels, codes.view(), step, &mut values, Par::Caller).unwrap();
         (layer, codes, values)
     }
 

@@ -149,10 +149,10 @@ impl Grid {
     ) {
         let mut fit = BLOCK_WORDS / self.row_words.max(1);
         let channels = panels.len() * self.nr;
-        if channels.saturating_mul(self.row_words) <= BLOCK_WORDS {
-            // The weights stay there too, or what is about as many words: so may the block's result, and its
-            // rows are written while they are there instead of a panel's width at a time.
-            fit = fit.min((BLOCK_WORDS / channels.max(1)).max(4 * self.mr));
+        if channels.saturating_mul(self.row_words) <= BLOCK_WORDS / 2 {
+            // The weights, or about as many words, take half of what is left; the block's result may have the other
+            // half: its rows are then written while they are there, not a panel's width at a time.
+            fit = fit.min((BLOCK_WORDS / 2 / channels.max(1)).max(4 * self.mr));
         }
         let block = (fit / self.mr * self.mr).max(self.mr);
         let mut row = rows.start;

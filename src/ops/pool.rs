@@ -241,24 +241,15 @@ impl AveragePool {
         mut take: impl FnMut(usize, &[f32]),
     ) {
         let (encoding, channels) = (self.0.encoding, self.0.geometry.channels);
-        let (planes, w) = (encoding.planes(), words(channels));
         let signed = matches!(encoding, Encoding::Signed(_));
         for first in (0..channels).step_by(CHUNK) {
             let some = CHUNK.min(channels - first);
             let (mut sums, mut bytes) = ([0i32; CHUNK], [0u8; CHUNK]);
             let (sums, bytes) = (&mut sums[..some], &mut bytes[..some]);
-            let mut cut = [0u32; 8 * CHUNK / 32];
             let (count, pixels) = self.0.pixels(at);
             for pixel in pixels {
-                let row = &input.words()[pixel * planes * w..];
-                let chunk = words(some);
-                for plane in 0..planes {
-                    let from = &row[plane * w + first / 32..][..chunk];
-                    cut[plane * chunk..][..chunk].copy_from_slice(from);
-                }
-                let cut = &cut[..planes * chunk];
-                let codes = PackedRef::packed_here(encoding, 1, some, cut);
-                kernels.unpack(codes, some, bytes);
+                let row = &input.words()[pixel * input.row_words()..];
+                unpack_some(kernels, input, row, first, bytes);
                 let codes = &*bytes;
                 kernels.row(RowTask::Accumulate {
                     codes,
@@ -274,13 +265,34 @@ impl AveragePool {
                 }
             }
             let scale = scale / count as f32;
-            let means = std::array::from_fn::<f32, CHUNK, _>(|i| match sums.get(i) {
-                Some(&sum) => sum as f32 * scale,
-                None => 0.0,
-            });
+            let mut means = [0f32; CHUNK];
+            for (mean, &sum) in means.iter_mut().zip(&*sums) {
+                *mean = sum as f32 * scale;
+            }
             take(first, &means[..some]);
         }
     }
+}
+
+/// Codes of one row of `matrix` as bytes: as many as `bytes` is long, at most [`CHUNK`], from column `first` on, a
+/// multiple of 32. `row` begins with the words of the row.
+fn unpack_some(
+    kernels: &Kernels,
+    matrix: &PackedRef<'_>,
+    row: &[u32],
+    first: usize,
+    bytes: &mut [u8],
+) {
+    let (encoding, w) = (matrix.encoding(), words(matrix.cols()));
+    let (planes, chunk) = (encoding.planes(), words(bytes.len()));
+    let mut some = [0u32; 8 * CHUNK / 32];
+    for plane in 0..planes {
+        let from = &row[plane * w + first / 32..][..chunk];
+        some[plane * chunk..][..chunk].copy_from_slice(from);
+    }
+    let some = &some[..planes * chunk];
+    let codes = PackedRef::packed_here(encoding, 1, bytes.len(), some);
+    kernels.unpack(codes, bytes.len(), bytes);
 }
 
 fn check_codes(out: &PackedMut<'_>, encoding: Encoding, rows: usize, cols: usize) -> Result<()> {
@@ -312,20 +324,11 @@ pub fn dequantize(
     if cols == 0 {
         return Ok(());
     }
-    let (planes, w) = (encoding.planes(), words(cols));
     par.rows(out, cols, cols, &|row, out: &mut [f32]| {
-        let from = &codes.words()[row * planes * w..][..planes * w];
+        let row = &codes.words()[row * codes.row_words()..];
         for (i, out) in out.chunks_mut(CHUNK).enumerate() {
-            let (mut cut, mut bytes) = ([0u32; 8 * CHUNK / 32], [0u8; CHUNK]);
-            let chunk = words(out.len());
-            for plane in 0..planes {
-                let from = &from[plane * w + i * CHUNK / 32..][..chunk];
-                cut[plane * chunk..][..chunk].copy_from_slice(from);
-            }
-            let cut = &cut[..planes * chunk];
-            let bytes = &mut bytes[..out.len()];
-            let codes = PackedRef::packed_here(encoding, 1, out.len(), cut);
-            kernels.unpack(codes, out.len(), bytes);
+            let bytes = &mut [0u8; CHUNK][..out.len()];
+            unpack_some(kernels, &codes, row, i * CHUNK, bytes);
             kernels.row(values(encoding, bytes, scale, out));
         }
     });

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::gather;
 use super::geometry::Axis;
 use crate::bits::{Encoding, PackedRef};
-use crate::kernels::{DepthwiseTask, Kernels};
+use crate::kernels::{DepthwiseTask, Kernels, RowTask};
 use crate::ops::gemm::Activations;
 
 /// Weights for the depthwise kernel.
@@ -90,20 +90,20 @@ impl Depthwise {
                 if !taps.is_empty() {
                     let from = cols.at(x, taps.start) * channels;
                     let weights = (inside.start * cols.taps.len() + taps.start) * channels;
-                    kernels.depthwise(
-                        &DepthwiseTask {
-                            channels,
-                            signed,
-                            bytes: &bytes[from..],
-                            pixel_step: cols.step * channels,
-                            row_step: step,
-                            col_step: cols.tap_step * channels,
-                            taps: [inside.len(), taps.len()],
-                            weights: &self.weights[weights..],
-                            weight_row: cols.taps.len() * channels,
-                        },
-                        &mut out[(x - segment.xs.start) * channels..][..(end - x) * channels],
-                    );
+                    let task = DepthwiseTask {
+                        channels,
+                        signed,
+                        bytes: &bytes[from..],
+                        pixel_step: cols.step * channels,
+                        row_step: step,
+                        col_step: cols.tap_step * channels,
+                        taps: [inside.len(), taps.len()],
+                        weights: &self.weights[weights..],
+                        weight_row: cols.taps.len() * channels,
+                    };
+                    let sums =
+                        &mut out[(x - segment.xs.start) * channels..][..(end - x) * channels];
+                    kernels.row(RowTask::Depthwise { task, sums });
                 }
                 x = end;
             }

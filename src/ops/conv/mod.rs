@@ -131,7 +131,6 @@ impl Conv2d {
     ) -> Result<Self> {
         let size = geometry.transposed_output(extra)?;
         let parts = Self::parts(None, isa, filters, activation, &geometry, Pad::Zero)?;
-        // No more phases than outputs.
         let steps = [geometry.stride[0], geometry.stride[1]];
         let count = elements("stride", &steps)?;
         if count > 1 << 12 {
@@ -285,20 +284,22 @@ impl Conv2d {
 
     /// Multiply-adds for an image: H W or OH OW pixels of all taps, the pad counted as data.
     pub fn macs(&self) -> u64 {
-        let [kh, kw] = self.geometry.kernel;
-        let k = kh * kw * (self.geometry.channels / self.geometry.groups);
         let pixels = match self.phases.len() {
             1 => self.size.0 * self.size.1,
             _ => self.geometry.pixels(),
         };
-        pixels as u64 * self.o as u64 * k as u64
+        pixels as u64 * self.o as u64 * self.k() as u64
+    }
+
+    /// Columns of a filter.
+    fn k(&self) -> usize {
+        let [kh, kw] = self.geometry.kernel;
+        kh * kw * (self.geometry.channels / self.geometry.groups)
     }
 
     /// Bytes of filters in the canonical packed form.
     pub fn weight_bytes(&self) -> usize {
-        let [kh, kw] = self.geometry.kernel;
-        let k = kh * kw * (self.geometry.channels / self.geometry.groups);
-        self.o * self.weight.planes() * words(k) * 4
+        self.o * self.weight.planes() * words(self.k()) * 4
     }
 
     /// Bytes of filters as prepacked for the kernels.

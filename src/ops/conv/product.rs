@@ -147,10 +147,8 @@ impl Product {
                 let rows = input.slice_rows(block.clone());
                 method.run(rows, self.all(out), scratch, par, &Integers);
             }
-            How::Gathered(methods) if self.k == 0 => {
-                debug_assert!(!methods.is_empty());
-                out.fill(0);
-            }
+            // A phase without taps.
+            How::Gathered(_) if self.k == 0 => out.fill(0),
             How::Gathered(methods) => {
                 let (gathered, scratch) = scratch.split_at_mut(block.len() * self.row_words());
                 let channels = self.o / methods.len();

@@ -73,7 +73,7 @@ impl Method {
         let how = match (way, kernels.byte_kernel(), kernels.lut_kernel()) {
             (Way::Bytes, Some(bytes), _) => {
                 let signed = activation.min() < 0;
-                let weights = ByteWeights::new(weights, signed, 0, bytes)?;
+                let weights = ByteWeights::new(weights, signed, bytes)?;
                 How::Bytes(bytes, weights)
             }
             (Way::Tables, _, Some(kernel)) => {
