@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod curves;
 mod eval;
+mod image;
 mod info;
 mod inspect;
 mod table;
