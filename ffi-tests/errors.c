@@ -619,13 +619,13 @@ static void models(const char *path, const char *images_path) {
   IS_NULL(qc_model_describe(NULL, buf, sizeof buf, &n), "model");
   IS_NULL(qc_model_describe(model, NULL, 1, &n), "buf");
   IS_NULL(qc_model_describe(model, buf, sizeof buf, NULL), "length");
-  IS_NULL(qc_workspace_new(NULL, 1, &no_workspace), "model");
-  IS_NULL(qc_workspace_new(model, 1, NULL), "workspace");
-  BAD(qc_workspace_new(model, SIZE_MAX, &no_workspace), "images is");
+  IS_NULL(qc_workspace_new(NULL, 1, 1, &no_workspace), "model");
+  IS_NULL(qc_workspace_new(model, 1, 1, NULL), "workspace");
+  BAD(qc_workspace_new(model, SIZE_MAX, 1, &no_workspace), "images is");
   CHECK(n == UNTOUCHED && no_workspace == (qc_workspace *)&n);
 
-  OK(qc_workspace_new(model, 2, &workspace));
-  OK(qc_workspace_new(model, 0, &empty));
+  OK(qc_workspace_new(model, 2, 1, &workspace));
+  OK(qc_workspace_new(model, 0, 0, &empty));
   n_logits = n_bytes / image * info.outputs;
   logits = (float *)room(n_logits, sizeof(float));
   logits[0] = 7;
