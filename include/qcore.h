@@ -861,23 +861,23 @@ typedef struct qc_model_info {
    */
   size_t channels;
   /**
-   * Bits of a code of the image, 1 to 8; a code is a byte.
+   * Bits of a code of the image, 1 to 8, a code is a byte; 32 for floats.
    */
   size_t bits;
   /**
-   * Logits of an image.
+   * Logits of an image: elements of the first output.
    */
   size_t outputs;
   /**
-   * Layers.
+   * Nodes, the image aside.
    */
   size_t layers;
   /**
-   * Bytes of all layers packed.
+   * Bytes of all nodes packed.
    */
   size_t packed_bytes;
   /**
-   * Bytes that the same layers take in f32.
+   * Bytes that the same nodes take in f32.
    */
   size_t float_bytes;
   /**
@@ -1590,7 +1590,7 @@ int32_t qc_model_load_memory(const uint8_t *bytes,
 int32_t qc_model_get_info(const struct qc_model *model, struct qc_model_info *info);
 
 /**
- * The layers, for people, a line each. As `snprintf` does.
+ * The nodes, for people, a line each. As `snprintf` does.
  *
  * `buf` receives up to `len` bytes, the last of them a closing zero; with `len` 0 it may be NULL.
  * `*length` receives the length of the whole text without its zero: the text was cut if that is not
@@ -1599,12 +1599,14 @@ int32_t qc_model_get_info(const struct qc_model *model, struct qc_model_info *in
 int32_t qc_model_describe(const struct qc_model *model, char *buf, size_t len, size_t *length);
 
 /**
- * Memory for runs of `model` over up to `images` images at a time; more go through in turns.
+ * Memory for runs of `model` over up to `images` images at a time on up to `threads` threads (0 is 1), which work together on
+ * each image; more images go through in turns.
  *
  * One call at a time may use it. It does not need the model to live. Free it with `qc_workspace_free`.
  */
 int32_t qc_workspace_new(const struct qc_model *model,
                          size_t images,
+                         size_t threads,
                          struct qc_workspace **workspace);
 
 /**

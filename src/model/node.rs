@@ -207,6 +207,16 @@ impl Op {
             Op::UpSample(_) => "up_sample",
         }
     }
+
+    /// What it adds.
+    pub(super) fn residual(&self) -> Option<Scaled> {
+        match self {
+            Op::Conv(conv) => conv.residual,
+            Op::Linear(linear) => linear.residual,
+            Op::Apply { residual, .. } => *residual,
+            _ => None,
+        }
+    }
 }
 
 /// A node: it makes the value of its own number.

@@ -1,12 +1,13 @@
 //! How a node is done: its plan, made and checked when the node is added.
 
+use super::memory::is_flat;
 use super::node::{Conv, FloatConv, Linear, Op, Window};
 use super::value::{Kind, Scaled, ValueType};
 use crate::bits::Encoding;
 use crate::error::{Error, Result};
 use crate::kernels::Kernels;
 use crate::ops::{
-    AveragePool, Conv2d, Finish, Geometry, MaxPool, OutputKind, ResidualAt, WeightOnlyGemm,
+    AveragePool, Conv2d, Finish, FloatConv2d, Geometry, MaxPool, OutputKind, ResidualAt,
 };
 use crate::quant::{ActQuantizer, Quantizer};
 
@@ -20,18 +21,26 @@ pub(super) struct Making<'a> {
 
 /// How a node is done. What its definition says is not said again.
 pub(super) enum Step {
-    /// The image, which is there.
+    /// None: it is the image, or another value by another name.
     Nothing,
     Conv(Box<Conv2d>),
-    FloatConv(Box<WeightOnlyGemm>, Geometry),
+    FloatConv(Box<FloatConv2d>),
     Apply,
     Quantize,
     Dequantize,
     MaxPool(MaxPool),
     AveragePool(AveragePool),
-    Concat,
-    Flatten,
-    UpSample,
+    /// Channels of each part.
+    Concat(Vec<usize>),
+    /// Pixels of an image that is flattened.
+    Flatten {
+        pixels: usize,
+    },
+    /// Rows and columns that are repeated, and elements of a pixel as they lie in memory.
+    UpSample {
+        size: (usize, usize),
+        unit: usize,
+    },
 }
 
 impl Step {
@@ -134,21 +143,21 @@ impl Step {
         conv: &FloatConv,
     ) -> Result<(Self, ValueType)> {
         floats(image)?;
-        let geometry = conv.window.over(image, 1);
-        let (height, width) = geometry.output()?;
-        let plan = WeightOnlyGemm::on(
+        let plan = FloatConv2d::on(
             kernels.isa(),
             conv.filters.view(),
+            conv.window.over(image, 1),
             &conv.scales,
             conv.bias.clone(),
         )?;
+        let (height, width) = plan.size();
         let made = ValueType {
             height,
             width,
             channels: conv.filters.rows(),
             kind: Kind::F32,
         };
-        Ok((Step::FloatConv(Box::new(plan), geometry), made))
+        Ok((Step::FloatConv(Box::new(plan)), made))
     }
 
     fn apply(
@@ -194,8 +203,11 @@ impl Step {
     }
 
     fn max_pool(x: &ValueType, window: &Window) -> Result<(Self, ValueType)> {
-        let encoding = valued(x)?.unwrap_or(Encoding::Bipolar);
-        let pool = MaxPool::new(window.over(x, 1), encoding)?;
+        let geometry = window.over(x, 1);
+        let pool = match valued(x)? {
+            Some(encoding) => MaxPool::new(geometry, encoding)?,
+            None => MaxPool::floats(geometry)?,
+        };
         let (height, width) = pool.output();
         let made = ValueType {
             height,
@@ -211,9 +223,12 @@ impl Step {
         scale: f32,
         quantizer: Option<ActQuantizer>,
     ) -> Result<(Self, ValueType)> {
-        let encoding = valued(x)?.unwrap_or(Encoding::Bipolar);
         finite(scale)?;
-        let pool = AveragePool::new(window.over(x, 1), encoding)?;
+        let geometry = window.over(x, 1);
+        let pool = match valued(x)? {
+            Some(encoding) => AveragePool::new(geometry, encoding)?,
+            None => AveragePool::floats(geometry)?,
+        };
         let (height, width) = pool.output();
         let kind = quantizer.map_or(Kind::F32, |q| Kind::Planes(q.encoding()));
         let made = ValueType {
@@ -241,7 +256,8 @@ impl Step {
             }
             made.channels += x.channels;
         }
-        Ok((Step::Concat, made))
+        let parts = reads.iter().map(|x| x.channels).collect();
+        Ok((Step::Concat(parts), made))
     }
 
     fn flatten(x: &ValueType) -> Result<(Self, ValueType)> {
@@ -252,7 +268,11 @@ impl Step {
             channels: x.len(),
             kind: x.kind,
         };
-        Ok((Step::Flatten, made))
+        let step = match is_flat(x) {
+            true => Step::Nothing,
+            false => Step::Flatten { pixels: x.pixels() },
+        };
+        Ok((step, made))
     }
 
     fn up_sample(x: &ValueType, factors: [usize; 2]) -> Result<(Self, ValueType)> {
@@ -265,7 +285,9 @@ impl Step {
             width: x.width * factors[1],
             ..*x
         };
-        Ok((Step::UpSample, made))
+        let size = (x.height, x.width);
+        let unit = x.stored_len() / x.pixels();
+        Ok((Step::UpSample { size, unit }, made))
     }
 }
 

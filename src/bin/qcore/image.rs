@@ -87,21 +87,21 @@ impl Values {
         };
         len / wanted.len().max(1)
     }
-}
 
-/// The images of all `files`, in order; a `.npy` or raw file may hold several.
-pub fn read(files: &[impl AsRef<Path>], wanted: &Wanted) -> Result<Values> {
-    let mut all = wanted.none();
-    for file in files {
-        let path = file.as_ref();
-        let bytes = std::fs::read(path).map_err(|e| Error::io(path, "read", e))?;
-        match (&mut all, parse(path, &bytes, wanted)?) {
+    /// Adds images of the same kind behind these.
+    pub fn append(&mut self, more: Values) {
+        match (self, more) {
             (Values::Codes(all), Values::Codes(more)) => all.extend(more),
             (Values::Floats(all), Values::Floats(more)) => all.extend(more),
-            _ => unreachable!("both are of the kind that is wanted"),
+            _ => unreachable!("both are of the kind that the model takes"),
         }
     }
-    Ok(all)
+}
+
+/// The images of a file; a `.npy` or raw file may hold several.
+pub fn read(path: &Path, wanted: &Wanted) -> Result<Values> {
+    let bytes = std::fs::read(path).map_err(|e| Error::io(path, "read", e))?;
+    parse(path, &bytes, wanted)
 }
 
 /// The images of one file. PNG, PNM and `.npy` are known by their first bytes; anything else must be named `.raw` or

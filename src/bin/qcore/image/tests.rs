@@ -312,9 +312,10 @@ fn files_follow_one_another() {
     std::fs::write(path("a.pgm"), "P2 1 1 255 7").unwrap();
     std::fs::write(path("b.raw"), [8, 9]).unwrap();
     let w = wanted(1, 1, 1, 255);
-    let all = read(&[path("a.pgm"), path("b.raw")], &w).unwrap();
+    let mut all = read(&path("a.pgm"), &w).unwrap();
+    all.append(read(&path("b.raw"), &w).unwrap());
     assert_eq!(all, Values::Codes(vec![7, 8, 9]));
-    let said = read(&[path("none")], &w).unwrap_err().to_string();
+    let said = read(&path("none"), &w).unwrap_err().to_string();
     assert!(
         said.contains("cannot read") && said.contains("none"),
         "{said}"
@@ -338,7 +339,7 @@ fn written_arrays_read_back() {
             [c] => (1, 1, *c),
             _ => (2, 3, 1),
         };
-        let back = read(&[&path], &w).unwrap();
+        let back = read(&path, &w).unwrap();
         assert_eq!(back, Values::Floats(vec![0.5, 1.0, -2.0, 3.0, 4.0, 0.25]));
     }
     // Nothing else is left there, and nothing at all by what fails.
