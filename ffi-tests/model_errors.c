@@ -127,7 +127,7 @@ static void building(void) {
   qc_quantizer signs, levels;
   qc_window window;
   qc_model *model = NULL;
-  packed filters = random_packed(QC_BIPOLAR, 8, 27, 5);
+  packed filters = random_packed(QC_BIPOLAR, 8, 27, 5), square = random_packed(QC_BIPOLAR, 8, 8, 6);
   float scale[8] = {1, 1, 1, 1, 1, 1, 1, 1}, bias[8] = {0}, bad[8] = {0};
   size_t value = UNTOUCHED, x = 0, stream = 0, values[9] = {0};
   char seen[64];
@@ -191,13 +191,13 @@ static void building(void) {
   BAD(qc_model_builder_conv_residual(builder, 0, &conv, 7, 1, &value), "residual is 7");
   BAD(qc_model_builder_conv_residual(builder, 0, &conv, 0, 1, &value), "residual is");
   finish.residual = QC_RESIDUAL_NONE;
-  BAD(qc_model_builder_linear(builder, 0, &conv, &value), "options is");
+  BAD(qc_model_builder_linear(builder, 0, &conv, &value), "options is those of a convolution");
   bad[3] = NAN;
   finish.bias = bad;
   BAD(qc_model_builder_conv(builder, 0, &conv, &value), "bias is NaN at 3");
   finish.bias = bias;
   finish.output = QC_OUT_F16;
-  BAD(qc_model_builder_conv(builder, 0, &conv, &value), "f16");
+  BAD(qc_model_builder_conv(builder, 0, &conv, &value), "16-bit floats");
   finish.output = QC_OUT_CODES;
   CHECK(value == UNTOUCHED);
   OK(qc_model_builder_conv(builder, 0, &conv, &x));
@@ -206,6 +206,8 @@ static void building(void) {
   OK(qc_model_builder_conv(builder, 0, &conv, &stream));
 
   /* Floats where codes are wanted, and the other way round. */
+  conv.kernel[0] = conv.kernel[1] = 1;
+  conv.filters = square.words;
   BAD(qc_model_builder_conv(builder, stream, &conv, &value), "conv");
   BAD(qc_model_builder_quantize(builder, x, &signs, &value), "quantize");
   IS_NULL(qc_model_builder_quantize(builder, stream, NULL, &value), "quantizer");
@@ -259,6 +261,7 @@ static void building(void) {
   qc_model_free(model);
   qc_model_builder_free(builder);
   free_packed(filters);
+  free_packed(square);
 }
 
 int main(int argc, char **argv) {

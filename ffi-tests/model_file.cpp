@@ -23,6 +23,13 @@ int main(int argc, char **argv) {
     const std::size_t count = images.size() / info.inputs;
     std::vector<float> logits(count * info.outputs);
 
+    // All at once on this thread, from the bytes of the model.
+    std::vector<float> again(logits.size());
+    const qcore::Model twin = qcore::Model::load_memory(model.to_bytes());
+    qcore::Workspace large(twin, count, 2, QC_MODE_THROUGHPUT);
+    const qcore::Pool pool(2);
+    twin.run(images, again, large, &pool);
+
     // Each thread has images, logits and a workspace of its own.
     const auto threads = static_cast<std::size_t>(std::stoi(argv[3]));
     std::vector<std::thread> workers;
@@ -30,12 +37,13 @@ int main(int argc, char **argv) {
       const std::size_t begin = count * t / threads, end = count * (t + 1) / threads;
       workers.emplace_back([&, begin, end] {
         qcore::Workspace workspace(model, 2);
-        model.run(images.data() + begin * info.inputs, (end - begin) * info.inputs, logits.data() + begin * info.outputs,
-                  (end - begin) * info.outputs, workspace);
+        model.run({images.data() + begin * info.inputs, (end - begin) * info.inputs},
+                  {logits.data() + begin * info.outputs, (end - begin) * info.outputs}, workspace);
       });
     }
     for (auto &worker : workers) worker.join();
 
+    if (logits != again || large.bytes() == 0) return 1;
     std::puts(model.describe().c_str());
     for (std::size_t i = 0; i < count; i++) {
       for (std::size_t j = 0; j < info.outputs; j++) {

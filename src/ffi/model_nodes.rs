@@ -1,6 +1,6 @@
 //! C: the nodes of a model that is being built.
 
-use super::conv::qc_conv2d_options;
+use super::conv::{QC_PAD_ZERO, qc_conv2d_options};
 use super::enter;
 use super::finish::{act_quantizer, qc_finish};
 use super::model_builder::{add, qc_model_builder, value};
@@ -117,22 +117,22 @@ unsafe fn linear(
     let x = value(builder, "x", x)?;
     let image = builder.type_of(x)?;
     // SAFETY: the contract is this function's.
-    let parts = unsafe {
-        let mut options = self::options("options", options)?;
-        (options.height, options.width) = (1, 1);
-        options.channels = image.len();
-        options.parts()?
-    };
-    let geometry = parts.geometry;
-    let plain = geometry.kernel == [1, 1]
-        && geometry.stride == [1, 1]
-        && geometry.padding == Default::default()
-        && geometry.groups == 1
-        && parts.transposed.is_none();
+    let mut options = unsafe { self::options("options", options)? };
+    let plain = options.kernel == [1; 2]
+        && options.stride == [1; 2]
+        && options.dilation == [1; 2]
+        && options.padding == [0; 4]
+        && options.groups == 1
+        && options.pad == QC_PAD_ZERO
+        && options.transposed == 0;
     if !plain {
-        let expected = "the defaults for kernel, stride, padding, groups and transposed";
+        let expected = "the defaults for everything between channels and filters";
         return Err(Error::argument("options", "those of a convolution", expected).into());
     }
+    (options.height, options.width) = (1, 1);
+    options.channels = image.len();
+    // SAFETY: the contract is this function's.
+    let parts = unsafe { options.parts()? };
     let linear = Linear {
         residual: summand(builder, residual)?,
         ..Linear::new(owned(parts.filters)?, parts.finish)
