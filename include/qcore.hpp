@@ -1,7 +1,9 @@
 // qcore for C++17 and later: the C header with owners for its handles, exceptions for its errors and views for its
 // arrays. Nothing here but calls of C, so the library behind it may be of any compiler.
 //
-// What a function takes, gives and refuses stands at its C namesake in qcore.h.
+// What a function takes, gives and refuses stands at its C namesake in qcore.h. Options are the structs of C:
+// `defaults<qc_gemm_options>()` fills one. Arrays are anything with `data()` and `size()`, or a pointer and a length.
+// Const objects may be shared between threads; a Workspace and a ModelBuilder are for one thread at a time.
 
 #ifndef QCORE_HPP
 #define QCORE_HPP
@@ -40,19 +42,19 @@ inline void check(std::int32_t status) {
 
 // Elements that somebody else owns: of a vector, of an array, or from a pointer on.
 template <class T>
-class View {
+class Span {
  public:
-  constexpr View() noexcept = default;
-  constexpr View(T *data, std::size_t size) noexcept : data_(data), size_(size) {}
+  constexpr Span() noexcept = default;
+  constexpr Span(T *data, std::size_t size) noexcept : data_(data), size_(size) {}
 
   template <std::size_t N>
-  constexpr View(T (&array)[N]) noexcept : data_(array), size_(N) {}
+  constexpr Span(T (&array)[N]) noexcept : data_(array), size_(N) {}
 
   template <class Container,
             class = std::enable_if_t<
-                !std::is_same_v<std::decay_t<Container>, View> &&
+                !std::is_same_v<std::decay_t<Container>, Span> &&
                 std::is_convertible_v<decltype(std::declval<Container &>().data()), T *>>>
-  constexpr View(Container &&container) noexcept
+  constexpr Span(Container &&container) noexcept
       : data_(container.data()), size_(container.size()) {}
 
   constexpr T *data() const noexcept { return data_; }
@@ -63,11 +65,11 @@ class View {
   std::size_t size_ = 0;
 };
 
-using Words = View<const std::uint32_t>;  // packed codes
-using Bytes = View<const std::uint8_t>;   // codes, a byte each
-using Floats = View<const float>;
+using Words = Span<const std::uint32_t>;  // packed codes
+using Bytes = Span<const std::uint8_t>;   // codes, a byte each
+using Floats = Span<const float>;
 
-// A handle that is freed at the end of its owner. It can be moved, and shared between threads as its C type can.
+// A handle that is freed at the end of its owner. It can be moved, not copied.
 template <class T, void (*Free)(T *)>
 class Handle {
  public:
@@ -92,9 +94,11 @@ class Handle {
   std::unique_ptr<T, Deleter> handle_;
 };
 
+namespace detail {
+
 // The text that `describe(buf, len, &length)` writes.
 template <class Describe>
-std::string text_of(Describe &&describe) {
+std::string text(Describe &&describe) {
   std::size_t length = 0;
   check(describe(nullptr, 0, &length));
   std::string text(length + 1, '\0');
@@ -103,21 +107,24 @@ std::string text_of(Describe &&describe) {
   return text;
 }
 
-// A struct of options as its `init` function fills it.
+inline std::int32_t init(qc_quantizer *o) { return qc_quantizer_init(sizeof *o, o); }
+inline std::int32_t init(qc_gemm_options *o) { return qc_gemm_options_init(sizeof *o, o); }
+inline std::int32_t init(qc_weight_only_options *o) { return qc_weight_only_options_init(sizeof *o, o); }
+inline std::int32_t init(qc_finish *o) { return qc_finish_init(sizeof *o, o); }
+inline std::int32_t init(qc_residual *o) { return qc_residual_init(sizeof *o, o); }
+inline std::int32_t init(qc_conv2d_options *o) { return qc_conv2d_options_init(sizeof *o, o); }
+inline std::int32_t init(qc_window *o) { return qc_window_init(sizeof *o, o); }
+inline std::int32_t init(qc_value_type *o) { return qc_value_type_init(sizeof *o, o); }
+
+}  // namespace detail
+
+// A struct of options with its defaults: `defaults<qc_gemm_options>()`.
 template <class Options>
-Options filled(std::int32_t (*init)(std::size_t, Options *)) {
+Options defaults() {
   Options options;
-  check(init(sizeof options, &options));
+  check(detail::init(&options));
   return options;
 }
-
-inline qc_quantizer quantizer() { return filled(qc_quantizer_init); }
-inline qc_gemm_options gemm_options() { return filled(qc_gemm_options_init); }
-inline qc_weight_only_options weight_only_options() { return filled(qc_weight_only_options_init); }
-inline qc_finish finish() { return filled(qc_finish_init); }
-inline qc_residual residual() { return filled(qc_residual_init); }
-inline qc_conv2d_options conv2d_options() { return filled(qc_conv2d_options_init); }
-inline qc_window window() { return filled(qc_window_init); }
 
 // Worker threads; 0 asks for one a processor.
 class Pool : public Handle<qc_pool, qc_pool_free> {
@@ -132,8 +139,12 @@ class Pool : public Handle<qc_pool, qc_pool_free> {
   }
 };
 
+namespace detail {
+
 // The C handle of a pool, or NULL for the caller's thread.
 inline const qc_pool *raw(const Pool *pool) { return pool ? pool->get() : nullptr; }
+
+}  // namespace detail
 
 // Words that `rows` x `cols` packed codes take.
 inline std::size_t packed_words(std::int32_t encoding, std::size_t rows, std::size_t cols) {
@@ -144,7 +155,7 @@ inline std::size_t packed_words(std::int32_t encoding, std::size_t rows, std::si
 
 // Integers `[rows, cols]` as bit planes. Throws `std::invalid_argument` if there are not rows x cols of them.
 inline std::vector<std::uint32_t> pack(std::int32_t encoding, std::size_t rows, std::size_t cols,
-                                       View<const std::int32_t> values) {
+                                       Span<const std::int32_t> values) {
   std::vector<std::uint32_t> words(packed_words(encoding, rows, cols));
   // The size above would have been refused if rows x cols overflowed.
   if (values.size() != rows * cols) throw std::invalid_argument("values: expected rows x cols");
@@ -154,7 +165,7 @@ inline std::vector<std::uint32_t> pack(std::int32_t encoding, std::size_t rows, 
 
 // Floats `[rows, cols]` as bit planes of the encoding that the quantizer has.
 inline void quantize(Floats x, std::size_t rows, std::size_t cols, const qc_quantizer &quantizer,
-                     View<std::uint32_t> words) {
+                     Span<std::uint32_t> words) {
   if (cols != 0 ? x.size() / cols != rows || x.size() % cols != 0 : x.size() != 0) {
     throw std::invalid_argument("x: expected rows x cols");
   }
@@ -192,36 +203,36 @@ class Gemm : public Handle<qc_gemm, qc_gemm_free> {
     return len;
   }
 
-  void run(Words activations, Range rows, View<std::int32_t> out, View<std::int32_t> scratch,
+  void run(Words activations, Range rows, Span<std::int32_t> out, Span<std::int32_t> scratch,
            const Pool *pool = nullptr) const {
     check(qc_gemm_run_i32(get(), activations.data(), activations.size(), rows.count, rows.begin,
                           rows.end, out.data(), out.size(), scratch.data(), scratch.size(),
-                          raw(pool)));
+                          detail::raw(pool)));
   }
 
-  void run(Words activations, Range rows, View<float> out, View<std::int32_t> scratch,
+  void run(Words activations, Range rows, Span<float> out, Span<std::int32_t> scratch,
            const Pool *pool = nullptr) const {
     check(qc_gemm_run_f32(get(), activations.data(), activations.size(), rows.count, rows.begin,
                           rows.end, out.data(), out.size(), scratch.data(), scratch.size(),
-                          raw(pool)));
+                          detail::raw(pool)));
   }
 
-  void run(Bytes activations, Range rows, View<std::int32_t> out, View<std::int32_t> scratch,
+  void run(Bytes activations, Range rows, Span<std::int32_t> out, Span<std::int32_t> scratch,
            const Pool *pool = nullptr) const {
     check(qc_gemm_run_bytes_i32(get(), activations.data(), activations.size(), rows.count,
                                 rows.begin, rows.end, out.data(), out.size(), scratch.data(),
-                                scratch.size(), raw(pool)));
+                                scratch.size(), detail::raw(pool)));
   }
 
-  void run(Bytes activations, Range rows, View<float> out, View<std::int32_t> scratch,
+  void run(Bytes activations, Range rows, Span<float> out, Span<std::int32_t> scratch,
            const Pool *pool = nullptr) const {
     check(qc_gemm_run_bytes_f32(get(), activations.data(), activations.size(), rows.count,
                                 rows.begin, rows.end, out.data(), out.size(), scratch.data(),
-                                scratch.size(), raw(pool)));
+                                scratch.size(), detail::raw(pool)));
   }
 
   std::string describe() const {
-    return text_of([&](char *buf, std::size_t len, std::size_t *length) {
+    return detail::text([&](char *buf, std::size_t len, std::size_t *length) {
       return qc_gemm_describe(get(), buf, len, length);
     });
   }
@@ -239,15 +250,15 @@ class WeightOnlyGemm : public Handle<qc_weight_only, qc_weight_only_free> {
     return len;
   }
 
-  void run(Floats activations, Range rows, View<float> out, View<float> scratch,
+  void run(Floats activations, Range rows, Span<float> out, Span<float> scratch,
            const Pool *pool = nullptr) const {
     check(qc_weight_only_run_f32(get(), activations.data(), activations.size(), rows.count,
                                  rows.begin, rows.end, out.data(), out.size(), scratch.data(),
-                                 scratch.size(), raw(pool)));
+                                 scratch.size(), detail::raw(pool)));
   }
 
   std::string describe() const {
-    return text_of([&](char *buf, std::size_t len, std::size_t *length) {
+    return detail::text([&](char *buf, std::size_t len, std::size_t *length) {
       return qc_weight_only_describe(get(), buf, len, length);
     });
   }
@@ -314,26 +325,26 @@ class Conv2d : public Handle<qc_conv2d, qc_conv2d_free> {
   // Elements of scratch for runs on `pool`.
   std::size_t scratch_len(const Pool *pool = nullptr) const {
     std::size_t len = 0;
-    check(qc_conv2d_scratch_len(get(), raw(pool), &len));
+    check(qc_conv2d_scratch_len(get(), detail::raw(pool), &len));
     return len;
   }
 
-  void run(Words images, Range range, Output out, View<std::int32_t> scratch,
+  void run(Words images, Range range, Output out, Span<std::int32_t> scratch,
            const Pool *pool = nullptr, const qc_residual *residual = nullptr) const {
     check(qc_conv2d_run(get(), images.data(), images.size(), range.count, range.begin, range.end,
                         residual, out.data_for(output_), out.size(), scratch.data(),
-                        scratch.size(), raw(pool)));
+                        scratch.size(), detail::raw(pool)));
   }
 
-  void run(Bytes images, Range range, Output out, View<std::int32_t> scratch,
+  void run(Bytes images, Range range, Output out, Span<std::int32_t> scratch,
            const Pool *pool = nullptr, const qc_residual *residual = nullptr) const {
     check(qc_conv2d_run_bytes(get(), images.data(), images.size(), range.count, range.begin,
                               range.end, residual, out.data_for(output_), out.size(),
-                              scratch.data(), scratch.size(), raw(pool)));
+                              scratch.data(), scratch.size(), detail::raw(pool)));
   }
 
   std::string describe() const {
-    return text_of([&](char *buf, std::size_t len, std::size_t *length) {
+    return detail::text([&](char *buf, std::size_t len, std::size_t *length) {
       return qc_conv2d_describe(get(), buf, len, length);
     });
   }
@@ -354,10 +365,10 @@ class MaxPool : public Handle<qc_max_pool, qc_max_pool_free> {
     return size;
   }
 
-  void run(Words images, std::size_t count, View<std::uint32_t> out,
+  void run(Words images, std::size_t count, Span<std::uint32_t> out,
            const Pool *pool = nullptr) const {
     check(qc_max_pool_run(get(), images.data(), images.size(), count, out.data(), out.size(),
-                          raw(pool)));
+                          detail::raw(pool)));
   }
 };
 
@@ -373,16 +384,248 @@ class AveragePool : public Handle<qc_average_pool, qc_average_pool_free> {
     return size;
   }
 
-  void run(Words images, std::size_t count, float scale, View<float> out,
+  void run(Words images, std::size_t count, float scale, Span<float> out,
            const Pool *pool = nullptr) const {
     check(qc_average_pool_run_f32(get(), images.data(), images.size(), count, scale, out.data(),
-                                  out.size(), raw(pool)));
+                                  out.size(), detail::raw(pool)));
   }
 
   void run(Words images, std::size_t count, float scale, const qc_quantizer &quantizer,
-           View<std::uint32_t> out, const Pool *pool = nullptr) const {
+           Span<std::uint32_t> out, const Pool *pool = nullptr) const {
     check(qc_average_pool_run_codes(get(), images.data(), images.size(), count, scale, &quantizer,
-                                    out.data(), out.size(), raw(pool)));
+                                    out.data(), out.size(), detail::raw(pool)));
+  }
+};
+
+class Workspace;
+
+// A packed net.
+class Model : public Handle<qc_model, qc_model_free> {
+ public:
+  static Model load(const std::string &path) {
+    return Model([&](qc_model **model) { return qc_model_load(path.c_str(), model); });
+  }
+
+  // From the bytes of a file.
+  static Model load_memory(Bytes bytes) {
+    return Model([&](qc_model **model) { return qc_model_load_memory(bytes.data(), bytes.size(), model); });
+  }
+
+  void save(const std::string &path) const { check(qc_model_save(get(), path.c_str())); }
+
+  std::vector<std::uint8_t> to_bytes() const {
+    std::size_t length = 0;
+    check(qc_model_to_bytes(get(), nullptr, 0, &length));
+    std::vector<std::uint8_t> bytes(length);
+    check(qc_model_to_bytes(get(), bytes.data(), bytes.size(), &length));
+    return bytes;
+  }
+
+  qc_model_info info() const {
+    qc_model_info info;
+    info.struct_size = sizeof info;
+    check(qc_model_get_info(get(), &info));
+    return info;
+  }
+
+  qc_value_type input_type() const {
+    qc_value_type type;
+    type.struct_size = sizeof type;
+    check(qc_model_input_type(get(), &type));
+    return type;
+  }
+
+  qc_value_type output_type(std::size_t index) const {
+    qc_value_type type;
+    type.struct_size = sizeof type;
+    check(qc_model_output_type(get(), index, &type));
+    return type;
+  }
+
+  std::string describe() const {
+    return detail::text([&](char *b, std::size_t n, std::size_t *l) { return qc_model_describe(get(), b, n, l); });
+  }
+
+  // The floats of the only output, for images of codes a byte each.
+  inline void run(Bytes images, Span<float> logits, Workspace &workspace,
+                  const Pool *pool = nullptr) const;
+
+  // The floats of the only output, for images of floats.
+  inline void run(Floats images, Span<float> logits, Workspace &workspace, const Pool *pool = nullptr) const;
+
+  // All outputs, for `len` bytes or floats, as the model takes.
+  inline void run(const void *images, std::size_t len, Span<const qc_output> outputs, Workspace &workspace,
+                  const Pool *pool = nullptr) const;
+
+ private:
+  friend class ModelBuilder;
+
+  template <class Make>
+  explicit Model(Make &&make) : Handle(std::forward<Make>(make)) {}
+};
+
+// The memory of one run at a time.
+class Workspace : public Handle<qc_workspace, qc_workspace_free> {
+ public:
+  // For so many images at a time on so many threads.
+  explicit Workspace(const Model &model, std::size_t images, std::size_t threads = 1,
+                     std::int32_t mode = QC_MODE_LATENCY)
+      : Handle([&](qc_workspace **workspace) {
+          return qc_workspace_new(model.get(), images, threads, mode, workspace);
+        }) {}
+
+  std::size_t bytes() const {
+    std::size_t bytes = 0;
+    check(qc_workspace_bytes(get(), &bytes));
+    return bytes;
+  }
+};
+
+inline void Model::run(Bytes images, Span<float> logits, Workspace &workspace,
+                       const Pool *pool) const {
+  check(qc_model_run(get(), images.data(), images.size(), logits.data(), logits.size(), workspace.get(),
+                     detail::raw(pool)));
+}
+
+inline void Model::run(Floats images, Span<float> logits, Workspace &workspace, const Pool *pool) const {
+  check(qc_model_run_f32(get(), images.data(), images.size(), logits.data(), logits.size(), workspace.get(),
+                         detail::raw(pool)));
+}
+
+inline void Model::run(const void *images, std::size_t len, Span<const qc_output> outputs, Workspace &workspace,
+                       const Pool *pool) const {
+  check(qc_model_run_outputs(get(), images, len, outputs.data(), outputs.size(), workspace.get(), detail::raw(pool)));
+}
+
+// A value of a model that is being built.
+struct Value {
+  std::size_t index = 0;
+};
+
+// A value as the second summand, and the float that its integer 1 stands for; 1 for floats.
+struct Scaled {
+  Value value;
+  float scale = 1.0F;
+};
+
+// A model that is being built, node after node.
+class ModelBuilder : public Handle<qc_model_builder, qc_model_builder_free> {
+ public:
+  explicit ModelBuilder(const qc_value_type &image, const char *isa = nullptr)
+      : Handle([&](qc_model_builder **builder) { return qc_model_builder_new(&image, isa, builder); }) {}
+
+  // The images.
+  Value image() const noexcept { return {}; }
+
+  qc_value_type type_of(Value value) const {
+    qc_value_type type;
+    type.struct_size = sizeof type;
+    check(qc_model_builder_type_of(get(), value.index, &type));
+    return type;
+  }
+
+  // Gives the next node a name.
+  ModelBuilder &name(const std::string &name) {
+    check(qc_model_builder_name(get(), name.c_str()));
+    return *this;
+  }
+
+  Value conv(Value x, const qc_conv2d_options &options) {
+    return node([&](std::size_t *v) { return qc_model_builder_conv(get(), x.index, &options, v); });
+  }
+
+  Value conv(Value x, const qc_conv2d_options &options, Scaled residual) {
+    return node([&](std::size_t *v) {
+      return qc_model_builder_conv_residual(get(), x.index, &options, residual.value.index, residual.scale, v);
+    });
+  }
+
+  Value linear(Value x, const qc_conv2d_options &options) {
+    return node([&](std::size_t *v) { return qc_model_builder_linear(get(), x.index, &options, v); });
+  }
+
+  Value linear(Value x, const qc_conv2d_options &options, Scaled residual) {
+    return node([&](std::size_t *v) {
+      return qc_model_builder_linear_residual(get(), x.index, &options, residual.value.index, residual.scale, v);
+    });
+  }
+
+  Value float_conv(Value x, const qc_weight_only_options &weights, const qc_window &window) {
+    return node([&](std::size_t *v) { return qc_model_builder_float_conv(get(), x.index, &weights, &window, v); });
+  }
+
+  Value float_linear(Value x, const qc_weight_only_options &weights) {
+    return node([&](std::size_t *v) { return qc_model_builder_float_linear(get(), x.index, &weights, v); });
+  }
+
+  Value apply(Value x, const qc_finish &finish) {
+    return node([&](std::size_t *v) { return qc_model_builder_apply(get(), x.index, &finish, v); });
+  }
+
+  Value add(Value a, Scaled b, const qc_finish &finish) {
+    return node(
+        [&](std::size_t *v) { return qc_model_builder_add(get(), a.index, b.value.index, b.scale, &finish, v); });
+  }
+
+  Value quantize(Value x, const qc_quantizer &quantizer) {
+    return node([&](std::size_t *v) { return qc_model_builder_quantize(get(), x.index, &quantizer, v); });
+  }
+
+  Value quantize_bytes(Value x, const qc_quantizer &quantizer) {
+    return node([&](std::size_t *v) { return qc_model_builder_quantize_bytes(get(), x.index, &quantizer, v); });
+  }
+
+  Value dequantize(Value x, float scale) {
+    return node([&](std::size_t *v) { return qc_model_builder_dequantize(get(), x.index, scale, v); });
+  }
+
+  Value max_pool(Value x, const qc_window &window) {
+    return node([&](std::size_t *v) { return qc_model_builder_max_pool(get(), x.index, &window, v); });
+  }
+
+  // Floats leave, or the codes of a quantizer.
+  Value average_pool(Value x, const qc_window &window, float scale, const qc_quantizer *quantizer = nullptr) {
+    return node(
+        [&](std::size_t *v) { return qc_model_builder_average_pool(get(), x.index, &window, scale, quantizer, v); });
+  }
+
+  Value global_average_pool(Value x, float scale, const qc_quantizer *quantizer = nullptr) {
+    return node(
+        [&](std::size_t *v) { return qc_model_builder_global_average_pool(get(), x.index, scale, quantizer, v); });
+  }
+
+  Value concat(const std::vector<Value> &values) {
+    const auto all = indices(values);
+    return node([&](std::size_t *v) { return qc_model_builder_concat(get(), all.data(), all.size(), v); });
+  }
+
+  Value flatten(Value x) {
+    return node([&](std::size_t *v) { return qc_model_builder_flatten(get(), x.index, v); });
+  }
+
+  Value up_sample(Value x, std::size_t vertical, std::size_t horizontal) {
+    return node([&](std::size_t *v) { return qc_model_builder_up_sample(get(), x.index, vertical, horizontal, v); });
+  }
+
+  // The model with these outputs; the builder is used up.
+  Model build(const std::vector<Value> &outputs) {
+    const auto all = indices(outputs);
+    return Model(
+        [&](qc_model **model) { return qc_model_builder_build(get(), all.data(), all.size(), model); });
+  }
+
+ private:
+  template <class Call>
+  Value node(Call &&call) {
+    Value value;
+    check(call(&value.index));
+    return value;
+  }
+
+  static std::vector<std::size_t> indices(const std::vector<Value> &values) {
+    std::vector<std::size_t> all;
+    for (const Value value : values) all.push_back(value.index);
+    return all;
   }
 };
 

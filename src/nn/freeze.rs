@@ -1,51 +1,39 @@
 //! From the net that trains to the model that ships: the only bridge.
 //!
-//! A hidden layer becomes its packed signs and integer thresholds, found by bisection on the very floats
-//! that [`Net::evaluate`] computes; the last layer keeps scale and bias. Nothing is rounded anew, so the model's
-//! logits are those of the net, bit for bit, on every ISA and for every number of threads.
+//! A hidden layer becomes its packed signs with scale, bias and quantizer, of which the model makes integer thresholds by
+//! bisection on the very floats that [`Net::evaluate`] computes; the last layer has scale and bias alone. Nothing is
+//! rounded anew, so the model's logits are those of the net, bit for bit, on every ISA and for every number of threads.
 
-use crate::error::{Error, Result};
-use crate::model::{Input, Layer, Model, Then};
+use crate::error::Result;
+use crate::model::{Linear, Model, ModelBuilder, ValueType};
 use crate::nn::net::Net;
-use crate::ops::Thresholds;
+use crate::ops::{ActivationFn, Finish, OutputKind, ResidualAt};
 
 /// The packed model of a quantized net.
 ///
 /// Errors unless the net is in quantized mode, with 1-bit weights and activations of 1 to 8 bits, and its
 /// scales and biases are finite.
 pub fn freeze(net: &Net) -> Result<Model> {
-    let mut layers = Vec::new();
-    for (layer, folded) in net.layers().iter().zip(net.folded()?) {
-        let weights = layer.linear.signs().clone();
-        let (scale, bias) = (folded.scale, folded.bias);
-        let then = match folded.quantizer {
-            None => Then::Floats { scale, bias },
-            Some(quantizer) => {
-                // The largest |sum|, all inputs at their largest.
-                let bound = layer.linear.k() as u64 * u64::from(folded.input.magnitude());
-                let bound = i32::try_from(bound).map_err(|_| {
-                    let expected = "few enough for i32 sums";
-                    Error::argument("K", layer.linear.k(), expected)
-                })?;
-                Then::Codes(Thresholds::derive(&quantizer, &scale, &bias, bound)?)
-            }
-        };
-        layers.push(Layer::Linear { weights, then });
-    }
     let [height, width, channels] = net.design().input;
-    let input = Input {
-        height,
-        width,
-        channels,
-        bits: 8,
-    };
-    Model::new(input, layers)
+    let mut builder = ModelBuilder::new(ValueType::image(height, width, channels, 8)?)?;
+    let mut value = builder.image();
+    for (layer, folded) in net.layers().iter().zip(net.folded()?) {
+        let output = match folded.quantizer {
+            None => OutputKind::F32,
+            Some(quantizer) => OutputKind::Codes(quantizer),
+        };
+        let (function, residual) = (ActivationFn::Identity, ResidualAt::Nowhere);
+        let finish = Finish::new(folded.scale, folded.bias, function, residual, output)?;
+        value = builder.linear(value, Linear::new(layer.linear.signs().clone(), finish))?;
+    }
+    builder.build(&[value])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::isa::Isa;
+    use crate::model::Mode as Sharing;
     use crate::nn::activation::{CoarseAlpha, CoarseX};
     use crate::nn::net::{Design, Kind, Mode};
     use crate::nn::rng::Rng;
@@ -136,10 +124,9 @@ mod tests {
                     let here = net.evaluate(isa, &images, par).unwrap();
                     assert_eq!(bits(&here), bits(&expected), "net {name}");
                     let frozen = freeze(&net).unwrap();
-                    let memory = Model::on(isa, frozen.input(), frozen.layers().to_vec());
-                    for model in [memory, Model::from_bytes_on(isa, &bytes)] {
-                        let model = model.unwrap();
-                        let mut workspace = model.workspace(32).unwrap();
+                    for model in [frozen, Model::from_bytes_on(isa, &bytes).unwrap()] {
+                        let threads = par.threads();
+                        let mut workspace = model.workspace(32, threads, Sharing::Latency).unwrap();
                         let mut logits = vec![0.0; M * 7];
                         model
                             .run(&images, &mut logits, &mut workspace, par)

@@ -101,6 +101,16 @@ impl Par<'_> {
         }
     }
 
+    /// Gives each thread a piece of `scratch`, `piece` elements each, and lets it work.
+    pub(crate) fn pieces<T: Send>(
+        &self,
+        scratch: &mut [T],
+        piece: usize,
+        work: &(impl Fn(&mut [T]) + Sync),
+    ) {
+        self.enter(|| spread(*self, scratch, piece.max(1), work));
+    }
+
     /// Calls `work(row, elements of that row)` for each row of `out`, `width` elements each and 1 or more, rows shared out to
     /// the threads. `cost` is what a row costs, in about vector instructions: small work stays on the caller.
     pub(crate) fn rows<T: Send>(
@@ -121,6 +131,24 @@ impl Par<'_> {
         } else {
             self.enter(|| halve(*self, pieces, 0, out, width, work));
         }
+    }
+}
+
+fn spread<T: Send>(
+    par: Par<'_>,
+    scratch: &mut [T],
+    piece: usize,
+    work: &(impl Fn(&mut [T]) + Sync),
+) {
+    let pieces = scratch.len() / piece;
+    if pieces <= 1 {
+        work(scratch);
+    } else {
+        let (mine, yours) = scratch.split_at_mut(pieces / 2 * piece);
+        par.join(
+            || spread(par, mine, piece, work),
+            || spread(par, yours, piece, work),
+        );
     }
 }
 

@@ -7,8 +7,11 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod curves;
 mod eval;
+mod image;
 mod info;
 mod inspect;
+mod profile;
+mod run;
 mod table;
 mod train;
 
@@ -30,6 +33,10 @@ enum Command {
     Eval(eval::Args),
     /// Show what a packed model consists of, layer by layer
     Inspect(inspect::Args),
+    /// Run a packed model over images in files: PNG, PGM, PPM, .npy, raw
+    Run(run::Args),
+    /// Show where a packed model's time goes, node by node, beside the limits of this core
+    Profile(profile::Args),
     /// Measure products and conversions against the limits of this core, and against f32
     Bench(bench::Args),
 }
@@ -40,6 +47,8 @@ fn main() -> ExitCode {
         Command::Train(args) => train::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Run(args) => run::run(&args),
+        Command::Profile(args) => profile::run(&args),
         Command::Bench(args) => bench::run(&args),
     };
     match done {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use qcore::isa::Isa;
-use qcore::model::Model;
+use qcore::model::{self, Model};
 use qcore::nn::freeze;
 use qcore::nn::net::{Kind, Mode, Net};
 use qcore::ops::{Par, Pool};
@@ -220,8 +220,8 @@ fn recipe(args: &Args) -> Result<Recipe> {
 fn finish(net: &Net, data: &Dataset, path: &Path, pool: &Pool, watch: &mut Watch) -> Result<()> {
     freeze(net)?.save(path)?;
     let model = Model::load(path)?;
-    let mut logits = vec![0.0; data.test.len() * model.outputs()];
-    let mut workspace = model.workspace(256)?;
+    let mut logits = vec![0.0; data.test.len() * model.outputs()[0].len()];
+    let mut workspace = model.workspace(256, pool.threads(), model::Mode::Latency)?;
     model.run(
         data.test.pixels(),
         &mut logits,
