@@ -1,11 +1,7 @@
-/*
- * qcore for C++17: handles that free themselves, errors as exceptions.
- *
- * A layer over qcore.h that adds nothing to it; the header says what each call takes and refuses. Options are the structs of C,
- * filled with their defaults by `qcore::defaults<qc_gemm_options>()`. A run takes pointers with lengths as spans: anything
- * with `data()` and `size()`, or a pointer and a length. Objects can be moved but not copied; const ones may be shared by threads,
- * but for `Workspace` and `ModelBuilder`, which are for one thread at a time.
- */
+// qcore for C++17 and later: the C header with owners for its handles, exceptions for its errors and views for its
+// arrays. Nothing here but calls of C, so the library behind it may be of any compiler.
+//
+// What a function takes, gives and refuses stands at its C namesake in qcore.h.
 
 #ifndef QCORE_HPP
 #define QCORE_HPP
@@ -23,32 +19,41 @@
 
 namespace qcore {
 
-/** A status other than QC_OK, with its text. */
+// What went wrong: `what()` names the argument, its value and what was expected.
 class Error : public std::runtime_error {
  public:
-  explicit Error(std::int32_t status) : std::runtime_error(qc_last_error()), status_(status) {}
+  explicit Error(std::int32_t status)
+      : std::runtime_error(std::string(qc_status_name(status)) + ": " + qc_last_error()),
+        status_(status) {}
 
-  /** QC_ERROR_... */
+  // One of QC_ERROR_...
   std::int32_t status() const noexcept { return status_; }
 
  private:
   std::int32_t status_;
 };
 
-/** Throws unless the status is QC_OK. */
+// Throws unless `status` is QC_OK.
 inline void check(std::int32_t status) {
   if (status != QC_OK) throw Error(status);
 }
 
-/** Elements that somebody else holds. */
+// Elements that somebody else owns: of a vector, of an array, or from a pointer on.
 template <class T>
-class Span {
+class View {
  public:
-  constexpr Span() noexcept = default;
-  constexpr Span(T *data, std::size_t size) noexcept : data_(data), size_(size) {}
-  /** Of a vector, an array, a std::span, ... */
-  template <class C, class = std::enable_if_t<std::is_convertible_v<decltype(std::declval<C &>().data()), T *>>>
-  constexpr Span(C &&container) noexcept : data_(container.data()), size_(container.size()) {}
+  constexpr View() noexcept = default;
+  constexpr View(T *data, std::size_t size) noexcept : data_(data), size_(size) {}
+
+  template <std::size_t N>
+  constexpr View(T (&array)[N]) noexcept : data_(array), size_(N) {}
+
+  template <class Container,
+            class = std::enable_if_t<
+                !std::is_same_v<std::decay_t<Container>, View> &&
+                std::is_convertible_v<decltype(std::declval<Container &>().data()), T *>>>
+  constexpr View(Container &&container) noexcept
+      : data_(container.data()), size_(container.size()) {}
 
   constexpr T *data() const noexcept { return data_; }
   constexpr std::size_t size() const noexcept { return size_; }
@@ -58,182 +63,361 @@ class Span {
   std::size_t size_ = 0;
 };
 
-namespace detail {
+using Words = View<const std::uint32_t>;  // packed codes
+using Bytes = View<const std::uint8_t>;   // codes, a byte each
+using Floats = View<const float>;
 
-template <auto Free>
-struct Deleter {
-  template <class T>
-  void operator()(T *handle) const noexcept {
-    Free(handle);
+// A handle that is freed at the end of its owner. It can be moved, and shared between threads as its C type can.
+template <class T, void (*Free)(T *)>
+class Handle {
+ public:
+  // The C handle, still owned here.
+  T *get() const noexcept { return handle_.get(); }
+
+ protected:
+  Handle() = default;
+
+  // Takes what `make(&handle)` makes.
+  template <class Make>
+  explicit Handle(Make &&make) {
+    T *made = nullptr;
+    check(make(&made));
+    handle_.reset(made);
   }
+
+ private:
+  struct Deleter {
+    void operator()(T *handle) const noexcept { Free(handle); }
+  };
+  std::unique_ptr<T, Deleter> handle_;
 };
 
-template <class T, auto Free>
-using Handle = std::unique_ptr<T, Deleter<Free>>;
-
-/** The handle that a call makes. */
-template <class T, auto Free, class Call>
-Handle<T, Free> make(Call &&call) {
-  T *made = nullptr;
-  check(call(&made));
-  return Handle<T, Free>(made);
-}
-
-/** The text of a call that copies as snprintf does. */
-template <class Call>
-std::string text(Call &&call) {
+// The text that `describe(buf, len, &length)` writes.
+template <class Describe>
+std::string text_of(Describe &&describe) {
   std::size_t length = 0;
-  check(call(static_cast<char *>(nullptr), std::size_t{0}, &length));
+  check(describe(nullptr, 0, &length));
   std::string text(length + 1, '\0');
-  check(call(text.data(), text.size(), &length));
+  check(describe(text.data(), text.size(), &length));
   text.resize(length);
   return text;
 }
 
-inline std::int32_t init(qc_gemm_options *o) { return qc_gemm_options_init(sizeof *o, o); }
-inline std::int32_t init(qc_weight_only_options *o) { return qc_weight_only_options_init(sizeof *o, o); }
-inline std::int32_t init(qc_conv2d_options *o) { return qc_conv2d_options_init(sizeof *o, o); }
-inline std::int32_t init(qc_window *o) { return qc_window_init(sizeof *o, o); }
-inline std::int32_t init(qc_finish *o) { return qc_finish_init(sizeof *o, o); }
-inline std::int32_t init(qc_residual *o) { return qc_residual_init(sizeof *o, o); }
-inline std::int32_t init(qc_quantizer *o) { return qc_quantizer_init(sizeof *o, o); }
-inline std::int32_t init(qc_value_type *o) { return qc_value_type_init(sizeof *o, o); }
-
-}  // namespace detail
-
-/** A struct of options with its defaults. */
+// A struct of options as its `init` function fills it.
 template <class Options>
-Options defaults() {
+Options filled(std::int32_t (*init)(std::size_t, Options *)) {
   Options options;
-  check(detail::init(&options));
+  check(init(sizeof options, &options));
   return options;
 }
 
-/** Integers [rows, cols] as packed words. */
+inline qc_quantizer quantizer() { return filled(qc_quantizer_init); }
+inline qc_gemm_options gemm_options() { return filled(qc_gemm_options_init); }
+inline qc_weight_only_options weight_only_options() { return filled(qc_weight_only_options_init); }
+inline qc_finish finish() { return filled(qc_finish_init); }
+inline qc_residual residual() { return filled(qc_residual_init); }
+inline qc_conv2d_options conv2d_options() { return filled(qc_conv2d_options_init); }
+inline qc_window window() { return filled(qc_window_init); }
+inline qc_value_type value_type() { return filled(qc_value_type_init); }
+
+// Worker threads; 0 asks for one a processor.
+class Pool : public Handle<qc_pool, qc_pool_free> {
+ public:
+  explicit Pool(std::size_t threads = 0)
+      : Handle([&](qc_pool **pool) { return qc_pool_new(threads, pool); }) {}
+
+  std::size_t threads() const {
+    std::size_t threads = 0;
+    check(qc_pool_threads(get(), &threads));
+    return threads;
+  }
+};
+
+// The C handle of a pool, or NULL for the caller's thread.
+inline const qc_pool *raw(const Pool *pool) { return pool ? pool->get() : nullptr; }
+
+// Words that `rows` x `cols` packed codes take.
+inline std::size_t packed_words(std::int32_t encoding, std::size_t rows, std::size_t cols) {
+  std::size_t words = 0;
+  check(qc_packed_words(encoding, rows, cols, &words));
+  return words;
+}
+
+// Integers `[rows, cols]` as bit planes. Throws `std::invalid_argument` if there are not rows x cols of them.
 inline std::vector<std::uint32_t> pack(std::int32_t encoding, std::size_t rows, std::size_t cols,
-                                       Span<const std::int32_t> values) {
-  std::size_t count = 0;
-  check(qc_packed_words(encoding, rows, cols, &count));
-  if (values.size() != rows * cols) throw std::invalid_argument("qcore::pack: values are not rows x cols");
-  std::vector<std::uint32_t> words(count);
+                                       View<const std::int32_t> values) {
+  std::vector<std::uint32_t> words(packed_words(encoding, rows, cols));
+  // The size above would have been refused if rows x cols overflowed.
+  if (values.size() != rows * cols) throw std::invalid_argument("values: expected rows x cols");
   check(qc_pack(encoding, rows, cols, values.data(), words.data(), words.size()));
   return words;
 }
 
-/** Threads for runs. */
-class Pool {
- public:
-  /** 0 asks for a thread a processor. */
-  explicit Pool(std::size_t threads = 0)
-      : handle_(detail::make<qc_pool, qc_pool_free>([&](qc_pool **out) { return qc_pool_new(threads, out); })) {}
+// Floats `[rows, cols]` as bit planes of the encoding that the quantizer has.
+inline void quantize(Floats x, std::size_t rows, std::size_t cols, const qc_quantizer &quantizer,
+                     View<std::uint32_t> words) {
+  if (cols != 0 ? x.size() / cols != rows || x.size() % cols != 0 : x.size() != 0) {
+    throw std::invalid_argument("x: expected rows x cols");
+  }
+  check(qc_quantize_f32(x.data(), rows, cols, &quantizer, words.data(), words.size()));
+}
 
-  const qc_pool *get() const noexcept { return handle_.get(); }
+// Rows `begin` to `end` of `count`; of all of them if nothing else is said.
+struct Range {
+  std::size_t count;
+  std::size_t begin;
+  std::size_t end;
 
- private:
-  detail::Handle<qc_pool, qc_pool_free> handle_;
+  constexpr Range(std::size_t all) noexcept : Range(all, 0, all) {}
+  constexpr Range(std::size_t all, std::size_t from, std::size_t to) noexcept
+      : count(all), begin(from), end(to) {}
 };
 
-/** The handle of a pool, or of none. */
-inline const qc_pool *handle_of(const Pool *pool) noexcept { return pool == nullptr ? nullptr : pool->get(); }
-
-/** A product of packed weights and codes. */
-class Gemm {
+// activations [M, K] x weights [N, K] -> [M, N], packed.
+class Gemm : public Handle<qc_gemm, qc_gemm_free> {
  public:
   explicit Gemm(const qc_gemm_options &options)
-      : handle_(detail::make<qc_gemm, qc_gemm_free>([&](qc_gemm **out) { return qc_gemm_new(&options, out); })) {}
+      : Handle([&](qc_gemm **gemm) { return qc_gemm_new(&options, gemm); }) {}
 
-  /** Elements of scratch for a run over so many rows. */
+  // Elements of scratch for `rows` rows of packed codes.
   std::size_t scratch_len(std::size_t rows) const {
     std::size_t len = 0;
     check(qc_gemm_scratch_len(get(), rows, &len));
     return len;
   }
 
-  /** Sums of rows begin .. end - 1 of `rows` packed rows. */
-  void run(Span<const std::uint32_t> words, std::size_t rows, std::size_t begin, std::size_t end,
-           Span<std::int32_t> out, Span<std::int32_t> scratch, const Pool *pool = nullptr) const {
-    check(qc_gemm_run_i32(get(), words.data(), words.size(), rows, begin, end, out.data(), out.size(), scratch.data(),
-                          scratch.size(), handle_of(pool)));
-  }
-
-  /** The same in floats. */
-  void run(Span<const std::uint32_t> words, std::size_t rows, std::size_t begin, std::size_t end, Span<float> out,
-           Span<std::int32_t> scratch, const Pool *pool = nullptr) const {
-    check(qc_gemm_run_f32(get(), words.data(), words.size(), rows, begin, end, out.data(), out.size(), scratch.data(),
-                          scratch.size(), handle_of(pool)));
-  }
-
-  std::string describe() const {
-    return detail::text([&](char *b, std::size_t n, std::size_t *l) { return qc_gemm_describe(get(), b, n, l); });
-  }
-
-  const qc_gemm *get() const noexcept { return handle_.get(); }
-
- private:
-  detail::Handle<qc_gemm, qc_gemm_free> handle_;
-};
-
-/** A convolution of packed images, or a linear layer. */
-class Conv2d {
- public:
-  explicit Conv2d(const qc_conv2d_options &options)
-      : handle_(detail::make<qc_conv2d, qc_conv2d_free>(
-            [&](qc_conv2d **out) { return qc_conv2d_new(&options, out); })) {}
-
-  /** Rows and columns of the output. */
-  std::pair<std::size_t, std::size_t> output_size() const {
-    std::pair<std::size_t, std::size_t> size;
-    check(qc_conv2d_output_size(get(), &size.first, &size.second));
-    return size;
-  }
-
-  std::size_t scratch_len(const Pool *pool = nullptr) const {
+  // Elements of scratch for `rows` rows of bytes.
+  std::size_t scratch_len_bytes(std::size_t rows) const {
     std::size_t len = 0;
-    check(qc_conv2d_scratch_len(get(), handle_of(pool), &len));
+    check(qc_gemm_scratch_len_bytes(get(), rows, &len));
     return len;
   }
 
-  /** The output of images begin .. end - 1 of `images` packed images; `out` has elements of what the plan's output is of. */
-  template <class Out>
-  void run(Span<const std::uint32_t> words, std::size_t images, std::size_t begin, std::size_t end, Out &&out,
-           Span<std::int32_t> scratch, const qc_residual *residual = nullptr, const Pool *pool = nullptr) const {
-    check(qc_conv2d_run(get(), words.data(), words.size(), images, begin, end, residual, out.data(), out.size(),
-                        scratch.data(), scratch.size(), handle_of(pool)));
+  void run(Words activations, Range rows, View<std::int32_t> out, View<std::int32_t> scratch,
+           const Pool *pool = nullptr) const {
+    check(qc_gemm_run_i32(get(), activations.data(), activations.size(), rows.count, rows.begin,
+                          rows.end, out.data(), out.size(), scratch.data(), scratch.size(),
+                          raw(pool)));
   }
 
-  /** The same for codes a byte each. */
-  template <class Out>
-  void run(Span<const std::uint8_t> bytes, std::size_t images, std::size_t begin, std::size_t end, Out &&out,
-           Span<std::int32_t> scratch, const qc_residual *residual = nullptr, const Pool *pool = nullptr) const {
-    check(qc_conv2d_run_bytes(get(), bytes.data(), bytes.size(), images, begin, end, residual, out.data(), out.size(),
-                              scratch.data(), scratch.size(), handle_of(pool)));
+  void run(Words activations, Range rows, View<float> out, View<std::int32_t> scratch,
+           const Pool *pool = nullptr) const {
+    check(qc_gemm_run_f32(get(), activations.data(), activations.size(), rows.count, rows.begin,
+                          rows.end, out.data(), out.size(), scratch.data(), scratch.size(),
+                          raw(pool)));
+  }
+
+  void run(Bytes activations, Range rows, View<std::int32_t> out, View<std::int32_t> scratch,
+           const Pool *pool = nullptr) const {
+    check(qc_gemm_run_bytes_i32(get(), activations.data(), activations.size(), rows.count,
+                                rows.begin, rows.end, out.data(), out.size(), scratch.data(),
+                                scratch.size(), raw(pool)));
+  }
+
+  void run(Bytes activations, Range rows, View<float> out, View<std::int32_t> scratch,
+           const Pool *pool = nullptr) const {
+    check(qc_gemm_run_bytes_f32(get(), activations.data(), activations.size(), rows.count,
+                                rows.begin, rows.end, out.data(), out.size(), scratch.data(),
+                                scratch.size(), raw(pool)));
   }
 
   std::string describe() const {
-    return detail::text([&](char *b, std::size_t n, std::size_t *l) { return qc_conv2d_describe(get(), b, n, l); });
+    return text_of([&](char *buf, std::size_t len, std::size_t *length) {
+      return qc_gemm_describe(get(), buf, len, length);
+    });
+  }
+};
+
+// Floats [M, K] x packed weights [N, K] -> [M, N].
+class WeightOnlyGemm : public Handle<qc_weight_only, qc_weight_only_free> {
+ public:
+  explicit WeightOnlyGemm(const qc_weight_only_options &options)
+      : Handle([&](qc_weight_only **plan) { return qc_weight_only_new(&options, plan); }) {}
+
+  std::size_t scratch_len(std::size_t rows) const {
+    std::size_t len = 0;
+    check(qc_weight_only_scratch_len(get(), rows, &len));
+    return len;
   }
 
-  const qc_conv2d *get() const noexcept { return handle_.get(); }
+  void run(Floats activations, Range rows, View<float> out, View<float> scratch,
+           const Pool *pool = nullptr) const {
+    check(qc_weight_only_run_f32(get(), activations.data(), activations.size(), rows.count,
+                                 rows.begin, rows.end, out.data(), out.size(), scratch.data(),
+                                 scratch.size(), raw(pool)));
+  }
+
+  std::string describe() const {
+    return text_of([&](char *buf, std::size_t len, std::size_t *length) {
+      return qc_weight_only_describe(get(), buf, len, length);
+    });
+  }
+};
+
+// Rows and columns of an output.
+struct Size {
+  std::size_t height;
+  std::size_t width;
+};
+
+// Where a plan writes what its finish says: 32-bit integers, floats, halves of 16 bits, words of codes, or bytes.
+class Output {
+ public:
+  template <class Container, class = std::enable_if_t<!std::is_same_v<std::decay_t<Container>, Output>>>
+  Output(Container &&out) noexcept : data_(out.data()), size_(out.size()) {
+    using Element = std::remove_pointer_t<decltype(out.data())>;
+    static_assert(!std::is_const_v<Element>, "an output is written");
+    if constexpr (std::is_same_v<Element, std::int32_t>) {
+      kinds_ = kind(QC_OUT_I32);
+    } else if constexpr (std::is_same_v<Element, float>) {
+      kinds_ = kind(QC_OUT_F32);
+    } else if constexpr (std::is_same_v<Element, std::uint16_t>) {
+      kinds_ = kind(QC_OUT_F16) | kind(QC_OUT_BF16);
+    } else if constexpr (std::is_same_v<Element, std::uint32_t>) {
+      kinds_ = kind(QC_OUT_CODES);
+    } else {
+      static_assert(std::is_same_v<Element, std::uint8_t>, "no plan gives such elements");
+      kinds_ = kind(QC_OUT_BYTES);
+    }
+  }
+
+  std::size_t size() const noexcept { return size_; }
+
+  // The elements; throws `std::invalid_argument` if they are not of the kind QC_OUT_...
+  void *data_for(std::int32_t output) const {
+    if ((kinds_ & kind(output)) == 0) {
+      throw std::invalid_argument("out: expected elements of the type that the finish gives");
+    }
+    return data_;
+  }
 
  private:
-  detail::Handle<qc_conv2d, qc_conv2d_free> handle_;
+  static constexpr unsigned kind(std::int32_t output) noexcept { return 1U << output; }
+
+  void *data_;
+  std::size_t size_;
+  unsigned kinds_ = 0;
 };
+
+// Images [N, H, W, C] by packed filters [O, KH, KW, C / groups] to [N, OH, OW, O], and what follows.
+class Conv2d : public Handle<qc_conv2d, qc_conv2d_free> {
+ public:
+  explicit Conv2d(const qc_conv2d_options &options)
+      : Handle([&](qc_conv2d **conv) { return qc_conv2d_new(&options, conv); }),
+        output_(options.finish ? options.finish->output : QC_OUT_I32) {}
+
+  Size output_size() const {
+    Size size{};
+    check(qc_conv2d_output_size(get(), &size.height, &size.width));
+    return size;
+  }
+
+  // Elements of scratch for runs on `pool`.
+  std::size_t scratch_len(const Pool *pool = nullptr) const {
+    std::size_t len = 0;
+    check(qc_conv2d_scratch_len(get(), raw(pool), &len));
+    return len;
+  }
+
+  void run(Words images, Range range, Output out, View<std::int32_t> scratch,
+           const Pool *pool = nullptr, const qc_residual *residual = nullptr) const {
+    check(qc_conv2d_run(get(), images.data(), images.size(), range.count, range.begin, range.end,
+                        residual, out.data_for(output_), out.size(), scratch.data(),
+                        scratch.size(), raw(pool)));
+  }
+
+  void run(Bytes images, Range range, Output out, View<std::int32_t> scratch,
+           const Pool *pool = nullptr, const qc_residual *residual = nullptr) const {
+    check(qc_conv2d_run_bytes(get(), images.data(), images.size(), range.count, range.begin,
+                              range.end, residual, out.data_for(output_), out.size(),
+                              scratch.data(), scratch.size(), raw(pool)));
+  }
+
+  std::string describe() const {
+    return text_of([&](char *buf, std::size_t len, std::size_t *length) {
+      return qc_conv2d_describe(get(), buf, len, length);
+    });
+  }
+
+ private:
+  std::int32_t output_;
+};
+
+// The greatest code of each window, per channel.
+class MaxPool : public Handle<qc_max_pool, qc_max_pool_free> {
+ public:
+  explicit MaxPool(const qc_window &window)
+      : Handle([&](qc_max_pool **pool) { return qc_max_pool_new(&window, pool); }) {}
+
+  Size output_size() const {
+    Size size{};
+    check(qc_max_pool_output_size(get(), &size.height, &size.width));
+    return size;
+  }
+
+  void run(Words images, std::size_t count, View<std::uint32_t> out,
+           const Pool *pool = nullptr) const {
+    check(qc_max_pool_run(get(), images.data(), images.size(), count, out.data(), out.size(),
+                          raw(pool)));
+  }
+};
+
+// The mean of each window, per channel.
+class AveragePool : public Handle<qc_average_pool, qc_average_pool_free> {
+ public:
+  explicit AveragePool(const qc_window &window)
+      : Handle([&](qc_average_pool **pool) { return qc_average_pool_new(&window, pool); }) {}
+
+  Size output_size() const {
+    Size size{};
+    check(qc_average_pool_output_size(get(), &size.height, &size.width));
+    return size;
+  }
+
+  void run(Words images, std::size_t count, float scale, View<float> out,
+           const Pool *pool = nullptr) const {
+    check(qc_average_pool_run_f32(get(), images.data(), images.size(), count, scale, out.data(),
+                                  out.size(), raw(pool)));
+  }
+
+  void run(Words images, std::size_t count, float scale, const qc_quantizer &quantizer,
+           View<std::uint32_t> out, const Pool *pool = nullptr) const {
+    check(qc_average_pool_run_codes(get(), images.data(), images.size(), count, scale, &quantizer,
+                                    out.data(), out.size(), raw(pool)));
+  }
+};
+
+// The type of a value, or another struct of results, that `tell(&result)` writes.
+template <class Result, class Tell>
+Result told(Tell &&tell) {
+  Result result{};
+  result.struct_size = sizeof result;
+  check(tell(&result));
+  return result;
+}
 
 class Workspace;
 
-/** A packed net. */
-class Model {
+// A packed net: images in, logits or other outputs out. Threads may share it, each with a Workspace of its own.
+class Model : public Handle<qc_model, qc_model_free> {
  public:
+  // Takes what `make(&model)` makes, as `load`, `load_memory` and `ModelBuilder::build` do.
+  template <class Make, class = std::enable_if_t<std::is_invocable_v<Make, qc_model **>>>
+  explicit Model(Make &&make) : Handle(std::forward<Make>(make)) {}
+
   static Model load(const std::string &path) {
-    return Model(make([&](qc_model **out) { return qc_model_load(path.c_str(), out); }));
+    return Model([&](qc_model **model) { return qc_model_load(path.c_str(), model); });
   }
 
-  static Model load_memory(Span<const std::uint8_t> bytes) {
-    return Model(make([&](qc_model **out) { return qc_model_load_memory(bytes.data(), bytes.size(), out); }));
+  static Model load_memory(Bytes bytes) {
+    return Model([&](qc_model **model) {
+      return qc_model_load_memory(bytes.data(), bytes.size(), model);
+    });
   }
 
   void save(const std::string &path) const { check(qc_model_save(get(), path.c_str())); }
 
+  // The bytes of its file.
   std::vector<std::uint8_t> to_bytes() const {
     std::size_t length = 0;
     check(qc_model_to_bytes(get(), nullptr, 0, &length));
@@ -243,219 +427,204 @@ class Model {
   }
 
   qc_model_info info() const {
-    qc_model_info info;
-    info.struct_size = sizeof info;
-    check(qc_model_get_info(get(), &info));
-    return info;
+    return told<qc_model_info>([&](qc_model_info *info) { return qc_model_get_info(get(), info); });
   }
 
   qc_value_type input_type() const {
-    qc_value_type type;
-    type.struct_size = sizeof type;
-    check(qc_model_input_type(get(), &type));
-    return type;
+    return told<qc_value_type>([&](qc_value_type *type) { return qc_model_input_type(get(), type); });
   }
 
   qc_value_type output_type(std::size_t index) const {
-    qc_value_type type;
-    type.struct_size = sizeof type;
-    check(qc_model_output_type(get(), index, &type));
-    return type;
+    return told<qc_value_type>(
+        [&](qc_value_type *type) { return qc_model_output_type(get(), index, type); });
   }
 
+  // A line a node.
   std::string describe() const {
-    return detail::text([&](char *b, std::size_t n, std::size_t *l) { return qc_model_describe(get(), b, n, l); });
+    return text_of([&](char *buf, std::size_t len, std::size_t *length) {
+      return qc_model_describe(get(), buf, len, length);
+    });
   }
 
-  /** The floats of the only output, for images of codes a byte each. */
-  inline void run(Span<const std::uint8_t> images, Span<float> logits, Workspace &workspace,
+  // The floats of the only output, for images of codes a byte each.
+  inline void run(Bytes images, View<float> logits, Workspace &workspace,
                   const Pool *pool = nullptr) const;
 
-  /** The floats of the only output, for images of floats. */
-  inline void run(Span<const float> images, Span<float> logits, Workspace &workspace, const Pool *pool = nullptr) const;
-
-  /** All outputs, for `len` bytes or floats, as the model takes. */
-  inline void run(const void *images, std::size_t len, Span<const qc_output> outputs, Workspace &workspace,
+  // The same for images of floats.
+  inline void run(Floats images, View<float> logits, Workspace &workspace,
                   const Pool *pool = nullptr) const;
 
-  const qc_model *get() const noexcept { return handle_.get(); }
+  // All outputs.
+  inline void run(Bytes images, View<const qc_output> outputs, Workspace &workspace,
+                  const Pool *pool = nullptr) const;
+  inline void run(Floats images, View<const qc_output> outputs, Workspace &workspace,
+                  const Pool *pool = nullptr) const;
 
  private:
-  friend class ModelBuilder;
-  using Handle = detail::Handle<qc_model, qc_model_free>;
-
-  explicit Model(Handle handle) : handle_(std::move(handle)) {}
-
-  template <class Call>
-  static Handle make(Call &&call) {
-    return detail::make<qc_model, qc_model_free>(std::forward<Call>(call));
-  }
-
-  Handle handle_;
+  inline void run_outputs(std::int32_t kind, const void *images, std::size_t len,
+                          View<const qc_output> outputs, Workspace &workspace,
+                          const Pool *pool) const;
 };
 
-/** The memory of one run at a time. */
-class Workspace {
+// The memory of runs of a model, one at a time; `images` at a time on `threads` threads.
+class Workspace : public Handle<qc_workspace, qc_workspace_free> {
  public:
-  /** For so many images at a time on so many threads. */
-  explicit Workspace(const Model &model, std::size_t images, std::size_t threads = 1,
+  explicit Workspace(const Model &model, std::size_t images = 1, std::size_t threads = 1,
                      std::int32_t mode = QC_MODE_LATENCY)
-      : handle_(detail::make<qc_workspace, qc_workspace_free>(
-            [&](qc_workspace **out) { return qc_workspace_new(model.get(), images, threads, mode, out); })) {}
+      : Handle([&](qc_workspace **workspace) {
+          return qc_workspace_new(model.get(), images, threads, mode, workspace);
+        }) {}
 
   std::size_t bytes() const {
     std::size_t bytes = 0;
-    check(qc_workspace_bytes(handle_.get(), &bytes));
+    check(qc_workspace_bytes(get(), &bytes));
     return bytes;
   }
-
-  qc_workspace *get() noexcept { return handle_.get(); }
-
- private:
-  detail::Handle<qc_workspace, qc_workspace_free> handle_;
 };
 
-inline void Model::run(Span<const std::uint8_t> images, Span<float> logits, Workspace &workspace,
+inline void Model::run(Bytes images, View<float> logits, Workspace &workspace,
                        const Pool *pool) const {
-  check(qc_model_run(get(), images.data(), images.size(), logits.data(), logits.size(), workspace.get(),
-                     handle_of(pool)));
+  check(qc_model_run(get(), images.data(), images.size(), logits.data(), logits.size(),
+                     workspace.get(), raw(pool)));
 }
 
-inline void Model::run(Span<const float> images, Span<float> logits, Workspace &workspace, const Pool *pool) const {
-  check(qc_model_run_f32(get(), images.data(), images.size(), logits.data(), logits.size(), workspace.get(),
-                         handle_of(pool)));
-}
-
-inline void Model::run(const void *images, std::size_t len, Span<const qc_output> outputs, Workspace &workspace,
+inline void Model::run(Floats images, View<float> logits, Workspace &workspace,
                        const Pool *pool) const {
-  check(qc_model_run_outputs(get(), images, len, outputs.data(), outputs.size(), workspace.get(), handle_of(pool)));
+  check(qc_model_run_f32(get(), images.data(), images.size(), logits.data(), logits.size(),
+                         workspace.get(), raw(pool)));
 }
 
-/** A value of a model that is being built. */
+inline void Model::run(Bytes images, View<const qc_output> outputs, Workspace &workspace,
+                       const Pool *pool) const {
+  run_outputs(QC_KIND_BYTES, images.data(), images.size(), outputs, workspace, pool);
+}
+
+inline void Model::run(Floats images, View<const qc_output> outputs, Workspace &workspace,
+                       const Pool *pool) const {
+  run_outputs(QC_KIND_F32, images.data(), images.size(), outputs, workspace, pool);
+}
+
+// C takes images without a type; here they have one, so it is compared.
+inline void Model::run_outputs(std::int32_t kind, const void *images, std::size_t len,
+                               View<const qc_output> outputs, Workspace &workspace,
+                               const Pool *pool) const {
+  if (input_type().kind != kind) {
+    throw std::invalid_argument("images: expected elements of the type that the model takes");
+  }
+  check(qc_model_run_outputs(get(), images, len, outputs.data(), outputs.size(), workspace.get(),
+                             raw(pool)));
+}
+
+// A value of a model that is being built: the images, or what a node makes.
 struct Value {
   std::size_t index = 0;
 };
 
-/** A value as the second summand, and the float that its integer 1 stands for; 1 for floats. */
+// A value as the second summand, and the float that its integer 1 stands for; 1 for floats.
 struct Scaled {
   Value value;
-  float scale = 1.0f;
+  float scale;
+
+  constexpr Scaled(Value of, float one = 1.0F) noexcept : value(of), scale(one) {}
 };
 
-/** A model that is being built, node after node. */
-class ModelBuilder {
+// A model that is being built, node after node.
+class ModelBuilder : public Handle<qc_model_builder, qc_model_builder_free> {
  public:
   explicit ModelBuilder(const qc_value_type &image, const char *isa = nullptr)
-      : handle_(detail::make<qc_model_builder, qc_model_builder_free>(
-            [&](qc_model_builder **out) { return qc_model_builder_new(&image, isa, out); })) {}
+      : Handle([&](qc_model_builder **builder) {
+          return qc_model_builder_new(&image, isa, builder);
+        }) {}
 
-  /** The images. */
-  Value image() const noexcept { return {}; }
+  Value images() const noexcept { return {}; }
 
   qc_value_type type_of(Value value) const {
-    qc_value_type type;
-    type.struct_size = sizeof type;
-    check(qc_model_builder_type_of(handle_.get(), value.index, &type));
-    return type;
+    return told<qc_value_type>([&](qc_value_type *type) {
+      return qc_model_builder_type_of(get(), value.index, type);
+    });
   }
 
-  /** Gives the next node a name. */
+  // Gives the next node a name.
   ModelBuilder &name(const std::string &name) {
-    check(qc_model_builder_name(handle_.get(), name.c_str()));
+    check(qc_model_builder_name(get(), name.c_str()));
     return *this;
   }
 
   Value conv(Value x, const qc_conv2d_options &options) {
-    return node([&](std::size_t *v) { return qc_model_builder_conv(get(), x.index, &options, v); });
+    return made(qc_model_builder_conv, x.index, &options);
   }
-
   Value conv(Value x, const qc_conv2d_options &options, Scaled residual) {
-    return node([&](std::size_t *v) {
-      return qc_model_builder_conv_residual(get(), x.index, &options, residual.value.index, residual.scale, v);
-    });
+    return made(qc_model_builder_conv_residual, x.index, &options, residual.value.index,
+                residual.scale);
   }
 
   Value linear(Value x, const qc_conv2d_options &options) {
-    return node([&](std::size_t *v) { return qc_model_builder_linear(get(), x.index, &options, v); });
+    return made(qc_model_builder_linear, x.index, &options);
   }
-
   Value linear(Value x, const qc_conv2d_options &options, Scaled residual) {
-    return node([&](std::size_t *v) {
-      return qc_model_builder_linear_residual(get(), x.index, &options, residual.value.index, residual.scale, v);
-    });
+    return made(qc_model_builder_linear_residual, x.index, &options, residual.value.index,
+                residual.scale);
   }
 
   Value float_conv(Value x, const qc_weight_only_options &weights, const qc_window &window) {
-    return node([&](std::size_t *v) { return qc_model_builder_float_conv(get(), x.index, &weights, &window, v); });
+    return made(qc_model_builder_float_conv, x.index, &weights, &window);
   }
-
   Value float_linear(Value x, const qc_weight_only_options &weights) {
-    return node([&](std::size_t *v) { return qc_model_builder_float_linear(get(), x.index, &weights, v); });
+    return made(qc_model_builder_float_linear, x.index, &weights);
   }
 
   Value apply(Value x, const qc_finish &finish) {
-    return node([&](std::size_t *v) { return qc_model_builder_apply(get(), x.index, &finish, v); });
+    return made(qc_model_builder_apply, x.index, &finish);
   }
-
   Value add(Value a, Scaled b, const qc_finish &finish) {
-    return node(
-        [&](std::size_t *v) { return qc_model_builder_add(get(), a.index, b.value.index, b.scale, &finish, v); });
+    return made(qc_model_builder_add, a.index, b.value.index, b.scale, &finish);
   }
 
   Value quantize(Value x, const qc_quantizer &quantizer) {
-    return node([&](std::size_t *v) { return qc_model_builder_quantize(get(), x.index, &quantizer, v); });
+    return made(qc_model_builder_quantize, x.index, &quantizer);
   }
-
   Value quantize_bytes(Value x, const qc_quantizer &quantizer) {
-    return node([&](std::size_t *v) { return qc_model_builder_quantize_bytes(get(), x.index, &quantizer, v); });
+    return made(qc_model_builder_quantize_bytes, x.index, &quantizer);
   }
-
   Value dequantize(Value x, float scale) {
-    return node([&](std::size_t *v) { return qc_model_builder_dequantize(get(), x.index, scale, v); });
+    return made(qc_model_builder_dequantize, x.index, scale);
   }
 
   Value max_pool(Value x, const qc_window &window) {
-    return node([&](std::size_t *v) { return qc_model_builder_max_pool(get(), x.index, &window, v); });
+    return made(qc_model_builder_max_pool, x.index, &window);
   }
-
-  /** Floats leave, or the codes of a quantizer. */
-  Value average_pool(Value x, const qc_window &window, float scale, const qc_quantizer *quantizer = nullptr) {
-    return node(
-        [&](std::size_t *v) { return qc_model_builder_average_pool(get(), x.index, &window, scale, quantizer, v); });
+  // Floats leave, or codes if there is a quantizer.
+  Value average_pool(Value x, const qc_window &window, float scale,
+                     const qc_quantizer *quantizer = nullptr) {
+    return made(qc_model_builder_average_pool, x.index, &window, scale, quantizer);
   }
-
   Value global_average_pool(Value x, float scale, const qc_quantizer *quantizer = nullptr) {
-    return node(
-        [&](std::size_t *v) { return qc_model_builder_global_average_pool(get(), x.index, scale, quantizer, v); });
+    return made(qc_model_builder_global_average_pool, x.index, scale, quantizer);
   }
 
   Value concat(const std::vector<Value> &values) {
     const auto all = indices(values);
-    return node([&](std::size_t *v) { return qc_model_builder_concat(get(), all.data(), all.size(), v); });
+    return made(qc_model_builder_concat, all.data(), all.size());
   }
-
-  Value flatten(Value x) {
-    return node([&](std::size_t *v) { return qc_model_builder_flatten(get(), x.index, v); });
-  }
-
+  Value flatten(Value x) { return made(qc_model_builder_flatten, x.index); }
   Value up_sample(Value x, std::size_t vertical, std::size_t horizontal) {
-    return node([&](std::size_t *v) { return qc_model_builder_up_sample(get(), x.index, vertical, horizontal, v); });
+    return made(qc_model_builder_up_sample, x.index, vertical, horizontal);
   }
 
-  /** The model with these outputs; the builder is used up. */
+  // The model with these outputs; the builder is used up.
   Model build(const std::vector<Value> &outputs) {
     const auto all = indices(outputs);
-    return Model(Model::make(
-        [&](qc_model **out) { return qc_model_builder_build(get(), all.data(), all.size(), out); }));
+    return Model([&](qc_model **model) {
+      return qc_model_builder_build(get(), all.data(), all.size(), model);
+    });
   }
 
-  qc_model_builder *get() noexcept { return handle_.get(); }
-
  private:
-  template <class Call>
-  Value node(Call &&call) {
+  // The value that a call of C makes of these arguments.
+  template <class... Parameters, class... Arguments>
+  Value made(std::int32_t (*call)(qc_model_builder *, Parameters...), Arguments... arguments) {
     Value value;
-    check(call(&value.index));
+    check(call(get(), arguments..., &value.index));
     return value;
   }
 
@@ -464,10 +633,8 @@ class ModelBuilder {
     for (const Value value : values) all.push_back(value.index);
     return all;
   }
-
-  detail::Handle<qc_model_builder, qc_model_builder_free> handle_;
 };
 
 }  // namespace qcore
 
-#endif
+#endif  // QCORE_HPP
