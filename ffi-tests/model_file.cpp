@@ -7,10 +7,53 @@
 #include <cstdio>
 #include <fstream>
 #include <iterator>
+#include <stdexcept>
 #include <thread>
 #include <vector>
 
 #include "qcore.hpp"
+
+namespace {
+
+// A net of four pixels that is built here: their sum, and that of the first two minus the others, with a half added.
+bool builds() {
+  const std::int32_t signs[] = {1, 1, 1, 1, 1, 1, -1, -1};
+  const auto packed = qcore::pack(QC_BIPOLAR, 2, 4, signs);
+  const std::vector<float> scale{1.0F, 1.0F}, bias{0.5F, 0.5F};
+  qc_value_type image = qcore::value_type();
+  image.height = image.width = 2;
+  qcore::ModelBuilder builder(image);
+  qc_finish finish = qcore::finish();
+  finish.output = QC_OUT_F32;
+  finish.scale = scale.data();
+  finish.bias = bias.data();
+  qc_conv2d_options options = qcore::conv2d_options();
+  options.output_channels = 2;
+  options.filters = packed.data();
+  options.filter_words = packed.size();
+  options.finish = &finish;
+  const auto flat = builder.flatten(builder.images());
+  const auto sums = builder.name("sums").linear(flat, options);
+  finish.residual = QC_RESIDUAL_AFTER;
+  const auto twice = builder.linear(flat, options, sums);
+  const auto both = builder.concat({sums, twice});
+  if (builder.type_of(both).channels != 4) return false;
+  const qcore::Model model = builder.build({both, sums});
+  const std::vector<std::uint8_t> pixels{1, 2, 3, 5};
+  std::vector<float> all(4), some(2);
+  const qc_output outputs[] = {{all.data(), all.size()}, {some.data(), some.size()}};
+  qcore::Workspace workspace(model);
+  model.run(pixels, outputs, workspace);
+  try {
+    model.run(qcore::Floats(all), outputs, workspace);
+    return false;
+  } catch (const std::invalid_argument &) {
+  }
+  return model.output_type(1).channels == 2 && some == std::vector<float>{11.5F, -4.5F} &&
+         all == std::vector<float>{11.5F, -4.5F, 23.0F, -9.0F};
+}
+
+}  // namespace
 
 int main(int argc, char **argv) {
   if (argc != 4) return 2;
@@ -43,7 +86,7 @@ int main(int argc, char **argv) {
     }
     for (auto &worker : workers) worker.join();
 
-    if (logits != again || large.bytes() == 0) return 1;
+    if (!builds() || logits != again || large.bytes() == 0) return 1;
     std::puts(model.describe().c_str());
     for (std::size_t i = 0; i < count; i++) {
       for (std::size_t j = 0; j < info.outputs; j++) {

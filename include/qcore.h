@@ -615,16 +615,15 @@ typedef struct qc_weight_only_options {
    */
   size_t weight_words;
   /**
-   * Scales of the type `scale_type`. Default: NULL.
+   * Scales of the type `scale_type`, as many as `scale_granularity` says. Default: NULL.
    */
   const void *scales;
   /**
-   * Number of scales. With `group` 0 it is 1, for all weights, or N, a scale a channel; else N x ceil(K / group), those
-   * of a channel after each other. Default: 0.
+   * Number of elements at `scales`. Default: 0.
    */
   size_t n_scales;
   /**
-   * 0, or how many neighbours along K share a scale: a multiple of 32 from 32 to 256. Default: 0.
+   * Columns of a group for `QC_PER_GROUP`: a multiple of 32 from 32 to 256. Default: 0.
    */
   size_t group;
   /**
@@ -635,6 +634,14 @@ typedef struct qc_weight_only_options {
    * Name of the ISA to run on, or NULL for what `QCORE_ISA` says, or else the best. Default: NULL.
    */
   const char *isa;
+  /**
+   * `QC_PER_TENSOR`, `QC_PER_CHANNEL` or `QC_PER_GROUP`. Default: `QC_PER_TENSOR`.
+   */
+  int32_t scale_granularity;
+  /**
+   * 0.
+   */
+  int32_t reserved;
 } qc_weight_only_options;
 
 /**

@@ -1,9 +1,7 @@
 // qcore for C++17 and later: the C header with owners for its handles, exceptions for its errors and views for its
 // arrays. Nothing here but calls of C, so the library behind it may be of any compiler.
 //
-// What a function takes, gives and refuses stands at its C namesake in qcore.h. Options are the structs of C:
-// `defaults<qc_gemm_options>()` fills one. Arrays are anything with `data()` and `size()`, or a pointer and a length.
-// Const objects may be shared between threads; a Workspace and a ModelBuilder are for one thread at a time.
+// What a function takes, gives and refuses stands at its C namesake in qcore.h.
 
 #ifndef QCORE_HPP
 #define QCORE_HPP
@@ -42,19 +40,19 @@ inline void check(std::int32_t status) {
 
 // Elements that somebody else owns: of a vector, of an array, or from a pointer on.
 template <class T>
-class Span {
+class View {
  public:
-  constexpr Span() noexcept = default;
-  constexpr Span(T *data, std::size_t size) noexcept : data_(data), size_(size) {}
+  constexpr View() noexcept = default;
+  constexpr View(T *data, std::size_t size) noexcept : data_(data), size_(size) {}
 
   template <std::size_t N>
-  constexpr Span(T (&array)[N]) noexcept : data_(array), size_(N) {}
+  constexpr View(T (&array)[N]) noexcept : data_(array), size_(N) {}
 
   template <class Container,
             class = std::enable_if_t<
-                !std::is_same_v<std::decay_t<Container>, Span> &&
+                !std::is_same_v<std::decay_t<Container>, View> &&
                 std::is_convertible_v<decltype(std::declval<Container &>().data()), T *>>>
-  constexpr Span(Container &&container) noexcept
+  constexpr View(Container &&container) noexcept
       : data_(container.data()), size_(container.size()) {}
 
   constexpr T *data() const noexcept { return data_; }
@@ -65,9 +63,9 @@ class Span {
   std::size_t size_ = 0;
 };
 
-using Words = Span<const std::uint32_t>;  // packed codes
-using Bytes = Span<const std::uint8_t>;   // codes, a byte each
-using Floats = Span<const float>;
+using Words = View<const std::uint32_t>;  // packed codes
+using Bytes = View<const std::uint8_t>;   // codes, a byte each
+using Floats = View<const float>;
 
 // A handle that is freed at the end of its owner. It can be moved, not copied.
 template <class T, void (*Free)(T *)>
@@ -107,24 +105,22 @@ std::string text(Describe &&describe) {
   return text;
 }
 
-inline std::int32_t init(qc_quantizer *o) { return qc_quantizer_init(sizeof *o, o); }
-inline std::int32_t init(qc_gemm_options *o) { return qc_gemm_options_init(sizeof *o, o); }
-inline std::int32_t init(qc_weight_only_options *o) { return qc_weight_only_options_init(sizeof *o, o); }
-inline std::int32_t init(qc_finish *o) { return qc_finish_init(sizeof *o, o); }
-inline std::int32_t init(qc_residual *o) { return qc_residual_init(sizeof *o, o); }
-inline std::int32_t init(qc_conv2d_options *o) { return qc_conv2d_options_init(sizeof *o, o); }
-inline std::int32_t init(qc_window *o) { return qc_window_init(sizeof *o, o); }
-inline std::int32_t init(qc_value_type *o) { return qc_value_type_init(sizeof *o, o); }
-
-}  // namespace detail
-
-// A struct of options with its defaults: `defaults<qc_gemm_options>()`.
+// A struct of options as its `init` function fills it.
 template <class Options>
 Options defaults() {
   Options options;
   check(detail::init(&options));
   return options;
 }
+
+inline qc_quantizer quantizer() { return filled(qc_quantizer_init); }
+inline qc_gemm_options gemm_options() { return filled(qc_gemm_options_init); }
+inline qc_weight_only_options weight_only_options() { return filled(qc_weight_only_options_init); }
+inline qc_finish finish() { return filled(qc_finish_init); }
+inline qc_residual residual() { return filled(qc_residual_init); }
+inline qc_conv2d_options conv2d_options() { return filled(qc_conv2d_options_init); }
+inline qc_window window() { return filled(qc_window_init); }
+inline qc_value_type value_type() { return filled(qc_value_type_init); }
 
 // Worker threads; 0 asks for one a processor.
 class Pool : public Handle<qc_pool, qc_pool_free> {
@@ -397,22 +393,37 @@ class AveragePool : public Handle<qc_average_pool, qc_average_pool_free> {
   }
 };
 
+// The type of a value, or another struct of results, that `tell(&result)` writes.
+template <class Result, class Tell>
+Result told(Tell &&tell) {
+  Result result{};
+  result.struct_size = sizeof result;
+  check(tell(&result));
+  return result;
+}
+
 class Workspace;
 
-// A packed net.
+// A packed net: images in, logits or other outputs out. Threads may share it, each with a Workspace of its own.
 class Model : public Handle<qc_model, qc_model_free> {
  public:
+  // Takes what `make(&model)` makes, as `load`, `load_memory` and `ModelBuilder::build` do.
+  template <class Make, class = std::enable_if_t<std::is_invocable_v<Make, qc_model **>>>
+  explicit Model(Make &&make) : Handle(std::forward<Make>(make)) {}
+
   static Model load(const std::string &path) {
     return Model([&](qc_model **model) { return qc_model_load(path.c_str(), model); });
   }
 
-  // From the bytes of a file.
   static Model load_memory(Bytes bytes) {
-    return Model([&](qc_model **model) { return qc_model_load_memory(bytes.data(), bytes.size(), model); });
+    return Model([&](qc_model **model) {
+      return qc_model_load_memory(bytes.data(), bytes.size(), model);
+    });
   }
 
   void save(const std::string &path) const { check(qc_model_save(get(), path.c_str())); }
 
+  // The bytes of its file.
   std::vector<std::uint8_t> to_bytes() const {
     std::size_t length = 0;
     check(qc_model_to_bytes(get(), nullptr, 0, &length));
@@ -422,53 +433,49 @@ class Model : public Handle<qc_model, qc_model_free> {
   }
 
   qc_model_info info() const {
-    qc_model_info info;
-    info.struct_size = sizeof info;
-    check(qc_model_get_info(get(), &info));
-    return info;
+    return told<qc_model_info>([&](qc_model_info *info) { return qc_model_get_info(get(), info); });
   }
 
   qc_value_type input_type() const {
-    qc_value_type type;
-    type.struct_size = sizeof type;
-    check(qc_model_input_type(get(), &type));
-    return type;
+    return told<qc_value_type>([&](qc_value_type *type) { return qc_model_input_type(get(), type); });
   }
 
   qc_value_type output_type(std::size_t index) const {
-    qc_value_type type;
-    type.struct_size = sizeof type;
-    check(qc_model_output_type(get(), index, &type));
-    return type;
+    return told<qc_value_type>(
+        [&](qc_value_type *type) { return qc_model_output_type(get(), index, type); });
   }
 
+  // A line a node.
   std::string describe() const {
-    return detail::text([&](char *b, std::size_t n, std::size_t *l) { return qc_model_describe(get(), b, n, l); });
+    return text_of([&](char *buf, std::size_t len, std::size_t *length) {
+      return qc_model_describe(get(), buf, len, length);
+    });
   }
 
   // The floats of the only output, for images of codes a byte each.
-  inline void run(Bytes images, Span<float> logits, Workspace &workspace,
+  inline void run(Bytes images, View<float> logits, Workspace &workspace,
                   const Pool *pool = nullptr) const;
 
-  // The floats of the only output, for images of floats.
-  inline void run(Floats images, Span<float> logits, Workspace &workspace, const Pool *pool = nullptr) const;
+  // The same for images of floats.
+  inline void run(Floats images, View<float> logits, Workspace &workspace,
+                  const Pool *pool = nullptr) const;
 
-  // All outputs, for `len` bytes or floats, as the model takes.
-  inline void run(const void *images, std::size_t len, Span<const qc_output> outputs, Workspace &workspace,
+  // All outputs.
+  inline void run(Bytes images, View<const qc_output> outputs, Workspace &workspace,
+                  const Pool *pool = nullptr) const;
+  inline void run(Floats images, View<const qc_output> outputs, Workspace &workspace,
                   const Pool *pool = nullptr) const;
 
  private:
-  friend class ModelBuilder;
-
-  template <class Make>
-  explicit Model(Make &&make) : Handle(std::forward<Make>(make)) {}
+  inline void run_outputs(std::int32_t kind, const void *images, std::size_t len,
+                          View<const qc_output> outputs, Workspace &workspace,
+                          const Pool *pool) const;
 };
 
-// The memory of one run at a time.
+// The memory of runs of a model, one at a time; `images` at a time on `threads` threads.
 class Workspace : public Handle<qc_workspace, qc_workspace_free> {
  public:
-  // For so many images at a time on so many threads.
-  explicit Workspace(const Model &model, std::size_t images, std::size_t threads = 1,
+  explicit Workspace(const Model &model, std::size_t images = 1, std::size_t threads = 1,
                      std::int32_t mode = QC_MODE_LATENCY)
       : Handle([&](qc_workspace **workspace) {
           return qc_workspace_new(model.get(), images, threads, mode, workspace);
@@ -481,23 +488,40 @@ class Workspace : public Handle<qc_workspace, qc_workspace_free> {
   }
 };
 
-inline void Model::run(Bytes images, Span<float> logits, Workspace &workspace,
+inline void Model::run(Bytes images, View<float> logits, Workspace &workspace,
                        const Pool *pool) const {
-  check(qc_model_run(get(), images.data(), images.size(), logits.data(), logits.size(), workspace.get(),
-                     detail::raw(pool)));
+  check(qc_model_run(get(), images.data(), images.size(), logits.data(), logits.size(),
+                     workspace.get(), raw(pool)));
 }
 
-inline void Model::run(Floats images, Span<float> logits, Workspace &workspace, const Pool *pool) const {
-  check(qc_model_run_f32(get(), images.data(), images.size(), logits.data(), logits.size(), workspace.get(),
-                         detail::raw(pool)));
-}
-
-inline void Model::run(const void *images, std::size_t len, Span<const qc_output> outputs, Workspace &workspace,
+inline void Model::run(Floats images, View<float> logits, Workspace &workspace,
                        const Pool *pool) const {
-  check(qc_model_run_outputs(get(), images, len, outputs.data(), outputs.size(), workspace.get(), detail::raw(pool)));
+  check(qc_model_run_f32(get(), images.data(), images.size(), logits.data(), logits.size(),
+                         workspace.get(), raw(pool)));
 }
 
-// A value of a model that is being built.
+inline void Model::run(Bytes images, View<const qc_output> outputs, Workspace &workspace,
+                       const Pool *pool) const {
+  run_outputs(QC_KIND_BYTES, images.data(), images.size(), outputs, workspace, pool);
+}
+
+inline void Model::run(Floats images, View<const qc_output> outputs, Workspace &workspace,
+                       const Pool *pool) const {
+  run_outputs(QC_KIND_F32, images.data(), images.size(), outputs, workspace, pool);
+}
+
+// C takes images without a type; here they have one, so it is compared.
+inline void Model::run_outputs(std::int32_t kind, const void *images, std::size_t len,
+                               View<const qc_output> outputs, Workspace &workspace,
+                               const Pool *pool) const {
+  if (input_type().kind != kind) {
+    throw std::invalid_argument("images: expected elements of the type that the model takes");
+  }
+  check(qc_model_run_outputs(get(), images, len, outputs.data(), outputs.size(), workspace.get(),
+                             raw(pool)));
+}
+
+// A value of a model that is being built: the images, or what a node makes.
 struct Value {
   std::size_t index = 0;
 };
@@ -505,23 +529,25 @@ struct Value {
 // A value as the second summand, and the float that its integer 1 stands for; 1 for floats.
 struct Scaled {
   Value value;
-  float scale = 1.0F;
+  float scale;
+
+  constexpr Scaled(Value of, float one = 1.0F) noexcept : value(of), scale(one) {}
 };
 
 // A model that is being built, node after node.
 class ModelBuilder : public Handle<qc_model_builder, qc_model_builder_free> {
  public:
   explicit ModelBuilder(const qc_value_type &image, const char *isa = nullptr)
-      : Handle([&](qc_model_builder **builder) { return qc_model_builder_new(&image, isa, builder); }) {}
+      : Handle([&](qc_model_builder **builder) {
+          return qc_model_builder_new(&image, isa, builder);
+        }) {}
 
-  // The images.
-  Value image() const noexcept { return {}; }
+  Value images() const noexcept { return {}; }
 
   qc_value_type type_of(Value value) const {
-    qc_value_type type;
-    type.struct_size = sizeof type;
-    check(qc_model_builder_type_of(get(), value.index, &type));
-    return type;
+    return told<qc_value_type>([&](qc_value_type *type) {
+      return qc_model_builder_type_of(get(), value.index, type);
+    });
   }
 
   // Gives the next node a name.
@@ -531,94 +557,80 @@ class ModelBuilder : public Handle<qc_model_builder, qc_model_builder_free> {
   }
 
   Value conv(Value x, const qc_conv2d_options &options) {
-    return node([&](std::size_t *v) { return qc_model_builder_conv(get(), x.index, &options, v); });
+    return made(qc_model_builder_conv, x.index, &options);
   }
-
   Value conv(Value x, const qc_conv2d_options &options, Scaled residual) {
-    return node([&](std::size_t *v) {
-      return qc_model_builder_conv_residual(get(), x.index, &options, residual.value.index, residual.scale, v);
-    });
+    return made(qc_model_builder_conv_residual, x.index, &options, residual.value.index,
+                residual.scale);
   }
 
   Value linear(Value x, const qc_conv2d_options &options) {
-    return node([&](std::size_t *v) { return qc_model_builder_linear(get(), x.index, &options, v); });
+    return made(qc_model_builder_linear, x.index, &options);
   }
-
   Value linear(Value x, const qc_conv2d_options &options, Scaled residual) {
-    return node([&](std::size_t *v) {
-      return qc_model_builder_linear_residual(get(), x.index, &options, residual.value.index, residual.scale, v);
-    });
+    return made(qc_model_builder_linear_residual, x.index, &options, residual.value.index,
+                residual.scale);
   }
 
   Value float_conv(Value x, const qc_weight_only_options &weights, const qc_window &window) {
-    return node([&](std::size_t *v) { return qc_model_builder_float_conv(get(), x.index, &weights, &window, v); });
+    return made(qc_model_builder_float_conv, x.index, &weights, &window);
   }
-
   Value float_linear(Value x, const qc_weight_only_options &weights) {
-    return node([&](std::size_t *v) { return qc_model_builder_float_linear(get(), x.index, &weights, v); });
+    return made(qc_model_builder_float_linear, x.index, &weights);
   }
 
   Value apply(Value x, const qc_finish &finish) {
-    return node([&](std::size_t *v) { return qc_model_builder_apply(get(), x.index, &finish, v); });
+    return made(qc_model_builder_apply, x.index, &finish);
   }
-
   Value add(Value a, Scaled b, const qc_finish &finish) {
-    return node(
-        [&](std::size_t *v) { return qc_model_builder_add(get(), a.index, b.value.index, b.scale, &finish, v); });
+    return made(qc_model_builder_add, a.index, b.value.index, b.scale, &finish);
   }
 
   Value quantize(Value x, const qc_quantizer &quantizer) {
-    return node([&](std::size_t *v) { return qc_model_builder_quantize(get(), x.index, &quantizer, v); });
+    return made(qc_model_builder_quantize, x.index, &quantizer);
   }
-
   Value quantize_bytes(Value x, const qc_quantizer &quantizer) {
-    return node([&](std::size_t *v) { return qc_model_builder_quantize_bytes(get(), x.index, &quantizer, v); });
+    return made(qc_model_builder_quantize_bytes, x.index, &quantizer);
   }
-
   Value dequantize(Value x, float scale) {
-    return node([&](std::size_t *v) { return qc_model_builder_dequantize(get(), x.index, scale, v); });
+    return made(qc_model_builder_dequantize, x.index, scale);
   }
 
   Value max_pool(Value x, const qc_window &window) {
-    return node([&](std::size_t *v) { return qc_model_builder_max_pool(get(), x.index, &window, v); });
+    return made(qc_model_builder_max_pool, x.index, &window);
   }
-
-  // Floats leave, or the codes of a quantizer.
-  Value average_pool(Value x, const qc_window &window, float scale, const qc_quantizer *quantizer = nullptr) {
-    return node(
-        [&](std::size_t *v) { return qc_model_builder_average_pool(get(), x.index, &window, scale, quantizer, v); });
+  // Floats leave, or codes if there is a quantizer.
+  Value average_pool(Value x, const qc_window &window, float scale,
+                     const qc_quantizer *quantizer = nullptr) {
+    return made(qc_model_builder_average_pool, x.index, &window, scale, quantizer);
   }
-
   Value global_average_pool(Value x, float scale, const qc_quantizer *quantizer = nullptr) {
-    return node(
-        [&](std::size_t *v) { return qc_model_builder_global_average_pool(get(), x.index, scale, quantizer, v); });
+    return made(qc_model_builder_global_average_pool, x.index, scale, quantizer);
   }
 
   Value concat(const std::vector<Value> &values) {
     const auto all = indices(values);
-    return node([&](std::size_t *v) { return qc_model_builder_concat(get(), all.data(), all.size(), v); });
+    return made(qc_model_builder_concat, all.data(), all.size());
   }
-
-  Value flatten(Value x) {
-    return node([&](std::size_t *v) { return qc_model_builder_flatten(get(), x.index, v); });
-  }
-
+  Value flatten(Value x) { return made(qc_model_builder_flatten, x.index); }
   Value up_sample(Value x, std::size_t vertical, std::size_t horizontal) {
-    return node([&](std::size_t *v) { return qc_model_builder_up_sample(get(), x.index, vertical, horizontal, v); });
+    return made(qc_model_builder_up_sample, x.index, vertical, horizontal);
   }
 
   // The model with these outputs; the builder is used up.
   Model build(const std::vector<Value> &outputs) {
     const auto all = indices(outputs);
-    return Model(
-        [&](qc_model **model) { return qc_model_builder_build(get(), all.data(), all.size(), model); });
+    return Model([&](qc_model **model) {
+      return qc_model_builder_build(get(), all.data(), all.size(), model);
+    });
   }
 
  private:
-  template <class Call>
-  Value node(Call &&call) {
+  // The value that a call of C makes of these arguments.
+  template <class... Parameters, class... Arguments>
+  Value made(std::int32_t (*call)(qc_model_builder *, Parameters...), Arguments... arguments) {
     Value value;
-    check(call(&value.index));
+    check(call(get(), arguments..., &value.index));
     return value;
   }
 

@@ -10,12 +10,16 @@ mod describe;
 mod execute;
 mod file;
 mod memory;
+#[cfg(test)]
+mod naive;
 mod net;
 mod node;
 mod run;
 #[cfg(test)]
 mod sample;
 mod step;
+#[cfg(test)]
+mod tests;
 mod value;
 mod workspace;
 

@@ -95,7 +95,8 @@ impl Model {
                         .next()
                 };
                 let failed = Mutex::new(Ok(()));
-                par.pieces(&mut words[..piece * threads], piece, &|words| {
+                let pieces = words.chunks_mut(piece.max(1)).take(threads);
+                par.share(pieces, &|words: &mut [u32]| {
                     while let Some(mut batch) = take() {
                         let done = self.batch(&mut batch, words, Par::Caller, &mut |_, _| ());
                         if done.is_err() {

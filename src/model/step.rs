@@ -83,7 +83,10 @@ impl Step {
                 let value = format!("{:?}", conv.pad);
                 return Err(Error::argument("pad", value, "zero where transposed"));
             }
-            Some(extra) => Conv2d::transposed(isa, filters, encoding, geometry, extra, finish)?,
+            Some(extra) => {
+                check_phases(&geometry, extra)?;
+                Conv2d::transposed(isa, filters, encoding, geometry, extra, finish)?
+            }
         };
         let (height, width) = plan.size();
         let made = ValueType {
@@ -293,6 +296,23 @@ impl Step {
 
 /// No image is up-sampled by more at a time.
 const MAX_FACTOR: usize = 1 << 10;
+
+/// Table entries of a transposed convolution, at most: each phase has tables of its own, and a file may ask for many.
+const MAX_TABLE: usize = 1 << 21;
+
+/// Errors if the tables of the phases of a transposed convolution would be larger than any net needs.
+fn check_phases(geometry: &Geometry, extra: [usize; 2]) -> Result<()> {
+    let (height, width) = geometry.transposed_output(extra)?;
+    let [sy, sx] = geometry.stride;
+    let [kh, kw] = geometry.kernel;
+    let each = height.div_ceil(sy) + width.div_ceil(sx) + kh + kw;
+    let all = sy.saturating_mul(sx).saturating_mul(each);
+    if all > MAX_TABLE {
+        let expected = format!("at most {MAX_TABLE}, from strides and sizes");
+        return Err(Error::argument("table of the phases", all, expected));
+    }
+    Ok(())
+}
 
 /// The encoding of codes that products and pools read.
 fn codes(x: &ValueType) -> Result<Encoding> {

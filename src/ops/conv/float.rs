@@ -169,7 +169,7 @@ impl FloatConv2d {
             }
         };
         let threads = par.threads().min(pixels.div_ceil(BLOCK_ROWS));
-        par.pieces(&mut scratch[..piece * threads], piece, &worker);
+        par.share(scratch.chunks_mut(piece).take(threads), &worker);
         Ok(())
     }
 

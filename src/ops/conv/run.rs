@@ -177,7 +177,10 @@ impl Conv2d {
                 part(block, scratch, Par::Caller);
             }
         };
-        par.pieces(&mut scratch[..piece * threads], piece, &worker);
+        match piece {
+            0 => worker(scratch),
+            _ => par.share(scratch.chunks_mut(piece).take(threads), &worker),
+        }
     }
 
     /// The sums of whole rows of output from pixel `first` on, all phases of them.
