@@ -109,7 +109,7 @@ impl<'a> Images<'a> {
 }
 
 /// Outputs of a model, at most.
-pub(super) const MAX_OUTPUTS: usize = 8;
+pub(crate) const MAX_OUTPUTS: usize = 8;
 
 /// Where the outputs of a run go: as many as the model has, the others none.
 pub(super) type Outs<'a> = [Option<OutRows<'a>>; MAX_OUTPUTS];
