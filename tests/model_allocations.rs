@@ -30,7 +30,7 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 fn weights(encoding: Encoding, n: usize, k: usize) -> PackedMatrix {
-    let odd = |i: usize| if i * 7 % 3 == 0 { -1 } else { 1 };
+    let odd = |i: usize| if i % 5 < 2 { -1 } else { 1 };
     let values: Vec<i32> = (0..n * k).map(odd).collect();
     PackedMatrix::pack(encoding, n, k, &values).unwrap()
 }
