@@ -10,7 +10,7 @@
 namespace {
 
 qcore::Gemm gemm(const std::vector<std::uint32_t> &weights, std::size_t n, std::size_t k) {
-  qc_gemm_options options = qcore::defaults<qc_gemm_options>();
+  qc_gemm_options options = qcore::gemm_options();
   options.activation_encoding = QC_U2;
   options.n = n;
   options.k = k;
@@ -25,11 +25,11 @@ std::vector<float> convolved(const qcore::Pool &pool) {
   const std::int32_t pixels[] = {3, 0, 2, 1};
   const auto packed = qcore::pack(QC_BIPOLAR, 2, 3, filters);
   const std::vector<float> scale{0.5F, 1.0F}, bias{0.0F, 1.0F};
-  qc_finish finish = qcore::defaults<qc_finish>();
+  qc_finish finish = qcore::finish();
   finish.output = QC_OUT_F32;
   finish.scale = scale.data();
   finish.bias = bias.data();
-  qc_conv2d_options options = qcore::defaults<qc_conv2d_options>();
+  qc_conv2d_options options = qcore::conv2d_options();
   options.activation_encoding = QC_U2;
   options.output_channels = 2;
   options.channels = 1;
@@ -65,7 +65,7 @@ int main() {
     std::vector<std::int32_t> out(4), scratch(plan.scratch_len(2));
     plan.run(activations, 2, out, scratch, &pool);
     if (out != std::vector<std::int32_t>{2, -6, 2, -4}) throw std::runtime_error("a product is wrong");
-    plan.run(activations, {2, 1, 2}, qcore::Span<std::int32_t>(out.data(), 2), scratch);
+    plan.run(activations, {2, 1, 2}, qcore::View<std::int32_t>(out.data(), 2), scratch);
     if (out[0] != 2 || out[1] != -4) throw std::runtime_error("a row of it is wrong");
     if (plan.describe().empty()) throw std::runtime_error("a plan does not describe itself");
 

@@ -67,7 +67,7 @@ using Words = View<const std::uint32_t>;  // packed codes
 using Bytes = View<const std::uint8_t>;   // codes, a byte each
 using Floats = View<const float>;
 
-// A handle that is freed at the end of its owner. It can be moved, not copied.
+// A handle that is freed at the end of its owner. It can be moved, and shared between threads as its C type can.
 template <class T, void (*Free)(T *)>
 class Handle {
  public:
@@ -92,11 +92,9 @@ class Handle {
   std::unique_ptr<T, Deleter> handle_;
 };
 
-namespace detail {
-
 // The text that `describe(buf, len, &length)` writes.
 template <class Describe>
-std::string text(Describe &&describe) {
+std::string text_of(Describe &&describe) {
   std::size_t length = 0;
   check(describe(nullptr, 0, &length));
   std::string text(length + 1, '\0');
@@ -107,9 +105,9 @@ std::string text(Describe &&describe) {
 
 // A struct of options as its `init` function fills it.
 template <class Options>
-Options defaults() {
+Options filled(std::int32_t (*init)(std::size_t, Options *)) {
   Options options;
-  check(detail::init(&options));
+  check(init(sizeof options, &options));
   return options;
 }
 
@@ -135,12 +133,8 @@ class Pool : public Handle<qc_pool, qc_pool_free> {
   }
 };
 
-namespace detail {
-
 // The C handle of a pool, or NULL for the caller's thread.
 inline const qc_pool *raw(const Pool *pool) { return pool ? pool->get() : nullptr; }
-
-}  // namespace detail
 
 // Words that `rows` x `cols` packed codes take.
 inline std::size_t packed_words(std::int32_t encoding, std::size_t rows, std::size_t cols) {
@@ -151,7 +145,7 @@ inline std::size_t packed_words(std::int32_t encoding, std::size_t rows, std::si
 
 // Integers `[rows, cols]` as bit planes. Throws `std::invalid_argument` if there are not rows x cols of them.
 inline std::vector<std::uint32_t> pack(std::int32_t encoding, std::size_t rows, std::size_t cols,
-                                       Span<const std::int32_t> values) {
+                                       View<const std::int32_t> values) {
   std::vector<std::uint32_t> words(packed_words(encoding, rows, cols));
   // The size above would have been refused if rows x cols overflowed.
   if (values.size() != rows * cols) throw std::invalid_argument("values: expected rows x cols");
@@ -161,7 +155,7 @@ inline std::vector<std::uint32_t> pack(std::int32_t encoding, std::size_t rows, 
 
 // Floats `[rows, cols]` as bit planes of the encoding that the quantizer has.
 inline void quantize(Floats x, std::size_t rows, std::size_t cols, const qc_quantizer &quantizer,
-                     Span<std::uint32_t> words) {
+                     View<std::uint32_t> words) {
   if (cols != 0 ? x.size() / cols != rows || x.size() % cols != 0 : x.size() != 0) {
     throw std::invalid_argument("x: expected rows x cols");
   }
@@ -199,36 +193,36 @@ class Gemm : public Handle<qc_gemm, qc_gemm_free> {
     return len;
   }
 
-  void run(Words activations, Range rows, Span<std::int32_t> out, Span<std::int32_t> scratch,
+  void run(Words activations, Range rows, View<std::int32_t> out, View<std::int32_t> scratch,
            const Pool *pool = nullptr) const {
     check(qc_gemm_run_i32(get(), activations.data(), activations.size(), rows.count, rows.begin,
                           rows.end, out.data(), out.size(), scratch.data(), scratch.size(),
-                          detail::raw(pool)));
+                          raw(pool)));
   }
 
-  void run(Words activations, Range rows, Span<float> out, Span<std::int32_t> scratch,
+  void run(Words activations, Range rows, View<float> out, View<std::int32_t> scratch,
            const Pool *pool = nullptr) const {
     check(qc_gemm_run_f32(get(), activations.data(), activations.size(), rows.count, rows.begin,
                           rows.end, out.data(), out.size(), scratch.data(), scratch.size(),
-                          detail::raw(pool)));
+                          raw(pool)));
   }
 
-  void run(Bytes activations, Range rows, Span<std::int32_t> out, Span<std::int32_t> scratch,
+  void run(Bytes activations, Range rows, View<std::int32_t> out, View<std::int32_t> scratch,
            const Pool *pool = nullptr) const {
     check(qc_gemm_run_bytes_i32(get(), activations.data(), activations.size(), rows.count,
                                 rows.begin, rows.end, out.data(), out.size(), scratch.data(),
-                                scratch.size(), detail::raw(pool)));
+                                scratch.size(), raw(pool)));
   }
 
-  void run(Bytes activations, Range rows, Span<float> out, Span<std::int32_t> scratch,
+  void run(Bytes activations, Range rows, View<float> out, View<std::int32_t> scratch,
            const Pool *pool = nullptr) const {
     check(qc_gemm_run_bytes_f32(get(), activations.data(), activations.size(), rows.count,
                                 rows.begin, rows.end, out.data(), out.size(), scratch.data(),
-                                scratch.size(), detail::raw(pool)));
+                                scratch.size(), raw(pool)));
   }
 
   std::string describe() const {
-    return detail::text([&](char *buf, std::size_t len, std::size_t *length) {
+    return text_of([&](char *buf, std::size_t len, std::size_t *length) {
       return qc_gemm_describe(get(), buf, len, length);
     });
   }
@@ -246,15 +240,15 @@ class WeightOnlyGemm : public Handle<qc_weight_only, qc_weight_only_free> {
     return len;
   }
 
-  void run(Floats activations, Range rows, Span<float> out, Span<float> scratch,
+  void run(Floats activations, Range rows, View<float> out, View<float> scratch,
            const Pool *pool = nullptr) const {
     check(qc_weight_only_run_f32(get(), activations.data(), activations.size(), rows.count,
                                  rows.begin, rows.end, out.data(), out.size(), scratch.data(),
-                                 scratch.size(), detail::raw(pool)));
+                                 scratch.size(), raw(pool)));
   }
 
   std::string describe() const {
-    return detail::text([&](char *buf, std::size_t len, std::size_t *length) {
+    return text_of([&](char *buf, std::size_t len, std::size_t *length) {
       return qc_weight_only_describe(get(), buf, len, length);
     });
   }
@@ -321,26 +315,26 @@ class Conv2d : public Handle<qc_conv2d, qc_conv2d_free> {
   // Elements of scratch for runs on `pool`.
   std::size_t scratch_len(const Pool *pool = nullptr) const {
     std::size_t len = 0;
-    check(qc_conv2d_scratch_len(get(), detail::raw(pool), &len));
+    check(qc_conv2d_scratch_len(get(), raw(pool), &len));
     return len;
   }
 
-  void run(Words images, Range range, Output out, Span<std::int32_t> scratch,
+  void run(Words images, Range range, Output out, View<std::int32_t> scratch,
            const Pool *pool = nullptr, const qc_residual *residual = nullptr) const {
     check(qc_conv2d_run(get(), images.data(), images.size(), range.count, range.begin, range.end,
                         residual, out.data_for(output_), out.size(), scratch.data(),
-                        scratch.size(), detail::raw(pool)));
+                        scratch.size(), raw(pool)));
   }
 
-  void run(Bytes images, Range range, Output out, Span<std::int32_t> scratch,
+  void run(Bytes images, Range range, Output out, View<std::int32_t> scratch,
            const Pool *pool = nullptr, const qc_residual *residual = nullptr) const {
     check(qc_conv2d_run_bytes(get(), images.data(), images.size(), range.count, range.begin,
                               range.end, residual, out.data_for(output_), out.size(),
-                              scratch.data(), scratch.size(), detail::raw(pool)));
+                              scratch.data(), scratch.size(), raw(pool)));
   }
 
   std::string describe() const {
-    return detail::text([&](char *buf, std::size_t len, std::size_t *length) {
+    return text_of([&](char *buf, std::size_t len, std::size_t *length) {
       return qc_conv2d_describe(get(), buf, len, length);
     });
   }
@@ -361,10 +355,10 @@ class MaxPool : public Handle<qc_max_pool, qc_max_pool_free> {
     return size;
   }
 
-  void run(Words images, std::size_t count, Span<std::uint32_t> out,
+  void run(Words images, std::size_t count, View<std::uint32_t> out,
            const Pool *pool = nullptr) const {
     check(qc_max_pool_run(get(), images.data(), images.size(), count, out.data(), out.size(),
-                          detail::raw(pool)));
+                          raw(pool)));
   }
 };
 
@@ -380,16 +374,16 @@ class AveragePool : public Handle<qc_average_pool, qc_average_pool_free> {
     return size;
   }
 
-  void run(Words images, std::size_t count, float scale, Span<float> out,
+  void run(Words images, std::size_t count, float scale, View<float> out,
            const Pool *pool = nullptr) const {
     check(qc_average_pool_run_f32(get(), images.data(), images.size(), count, scale, out.data(),
-                                  out.size(), detail::raw(pool)));
+                                  out.size(), raw(pool)));
   }
 
   void run(Words images, std::size_t count, float scale, const qc_quantizer &quantizer,
-           Span<std::uint32_t> out, const Pool *pool = nullptr) const {
+           View<std::uint32_t> out, const Pool *pool = nullptr) const {
     check(qc_average_pool_run_codes(get(), images.data(), images.size(), count, scale, &quantizer,
-                                    out.data(), out.size(), detail::raw(pool)));
+                                    out.data(), out.size(), raw(pool)));
   }
 };
 
