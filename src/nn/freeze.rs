@@ -1,12 +1,15 @@
 //! From the net that trains to the model that ships: the only bridge.
 //!
-//! A hidden layer becomes its packed signs and integer thresholds, found by bisection on the very floats
+//! A hidden layer becomes its packed weights and integer thresholds, found by bisection on the very floats
 //! that [`Net::evaluate`] computes; the last layer keeps scale and bias. Nothing is rounded anew, so the model's
 //! logits are those of the net, bit for bit, on every ISA and for every number of threads.
 
+use crate::bits::Encoding;
 use crate::error::{Error, Result};
-use crate::model::{Input, Layer, Model, Then};
-use crate::nn::net::Net;
+use crate::model::{self, Input, Model, Then};
+use crate::nn::evaluate::folded;
+use crate::nn::layers::Layer;
+use crate::nn::net::{Mode, Net, PIXEL_STEP};
 use crate::ops::Thresholds;
 
 /// The packed model of a quantized net.
@@ -14,23 +17,57 @@ use crate::ops::Thresholds;
 /// Errors unless the net is in quantized mode, with 1-bit weights and activations of 1 to 8 bits, and its
 /// scales and biases are finite.
 pub fn freeze(net: &Net) -> Result<Model> {
+    if !net.is_packed() {
+        let design = net.design();
+        let value = match net.mode() {
+            Mode::Float => "in float mode".to_string(),
+            Mode::Quantized if design.bits_w == 1 && design.bits_a <= 8 => {
+                "used in floats".to_string()
+            }
+            Mode::Quantized => format!("of {} and {} bits", design.bits_w, design.bits_a),
+        };
+        let expected = "quantized, with 1-bit weights and 1- to 8-bit activations";
+        return Err(Error::argument("the net", value, expected));
+    }
+    let (mut encoding, mut step) = (Encoding::unsigned(8)?, PIXEL_STEP);
     let mut layers = Vec::new();
-    for (layer, folded) in net.layers().iter().zip(net.folded()?) {
-        let weights = layer.linear.signs().clone();
-        let (scale, bias) = (folded.scale, folded.bias);
-        let then = match folded.quantizer {
+    let mut nodes = net.layers().nodes().iter().map(|n| &n.layer).peekable();
+    while let Some(layer) = nodes.next() {
+        let linear = match layer {
+            Layer::Linear(linear) => linear,
+            Layer::Flatten | Layer::Dropout(_) => continue,
+            other => {
+                let expected = "linear layers, each with a normalisation";
+                return Err(Error::argument("a layer", other.word(), expected));
+            }
+        };
+        let norm = match nodes.next_if(|l| matches!(l, Layer::Norm(_))) {
+            Some(Layer::Norm(norm)) => Some(norm),
+            _ => None,
+        };
+        let (weights, _) = linear.weights.packed().expect("the net is packed");
+        let (scale, bias) = folded(&linear.weights, step, norm).expect("the net is packed");
+        let quantizer = match nodes.next_if(|l| matches!(l, Layer::Act(_))) {
+            Some(Layer::Act(act)) => act.quantizer()?,
+            _ => None,
+        };
+        let then = match quantizer {
             None => Then::Floats { scale, bias },
             Some(quantizer) => {
                 // The largest |sum|, all inputs at their largest.
-                let bound = layer.linear.k() as u64 * u64::from(folded.input.magnitude());
+                let bound = linear.k() as u64
+                    * u64::from(encoding.magnitude())
+                    * u64::from(weights.encoding().magnitude());
                 let bound = i32::try_from(bound).map_err(|_| {
                     let expected = "few enough for i32 sums";
-                    Error::argument("K", layer.linear.k(), expected)
+                    Error::argument("K", linear.k(), expected)
                 })?;
+                (encoding, step) = (quantizer.encoding(), quantizer.step());
                 Then::Codes(Thresholds::derive(&quantizer, &scale, &bias, bound)?)
             }
         };
-        layers.push(Layer::Linear { weights, then });
+        let weights = weights.clone();
+        layers.push(model::Layer::Linear { weights, then });
     }
     let [height, width, channels] = net.design().input;
     let input = Input {
@@ -47,7 +84,7 @@ mod tests {
     use super::*;
     use crate::isa::Isa;
     use crate::nn::activation::{CoarseAlpha, CoarseX};
-    use crate::nn::net::{Design, Kind, Mode};
+    use crate::nn::net::{Block, Design, Kind, Mode};
     use crate::nn::rng::Rng;
     use crate::ops::{Par, Pool};
     use crate::quant::Rounding;
@@ -58,7 +95,7 @@ mod tests {
     fn design(bits_a: usize, kind: Kind, rounding: Rounding) -> Design {
         Design {
             input: INPUT,
-            hidden: vec![40, 33, 64],
+            blocks: Block::linear(&[40, 33, 64]),
             classes: 7,
             bits_w: 1,
             bits_a,
@@ -66,6 +103,9 @@ mod tests {
             rounding,
             by_x: CoarseX::default(),
             by_alpha: CoarseAlpha::default(),
+            affine: true,
+            float_first: false,
+            float_last: false,
         }
     }
 
@@ -91,12 +131,14 @@ mod tests {
             }
             net.settle().unwrap();
         }
-        for layer in net.layers_mut() {
-            let gamma = &mut layer.norm.gamma;
-            gamma.iter_mut().step_by(3).for_each(|g| *g = -*g);
-            gamma[1] = 0.0;
-            gamma[4] = -0.0;
-        }
+        net.layers_mut().visit_mut("", &mut |_, layer| {
+            if let Layer::Norm(norm) = layer {
+                let gamma = &mut norm.gamma;
+                gamma.iter_mut().step_by(3).for_each(|g| *g = -*g);
+                gamma[1] = 0.0;
+                gamma[4] = -0.0;
+            }
+        });
         net
     }
 

@@ -6,13 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::nn::activation::{CoarseAlpha, CoarseX};
+use crate::nn::design::arch;
 use crate::nn::net::{Design, Kind};
 use crate::quant::Rounding;
 use crate::train::rule::Rule;
 use crate::train::schedule::Schedule;
-
-/// Names of hidden layers, as in the FINN papers: three layers of one size.
-const ARCHS: [(&str, usize); 3] = [("tfc", 64), ("sfc", 256), ("lfc", 1024)];
 
 /// A recipe. As JSON, every field that is left out has its default.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -83,25 +81,6 @@ impl Default for Recipe {
 }
 
 impl Recipe {
-    /// Outputs of each hidden layer.
-    ///
-    /// Errors if `arch` is neither a name nor sizes of 1 to 1048576 with hyphens between.
-    pub fn hidden(&self) -> Result<Vec<usize>> {
-        if let Some((_, size)) = ARCHS.iter().find(|(name, _)| *name == self.arch) {
-            return Ok(vec![*size; 3]);
-        }
-        let sizes: std::result::Result<Vec<usize>, _> =
-            self.arch.split('-').map(str::parse).collect();
-        let sizes = sizes
-            .ok()
-            .filter(|s| s.iter().all(|s| (1..=1 << 20).contains(s)));
-        sizes.ok_or_else(|| {
-            let value = format!("'{}'", self.arch);
-            let expected = "tfc, sfc, lfc or sizes of 1 to 1048576 as in 512-256";
-            Error::argument("arch", value, expected)
-        })
-    }
-
     /// Where the steps of the quantized ReLU lie: what the recipe says, or else the nearest level for 1 bit
     /// and the paper's ceiling for more.
     ///
@@ -123,7 +102,7 @@ impl Recipe {
         self.check()?;
         let design = Design {
             input,
-            hidden: self.hidden()?,
+            blocks: arch::parse(&self.arch)?,
             classes,
             bits_w: self.bits_w,
             bits_a: self.bits_a,
@@ -131,6 +110,9 @@ impl Recipe {
             rounding: self.rounding(),
             by_x: self.coarse_x,
             by_alpha: self.coarse_alpha,
+            affine: true,
+            float_first: false,
+            float_last: false,
         };
         design.check()?;
         Ok(design)
@@ -138,7 +120,7 @@ impl Recipe {
 
     /// Errors, naming the field, if a number is out of its range.
     pub fn check(&self) -> Result<()> {
-        self.hidden()?;
+        arch::parse(&self.arch)?;
         self.rule.check()?;
         self.schedule.check()?;
         if self.batch < 2 {
@@ -168,26 +150,6 @@ impl Recipe {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn archs_by_name_and_by_sizes() {
-        let hidden = |arch: &str| {
-            let arch = arch.to_string();
-            let recipe = Recipe {
-                arch,
-                ..Recipe::default()
-            };
-            recipe.hidden()
-        };
-        assert_eq!(hidden("sfc").unwrap(), [256; 3]);
-        assert_eq!(hidden("tfc").unwrap(), [64; 3]);
-        assert_eq!(hidden("lfc").unwrap(), [1024; 3]);
-        assert_eq!(hidden("512-256").unwrap(), [512, 256]);
-        for bad in ["", "cnv", "0", "12-", "-3", "9999999"] {
-            let said = hidden(bad).unwrap_err().to_string();
-            assert!(said.starts_with(&format!("arch is '{bad}'; expected tfc, sfc")));
-        }
-    }
 
     #[test]
     fn one_bit_goes_to_the_nearest_level_unless_the_recipe_says_else() {

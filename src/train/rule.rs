@@ -50,12 +50,12 @@ impl Rule {
         }
     }
 
-    /// Draws latent weights to their projection `delta * sign(w_f)`; the optimiser's step comes after.
-    pub fn blend(self, latent: &mut [f32], delta: f32) {
+    /// Draws latent weights to their projection, as long; the optimiser's step comes after.
+    pub fn blend(self, latent: &mut [f32], projected: &[f32]) {
         let Rule::Bcgd { rho } = self else { return };
-        let (keep, pull) = (1.0 - rho, rho * delta);
-        for w in latent {
-            *w = keep * *w + if *w >= 0.0 { pull } else { -pull };
+        let keep = 1.0 - rho;
+        for (latent, w) in latent.iter_mut().zip(projected) {
+            *latent = keep * *latent + rho * *w;
         }
     }
 }
@@ -126,21 +126,22 @@ mod tests {
         let mut latent = vec![0.0; N];
         Rng::new(13).fill_normal(&mut latent, 0.5);
         let (mut rises, mut broken) = (0, 0);
-        let (mut w, mut delta) = project(&latent);
+        let (mut w, _) = project(&latent);
         for _ in 0..1500 {
             let (f, g) = problem.at(&w);
-            rule.blend(&mut latent, delta);
+            let at: Vec<f32> = w.iter().map(|w| *w as f32).collect();
+            rule.blend(&mut latent, &at);
             for (latent, g) in latent.iter_mut().zip(&g) {
                 *latent -= (ETA * g) as f32;
             }
-            let (next, next_delta) = project(&latent);
+            let (next, _) = project(&latent);
             let moved: f64 = next.iter().zip(&w).map(|(a, b)| (a - b) * (a - b)).sum();
             let change = problem.at(&next).0 - f;
             // f32 latent weights: their rounding, seen through rho / eta and the gradient, stays below this.
             let slack = 1e-5;
             rises += usize::from(change > slack);
             broken += usize::from(change > -0.5 * (rho / ETA - smoothness) * moved + slack);
-            (w, delta) = (next, next_delta);
+            w = next;
         }
         (rises, broken)
     }
@@ -168,7 +169,7 @@ mod tests {
         let latent = [0.5, -0.25, 0.0, -0.0];
         let after = |rule: Rule| {
             let mut latent = latent;
-            rule.blend(&mut latent, 2.0);
+            rule.blend(&mut latent, &[2.0, -2.0, 2.0, 2.0]);
             latent
         };
         assert_eq!(after(Rule::Bcgd { rho: 0.0 }), after(Rule::BinaryConnect));

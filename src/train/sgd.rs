@@ -80,14 +80,10 @@ impl Velocities {
             let (value, gradient) = (&mut *parameter.value, parameter.gradient);
             check_len("gradient", gradient.len(), value.len(), "as the values")?;
             check_len("velocity", velocity.len(), value.len(), "as the values")?;
-            let delta = match parameter.role {
-                Role::Weights(delta) => delta,
-                Role::Norm | Role::Alpha => None,
-            };
+            if parameter.role == Role::Weights && !parameter.projected.is_empty() {
+                rule.blend(value, parameter.projected);
+            }
             let chunk = |value: &mut [f32], gradient: &[f32], velocity: &mut [f32]| {
-                if let Some(delta) = delta {
-                    rule.blend(value, delta);
-                }
                 let stepped = sgd.step(value, gradient, velocity);
                 stepped.expect("chunks of slices as long as each other are as long as each other");
             };
@@ -150,16 +146,13 @@ mod tests {
             momentum: 0.0,
             weight_decay: 0.0,
         };
-        for (role, expected) in [
-            (Role::Weights(Some(1.0)), [2.0, -2.5]),
-            (Role::Weights(None), [3.0, -4.0]),
-            (Role::Norm, [3.0, -4.0]),
-        ] {
+        for (role, expected) in [(Role::Weights, [2.0, -2.5]), (Role::Norm, [3.0, -4.0])] {
             let mut value = [3.0, -4.0];
             let mut all = [Parameter {
                 role,
                 value: &mut value,
                 gradient: &[0.0; 2],
+                projected: &[1.0, -1.0],
             }];
             let mut velocities = Velocities::zeros(&all);
             velocities.update(&mut all, rule, sgd, Par::Caller).unwrap();

@@ -209,7 +209,14 @@ impl<'a> Trainer<'a> {
             let score = par.enter(|| self.step(sgd, par))?;
             if !score.loss.is_finite() {
                 let (step, loss) = (i + 1, score.loss);
-                return Err(Error::Diverged { epoch, step, loss });
+                let layer = self.net.not_finite();
+                let layer = layer.unwrap_or_else(|| "the loss".to_string());
+                return Err(Error::Diverged {
+                    epoch,
+                    step,
+                    loss,
+                    layer,
+                });
             }
             loss += f64::from(score.loss);
             correct += score.correct;
@@ -313,8 +320,8 @@ mod tests {
             let mut trainer = Trainer::new(recipe.clone(), &data).unwrap();
             trainer.run(par, &mut keep).unwrap();
             let mut latent = Vec::new();
-            for layer in trainer.net().layers() {
-                latent.extend(layer.linear.latent.iter().map(|w| w.to_bits()));
+            for weights in trainer.net().weights() {
+                latent.extend(weights.latent.iter().map(|w| w.to_bits()));
             }
             (keep.losses, latent)
         };
@@ -373,7 +380,7 @@ mod tests {
         let mut trainer = Trainer::new(wild, &data).unwrap();
         let said = trainer.run(Par::Caller, &mut ()).unwrap_err();
         assert!(
-            matches!(said, Error::Diverged { epoch: 1, step, loss } if step > 1 && !loss.is_finite())
+            matches!(said, Error::Diverged { epoch: 1, step, loss, .. } if step > 1 && !loss.is_finite())
         );
     }
 

@@ -10,7 +10,7 @@ const INPUT: [usize; 3] = [4, 5, 1];
 fn net(bits_a: usize, kind: Kind) -> (Net, Vec<u8>, Vec<u8>) {
     let design = Design {
         input: INPUT,
-        hidden: vec![9, 8],
+        blocks: Block::linear(&[9, 8]),
         classes: 3,
         bits_w: 1,
         bits_a,
@@ -18,6 +18,9 @@ fn net(bits_a: usize, kind: Kind) -> (Net, Vec<u8>, Vec<u8>) {
         rounding: Rounding::Ceil,
         by_x: CoarseX::default(),
         by_alpha: CoarseAlpha::default(),
+        affine: true,
+        float_first: false,
+        float_last: false,
     };
     let rng = Rng::new(21);
     let images = (0..M * 20).map(|i| rng.below(i as u64, 256) as u8);
@@ -64,10 +67,14 @@ fn packed_and_float_arithmetic_agree() {
     for (bits_a, kind) in [(1, Kind::Sign), (2, Kind::Relu), (4, Kind::Relu)] {
         let (mut net, images, labels) = net(bits_a, kind);
         net.set_mode(Mode::Quantized).unwrap();
-        for (i, layer) in net.layers_mut().iter_mut().enumerate() {
-            // A pre-activation at the mean would sit on a threshold, and a rounding could move it.
-            Rng::new(31 + i as u64).fill_normal(&mut layer.norm.beta, 0.5);
-        }
+        let mut seed = 30;
+        net.layers_mut().visit_mut("", &mut |_, layer| {
+            if let Layer::Norm(norm) = layer {
+                // A pre-activation at the mean would sit on a threshold, and a rounding could move it.
+                seed += 1;
+                Rng::new(seed).fill_normal(&mut norm.beta, 0.5);
+            }
+        });
         let packed = net.step(&images, &labels, Par::Caller).unwrap();
         let gradient = net.parameters()[0].gradient.to_vec();
         net.use_packed(false);
@@ -89,15 +96,20 @@ fn packed_and_float_arithmetic_agree() {
 #[test]
 fn the_mode_keeps_weights_and_changes_what_is_seen() {
     let (mut net, images, _) = net(2, Kind::Relu);
-    let latent = net.layers()[1].linear.latent.clone();
-    assert_eq!(net.parameters()[0].role, Role::Weights(None));
+    let latent = net.weights()[1].latent.clone();
+    assert!(net.parameters()[0].projected.is_empty());
     net.set_mode(Mode::Quantized).unwrap();
-    assert_eq!(net.layers()[1].linear.latent, latent);
-    assert!(matches!(net.parameters()[0].role, Role::Weights(Some(d)) if d > 0.0));
+    assert_eq!(net.weights()[1].latent, latent);
+    let projected = net.parameters()[0].projected.to_vec();
+    assert_eq!(projected, net.weights()[0].values());
     net.forward_train(&images, Par::Caller).unwrap();
-    let step = net.layers()[0].act.as_ref().unwrap().alpha[0];
+    let node = &net.layers().nodes()[2];
+    let Layer::Act(act) = &node.layer else {
+        panic!("an activation stands third")
+    };
+    let step = act.alpha[0];
     let levels = [0.0, step, 2.0 * step, 3.0 * step];
-    assert!(net.layers[0].out.iter().all(|v| levels.contains(v)));
+    assert!(node.out.iter().all(|v| levels.contains(v)));
     let said = net.forward_train(&images[..19], Par::Caller).unwrap_err();
     assert!(said.to_string().starts_with("images is 19 elements long"));
 }
@@ -110,7 +122,9 @@ fn designs_that_cannot_be_are_refused() {
         change(&mut design);
         Net::new(design, 1).err().unwrap().to_string()
     };
-    assert!(said(|d| d.hidden[1] = 0).starts_with("a layer's size is 0; expected 1 to"));
+    assert!(
+        said(|d| d.blocks[1] = Block::Linear(0)).starts_with("a layer's size is 0; expected 1 to")
+    );
     assert!(said(|d| d.input[2] = 0).starts_with("a layer's size is 0"));
     assert!(said(|d| d.bits_w = 4).starts_with("bits_w is 4; expected 1, or 32"));
     assert!(said(|d| d.kind = Kind::Sign).starts_with("bits_a is 4; expected 1 (or"));

@@ -1,5 +1,8 @@
 //! What a net is made of: sizes, bits and the kind of activation, in floats and quantized.
 
+pub mod arch;
+mod build;
+
 use serde::{Deserialize, Serialize};
 
 use crate::bits::Bits;
@@ -7,6 +10,8 @@ use crate::error::{Error, Result};
 use crate::nn::activation::{CoarseAlpha, CoarseX, Function, alpha_init};
 use crate::quant::{QuantRelu, Rounding};
 use crate::shape::elements;
+
+pub use arch::Block;
 
 /// The kind of hidden activation.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
@@ -24,8 +29,8 @@ pub enum Kind {
 pub struct Design {
     /// Height, width and channels of an image.
     pub input: [usize; 3],
-    /// Outputs of each hidden layer.
-    pub hidden: Vec<usize>,
+    /// The blocks before the last linear layer.
+    pub blocks: Vec<Block>,
     /// Number of logits.
     pub classes: usize,
     /// Bits of a weight: 1, or 32 for floats.
@@ -40,6 +45,12 @@ pub struct Design {
     pub by_x: CoarseX,
     /// The coarse gradient of the quantized ReLU by alpha.
     pub by_alpha: CoarseAlpha,
+    /// Whether the normalisation before an activation has a scale and shift; that of the logits always has.
+    pub affine: bool,
+    /// Whether the weights of the first layer stay floats.
+    pub float_first: bool,
+    /// Whether the weights of the last layer stay floats.
+    pub float_last: bool,
 }
 
 impl Design {
@@ -65,7 +76,11 @@ impl Design {
             let expected = "1 (or 32 for floats) with sign activations";
             return Err(Error::argument("bits_a", self.bits_a, expected));
         }
-        let sizes = self.input.iter().chain(&self.hidden).chain([&self.classes]);
+        let wide = self.blocks.iter().filter_map(|block| match block {
+            Block::Linear(n) => Some(n),
+            _ => None,
+        });
+        let sizes = self.input.iter().chain(wide).chain([&self.classes]);
         if let Some(size) = sizes.clone().find(|s| !(1..=1 << 20).contains(*s)) {
             return Err(Error::argument("a layer's size", size, "1 to 1048576"));
         }
