@@ -11,6 +11,7 @@
 pub mod activation;
 pub mod batch_norm;
 mod design;
+pub mod elementary;
 mod evaluate;
 mod freeze;
 pub mod linear;
@@ -18,6 +19,8 @@ pub mod loss;
 pub mod net;
 pub mod rng;
 pub mod sgemm;
+pub mod ste;
+pub mod weight;
 
 pub use freeze::freeze;
 pub use net::Net;

@@ -8,6 +8,7 @@ pub mod recipe;
 pub mod rule;
 pub mod schedule;
 pub mod sgd;
+pub mod step;
 pub mod trainer;
 
 pub use data::Dataset;
