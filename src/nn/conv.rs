@@ -183,7 +183,7 @@ impl Conv2d {
         let d_weights = self.d_weights(images, values, d_x, par);
         self.weights.d_weights.copy_from_slice(&d_weights);
         let Some(d_values) = d_values else {
-            return Ok(());
+            return self.weights.finish_backward();
         };
         let patches = Patches::new(&self.geometry, self.size.1);
         let each = |image: usize, d_image: &mut [f32]| {
@@ -201,7 +201,7 @@ impl Conv2d {
         };
         let per_image = values.len() / images.max(1);
         par.rows(d_values, per_image.max(1), self.cost(self.pixels()), &each);
-        Ok(())
+        self.weights.finish_backward()
     }
 
     /// The gradient by the filters: partial sums over a fixed number of runs of images, then their sum in order.

@@ -83,7 +83,6 @@ pub fn freeze(net: &Net) -> Result<Model> {
 mod tests {
     use super::*;
     use crate::isa::Isa;
-    use crate::nn::activation::{CoarseAlpha, CoarseX};
     use crate::nn::net::{Block, Design, Kind, Mode};
     use crate::nn::rng::Rng;
     use crate::ops::{Par, Pool};
@@ -94,18 +93,9 @@ mod tests {
 
     fn design(bits_a: usize, kind: Kind, rounding: Rounding) -> Design {
         Design {
-            input: INPUT,
-            blocks: Block::linear(&[40, 33, 64]),
-            classes: 7,
-            bits_w: 1,
-            bits_a,
             kind,
             rounding,
-            by_x: CoarseX::default(),
-            by_alpha: CoarseAlpha::default(),
-            affine: true,
-            float_first: false,
-            float_last: false,
+            ..Design::new(INPUT, Block::linear(&[40, 33, 64]), 7, bits_a)
         }
     }
 
@@ -124,8 +114,9 @@ mod tests {
         let labels: Vec<u8> = (0..M).map(|i| (i % 7) as u8).collect();
         for _ in 0..12 {
             net.step(&images, &labels, Par::Caller).unwrap();
-            for parameter in net.parameters() {
-                for (value, g) in parameter.value.iter_mut().zip(parameter.gradient) {
+            for mut parameter in net.parameters() {
+                let (value, gradient) = parameter.parts();
+                for (value, g) in value.iter_mut().zip(gradient) {
                     *value -= 0.1 * g;
                 }
             }

@@ -53,6 +53,8 @@ pub struct Context<'a> {
     pub kernels: &'static Kernels,
     /// Whether integers multiply on the packed kernels, or in floats.
     pub packed: bool,
+    /// Whether each batch sets the steps of activations to its own greatest values.
+    pub calibrate: bool,
     /// The generator at the step of training.
     pub rng: Rng,
     /// The threads.
@@ -321,6 +323,9 @@ impl Node {
             Layer::Conv(conv) => conv.forward(isa, seen, out, par)?,
             Layer::Norm(norm) => norm.forward_train(input.values, out)?,
             Layer::Act(act) => {
+                if context.calibrate {
+                    act.calibrate(input.values);
+                }
                 act.forward(context.kernels, input.values, c, out, &mut self.codes)?;
                 self.levels = act.quantizer()?;
             }

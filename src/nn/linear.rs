@@ -118,10 +118,11 @@ impl Linear {
         let d_x = Matrix::new(d_x, m, n)?;
         let a = Matrix::new(values, m, k)?;
         sgemm(0.0, &mut self.weights.d_weights, d_x.t(), a, par)?;
-        match d_values {
-            None => Ok(()),
-            Some(d) => sgemm(0.0, d, d_x, Matrix::new(self.weights.values(), n, k)?, par),
+        if let Some(d) = d_values {
+            let w = Matrix::new(self.weights.values(), n, k)?;
+            sgemm(0.0, d, d_x, w, par)?;
         }
+        self.weights.finish_backward()
     }
 
     /// M, once the length fits.
@@ -144,7 +145,7 @@ mod tests {
 
     /// A layer, and levels of random codes of a quantizer.
     fn layer(quantizer: ActQuantizer) -> (Linear, Vec<f32>) {
-        let layer = Linear::new(N, K, Weights::Binary, Rng::new(3)).unwrap();
+        let layer = Linear::new(N, K, Weights::binary(), Rng::new(3)).unwrap();
         let rng = Rng::new(5);
         let levels = quantizer.encoding().levels() as u32 + 1;
         let code = |i| quantizer.value(rng.below(i, levels) as u8);
@@ -194,7 +195,7 @@ mod tests {
                 .latent
                 .iter_mut()
                 .for_each(|w| *w = w.signum());
-            layer.weights.project().unwrap();
+            layer.weights.project(Rng::new(3)).unwrap();
             let codes = Codes::Levels(quantizer);
             let input = Signal {
                 values: &values,

@@ -13,6 +13,7 @@ pub mod batch_norm;
 pub mod conv;
 pub mod design;
 pub mod dropout;
+pub mod elementary;
 mod evaluate;
 mod freeze;
 pub mod layers;
@@ -26,6 +27,8 @@ pub mod residual;
 pub mod rng;
 pub mod sgemm;
 pub mod signal;
+pub mod ste;
+pub mod weight;
 
 pub use freeze::freeze;
 pub use net::Net;

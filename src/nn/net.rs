@@ -8,7 +8,7 @@
 use crate::error::Result;
 use crate::isa::Isa;
 use crate::kernels::Kernels;
-use crate::nn::activation::{Activation, Function};
+use crate::nn::activation::Activation;
 use crate::nn::batch_norm::MOMENTUM;
 use crate::nn::layers::{Context, Layer, Layers};
 use crate::nn::loss::{Loss, Score};
@@ -18,33 +18,13 @@ use crate::nn::signal::{Codes, Signal};
 use crate::ops::Par;
 use crate::shape::check_len;
 
+mod parameter;
+
 pub use crate::nn::design::{Block, Design, Kind, Mode};
+pub use parameter::{Parameter, Role};
 
 /// The float that one step of a pixel stands for.
 pub const PIXEL_STEP: f32 = 1.0 / 255.0;
-
-/// What a parameter is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Role {
-    /// Latent weights.
-    Weights,
-    /// Scale or shift of the normalisation.
-    Norm,
-    /// The step of an activation.
-    Alpha,
-}
-
-/// A parameter with its gradient.
-pub struct Parameter<'a> {
-    /// What it is.
-    pub role: Role,
-    /// The values.
-    pub value: &'a mut [f32],
-    /// The gradient, as long.
-    pub gradient: &'a [f32],
-    /// What the forward pass sees of latent weights, as long; empty if it sees them as they are.
-    pub projected: &'a [f32],
-}
 
 /// A net in training.
 pub struct Net {
@@ -56,6 +36,10 @@ pub struct Net {
     layers: Layers,
     /// What training makes small.
     pub loss: Loss,
+    /// Whether alphas are parameters.
+    pub learn_alpha: bool,
+    /// Whether each batch sets the alphas to its own greatest values; an optimiser leaves them alone then.
+    pub calibrate_alpha: bool,
     /// The generator at the step of training.
     rng: Rng,
     /// Pixels of the batch as floats, `[M, H, W, C]`.
@@ -83,6 +67,8 @@ impl Net {
             layers: design.build(seed)?,
             design,
             loss: Loss::default(),
+            learn_alpha: true,
+            calibrate_alpha: false,
             rng: Rng::new(seed),
             pixels: Vec::new(),
             d: [Vec::new(), Vec::new()],
@@ -130,6 +116,30 @@ impl Net {
         &mut self.layers
     }
 
+    /// lambda of BinaryRelax for all quantized weights; `None` for hard ones. Projects.
+    ///
+    /// Errors as [`Net::settle`] does.
+    pub fn set_relaxation(&mut self, lambda: Option<f32>) -> Result<()> {
+        self.layers.visit_mut("", &mut |_, layer| {
+            if let Some(weights) = layer.weights_mut() {
+                weights.set_relaxation(lambda);
+            }
+        });
+        self.settle()
+    }
+
+    /// Puts the latent weights of rules that keep none on the grid of their quantizer: the nearest point, without draws.
+    ///
+    /// Errors as [`Net::settle`] does.
+    pub fn begin_rounding(&mut self) -> Result<()> {
+        self.layers.visit_mut("", &mut |_, layer| {
+            if let Some(weights) = layer.weights_mut() {
+                weights.round_to_nearest();
+            }
+        });
+        self.settle()
+    }
+
     /// The weights of all layers, in order.
     pub fn weights(&self) -> Vec<&Projected> {
         let mut all = Vec::new();
@@ -142,18 +152,24 @@ impl Net {
     pub fn set_mode(&mut self, mode: Mode) -> Result<()> {
         self.mode = mode;
         let function = self.design.function(mode)?;
-        let binary = mode == Mode::Quantized && self.design.bits_w == 1;
+        let quantizer = match mode {
+            Mode::Float => None,
+            Mode::Quantized => self.design.quantizer()?,
+        };
+        let rng = self.rng;
         let mut done = Ok(());
         self.layers.visit_mut("", &mut |_, layer| {
             if let Layer::Act(act) = layer {
                 *act = Activation::new(function);
             }
             if let Some(weights) = layer.weights_mut() {
-                let to = match binary && !weights.stays_float {
-                    true => Weights::Binary,
-                    false => Weights::Float,
+                let to = match &quantizer {
+                    Some(quantizer) if !weights.stays_float => {
+                        Weights::Quantized(quantizer.clone())
+                    }
+                    _ => Weights::Float,
                 };
-                if let Err(error) = weights.set_weights(to) {
+                if let Err(error) = weights.set_weights(to, rng) {
                     done = Err(error);
                 }
             }
@@ -231,6 +247,7 @@ impl Net {
             isa: self.isa,
             kernels: self.kernels,
             packed: self.packed,
+            calibrate: self.calibrate_alpha,
             rng: self.rng,
             par,
         }
@@ -269,69 +286,13 @@ impl Net {
         });
     }
 
-    /// Every parameter with its gradient, in a fixed order; call [`Net::settle`] after changing any.
-    ///
-    /// An alpha is a parameter in quantized mode only; scale and shift of a normalisation are if it has them.
-    pub fn parameters(&mut self) -> Vec<Parameter<'_>> {
-        let mut all = Vec::new();
-        self.layers.visit_mut("", &mut |_, layer| match layer {
-            Layer::Norm(norm) if norm.affine() => {
-                for (value, gradient) in [
-                    (&mut norm.gamma, &norm.d_gamma),
-                    (&mut norm.beta, &norm.d_beta),
-                ] {
-                    all.push(Parameter {
-                        role: Role::Norm,
-                        value,
-                        gradient,
-                        projected: &[],
-                    });
-                }
-            }
-            Layer::Act(act) if matches!(act.function(), Function::QuantRelu { .. }) => {
-                all.push(Parameter {
-                    role: Role::Alpha,
-                    value: &mut act.alpha,
-                    gradient: &act.d_alpha,
-                    projected: &[],
-                });
-            }
-            Layer::Linear(linear) => all.push(linear.weights.parameter()),
-            Layer::Conv(conv) => all.push(conv.weights.parameter()),
-            _ => {}
-        });
-        all
-    }
-
-    /// Everything that training changes in the net, by name, in a fixed order: parameters and running
-    /// averages.
-    pub fn state(&mut self) -> Vec<(String, &mut [f32])> {
-        let mut all: Vec<(String, &mut [f32])> = Vec::new();
-        self.layers.visit_mut("", &mut |path, layer| {
-            let name = |what: &str| format!("layers.{path}.{what}");
-            match layer {
-                Layer::Norm(norm) => {
-                    all.push((name("gamma"), &mut norm.gamma));
-                    all.push((name("beta"), &mut norm.beta));
-                    all.push((name("running_mean"), &mut norm.running_mean));
-                    all.push((name("running_var"), &mut norm.running_var));
-                }
-                Layer::Act(act) => all.push((name("alpha"), &mut act.alpha)),
-                Layer::Linear(linear) => all.push((name("latent"), &mut linear.weights.latent)),
-                Layer::Conv(conv) => all.push((name("latent"), &mut conv.weights.latent)),
-                _ => {}
-            }
-        });
-        all
-    }
-
     /// Projects the weights and clamps the alphas: what must follow a change of parameters.
     pub fn settle(&mut self) -> Result<()> {
-        let mut done = Ok(());
+        let (mut done, rng) = (Ok(()), self.rng);
         self.layers.visit_mut("", &mut |_, layer| match layer {
             Layer::Act(act) => act.settle(),
             _ => {
-                if let Some(Err(error)) = layer.weights_mut().map(Projected::project) {
+                if let Some(Err(error)) = layer.weights_mut().map(|w| w.project(rng)) {
                     done = Err(error);
                 }
             }

@@ -64,6 +64,11 @@ impl Rng {
         self.seed
     }
 
+    /// The tensor.
+    pub const fn tensor(&self) -> u32 {
+        self.tensor
+    }
+
     /// The step.
     pub const fn step(&self) -> u32 {
         self.step

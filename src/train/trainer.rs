@@ -15,12 +15,20 @@ use crate::nn::net::{Mode, Net};
 use crate::nn::rng::Rng;
 use crate::ops::Par;
 use crate::train::data::Dataset;
+use crate::train::diagnostics::{Diagnostics, LayerReport, has_zero};
 use crate::train::recipe::Recipe;
-use crate::train::sgd::{Sgd, Velocities};
+use crate::train::rule::Rule;
+use crate::train::schedule::{Moment, cosine};
+use crate::train::sgd::Sgd;
+use crate::train::step::{Adam, Freezer};
+use crate::train::update::{Memories, Settings};
 
 /// Streams of the seed, behind those of the layers' weights.
 const ORDER: u32 = 1 << 31;
 const SHIFT: u32 = ORDER + 1;
+
+/// Where rho ends if it grows, as in the code of arXiv 1808.05240.
+const RHO_MAX: f32 = 0.01;
 
 /// What a step of training did.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize)]
@@ -79,12 +87,16 @@ pub trait Callback {
 /// Nobody watches.
 impl Callback for () {}
 
-/// A run: net, velocities and how far it has come.
+/// A run: net, the optimiser's memories and how far it has come.
 pub struct Trainer<'a> {
     recipe: Recipe,
     data: &'a Dataset,
     pub(super) net: Net,
-    pub(super) velocities: Velocities,
+    pub(super) memories: Memories,
+    /// Of the weights of each layer that are quantized, if the recipe freezes.
+    pub(super) freezers: Vec<Freezer>,
+    watch: Option<Diagnostics>,
+    layer_reports: Vec<LayerReport>,
     /// Epochs done, of both phases.
     pub(super) done: usize,
     pixels: Vec<u8>,
@@ -113,19 +125,78 @@ impl<'a> Trainer<'a> {
             return Err(Error::argument("max_shift", recipe.max_shift, expected));
         }
         let mut net = Net::new(design, recipe.seed)?;
-        if recipe.float_epochs == 0 {
-            net.set_mode(Mode::Quantized)?;
-        }
-        let velocities = Velocities::zeros(&net.parameters());
-        Ok(Trainer {
+        net.loss = recipe.loss;
+        net.learn_alpha = recipe.learn_alpha;
+        let memories = Memories::new(&mut net, recipe.optimizer, recipe.rule);
+        let mut trainer = Trainer {
             pixels: vec![0; recipe.batch * train.input_len()],
             labels: vec![0; recipe.batch],
             recipe,
             data,
             net,
-            velocities,
+            memories,
+            freezers: Vec::new(),
+            watch: None,
+            layer_reports: Vec::new(),
             done: 0,
-        })
+        };
+        if trainer.recipe.float_epochs == 0 {
+            trainer.enter_quantized()?;
+        }
+        Ok(trainer)
+    }
+
+    /// Makes the net quantized, from the weights that it has, with an optimiser that remembers nothing.
+    pub(super) fn enter_quantized(&mut self) -> Result<()> {
+        self.net.set_mode(Mode::Quantized)?;
+        if self.recipe.rule == Rule::Rounding {
+            self.net.begin_rounding()?;
+        }
+        self.memories = Memories::new(&mut self.net, self.recipe.optimizer, self.recipe.rule);
+        self.begin_watching()
+    }
+
+    /// Freezers and diagnostics of a quantized net, that have seen nothing yet.
+    pub(super) fn begin_watching(&mut self) -> Result<()> {
+        self.freezers.clear();
+        if let Some(freezing) = &self.recipe.freezing {
+            for weights in self.net.weights() {
+                if weights.quantizer().is_some() {
+                    let (len, zero) = (weights.latent.len(), has_zero(weights));
+                    self.freezers
+                        .push(Freezer::new(len, freezing.momentum, zero)?);
+                }
+            }
+        }
+        self.watch = None;
+        if self.recipe.diagnostics {
+            self.watch = Some(Diagnostics::new(&self.net)?);
+        }
+        Ok(())
+    }
+
+    /// Diagnostics of a run that has been read from a checkpoint.
+    pub(super) fn resume_watch(&mut self) -> Result<()> {
+        if self.watch.is_some() {
+            self.watch = Some(Diagnostics::new(&self.net)?);
+        }
+        Ok(())
+    }
+
+    /// How the quantized weights behaved in the last epoch, layer by layer; empty unless the recipe has
+    /// [`Recipe::diagnostics`], and in the float phase.
+    pub fn layer_reports(&self) -> &[LayerReport] {
+        &self.layer_reports
+    }
+
+    /// Steps in an epoch.
+    fn steps(&self) -> usize {
+        self.data.train.len() / self.recipe.batch
+    }
+
+    /// The number of the last step of the epochs that are done, of both phases.
+    pub(super) fn last_step(&self) -> u32 {
+        (self.done * self.steps()).saturating_sub(1) as u32
     }
 
     /// The recipe.
@@ -187,12 +258,8 @@ impl<'a> Trainer<'a> {
     fn epoch(&mut self, par: Par<'_>, callback: &mut dyn Callback) -> Result<Option<EpochReport>> {
         let start = Instant::now();
         let (epoch, batch) = (self.done + 1, self.recipe.batch);
-        let lr = self.enter_epoch()?;
-        let sgd = Sgd {
-            lr,
-            momentum: self.recipe.momentum,
-            weight_decay: self.recipe.weight_decay,
-        };
+        self.enter_epoch()?;
+        let first = self.settings(0);
         let train = &self.data.train;
         let rng = Rng::new(self.recipe.seed);
         let order = rng.at(epoch as u32, ORDER).shuffled(train.len());
@@ -201,12 +268,13 @@ impl<'a> Trainer<'a> {
         let (mut loss, mut correct, mut flips) = (0f64, 0, 0);
         let per_second = |images: usize| images as f64 / start.elapsed().as_secs_f64().max(1e-9);
         for (i, order) in order.chunks_exact(batch).enumerate() {
-            train.augmented_into(order, shifts, self.recipe.max_shift, &mut self.pixels)?;
+            self.fill(order, shifts)?;
             for (label, n) in self.labels.iter_mut().zip(order) {
                 *label = train.labels()[*n as usize];
             }
             // Into the pool once a step: each way in from outside costs a sleep and a wake.
-            let score = par.enter(|| self.step(sgd, par))?;
+            let settings = self.settings(i);
+            let score = par.enter(|| self.step(&settings, par))?;
             if !score.loss.is_finite() {
                 let (step, loss) = (i + 1, score.loss);
                 let layer = self.net.not_finite();
@@ -236,11 +304,20 @@ impl<'a> Trainer<'a> {
         let images_per_second = per_second(steps * batch);
         self.done = epoch;
         let weights = self.net.take_flips().0;
+        if self.done == self.epochs() && self.recipe.reestimate > 0 {
+            self.reestimate(par)?;
+        }
+        self.layer_reports.clear();
+        if let Some(watch) = &mut self.watch {
+            let frozen = |f: &Freezer| f.frozen().iter().filter(|f| **f).count();
+            let frozen: Vec<usize> = self.freezers.iter().map(frozen).collect();
+            self.layer_reports = watch.take(&self.net, &frozen);
+        }
         Ok(Some(EpochReport {
             phase: self.net.mode(),
             epoch,
             epochs: self.epochs(),
-            lr,
+            lr: first.sgd.lr,
             train_loss: (loss / steps as f64) as f32,
             train_accuracy: correct as f32 / (steps * batch) as f32,
             test_accuracy: self.test(par)?,
@@ -249,31 +326,148 @@ impl<'a> Trainer<'a> {
         }))
     }
 
+    /// The batch of the images `order`, shifted and mirrored by `rng`, into `pixels`.
+    fn fill(&mut self, order: &[u32], rng: Rng) -> Result<()> {
+        let (train, shift) = (&self.data.train, self.recipe.max_shift);
+        train.augmented_into(order, rng, shift, &mut self.pixels)?;
+        if self.recipe.mirror {
+            train.mirror(order, rng, &mut self.pixels);
+        }
+        Ok(())
+    }
+
     /// A step on the batch in `pixels` and `labels`; nothing moves if the loss is not finite.
-    fn step(&mut self, sgd: Sgd, par: Par<'_>) -> Result<Score> {
-        let score = self.net.step(&self.pixels, &self.labels, par)?;
-        if score.loss.is_finite() {
-            let mut parameters = self.net.parameters();
-            self.velocities
-                .update(&mut parameters, self.recipe.rule, sgd, par)?;
-            self.net.settle()?;
+    fn step(&mut self, settings: &Settings, par: Par<'_>) -> Result<Score> {
+        self.net.set_step(settings.rng.step());
+        let quantized = self.net.mode() == Mode::Quantized;
+        let epoch = self.done.saturating_sub(self.recipe.float_epochs);
+        let (images, labels) = (&self.pixels, &self.labels);
+        let score = match settings.rule {
+            Rule::ForwardBacktrack { a, .. } if quantized && settings.rule.backtracks(epoch) => {
+                let net = &mut self.net;
+                self.memories
+                    .backtrack(net, images, labels, a, settings, par)?
+            }
+            _ => {
+                let score = self.net.step(images, labels, par)?;
+                if score.loss.is_finite() {
+                    self.memories.update(&mut self.net, settings, par)?;
+                }
+                score
+            }
+        };
+        if !score.loss.is_finite() {
+            return Ok(score);
+        }
+        self.net.settle()?;
+        self.freeze(epoch)?;
+        if let Some(watch) = &mut self.watch {
+            watch.step(&self.net)?;
         }
         Ok(score)
     }
 
-    /// Enters the quantized phase if it is time; the learning rate of the epoch that comes.
-    fn enter_epoch(&mut self) -> Result<f32> {
-        let recipe = &self.recipe;
-        let (epoch, epochs) = match self.done.checked_sub(recipe.float_epochs) {
-            None => (self.done, recipe.float_epochs),
-            Some(epoch) => (epoch, recipe.epochs),
+    /// Freezes weights that oscillate, after a step of the quantized epoch `epoch`, from 0.
+    fn freeze(&mut self, epoch: usize) -> Result<()> {
+        let Some(freezing) = self.recipe.freezing else {
+            return Ok(());
         };
-        let lr = recipe.lr * recipe.schedule.factor(epoch, epochs);
-        if self.done == recipe.float_epochs && self.net.mode() == Mode::Float {
-            self.net.set_mode(Mode::Quantized)?;
-            self.velocities = Velocities::zeros(&self.net.parameters());
+        let done = epoch as f64 / self.recipe.epochs.saturating_sub(1).max(1) as f64;
+        let threshold = cosine(freezing.start, freezing.end, done);
+        let mut freezers = self.freezers.iter_mut();
+        let mut result = Ok(0);
+        self.net.layers_mut().visit_mut("", &mut |_, layer| {
+            if let Some(weights) = layer.weights_mut()
+                && weights.quantizer().is_some()
+                && let Some(freezer) = freezers.next()
+                && result.is_ok()
+            {
+                let (codes, scale) = (weights.integers(), weights.scales()[0]);
+                result = freezer.step(&codes, scale, threshold, &mut weights.latent);
+            }
+        });
+        result?;
+        self.net.settle()
+    }
+
+    /// Estimates the running averages anew, on training images.
+    fn reestimate(&mut self, par: Par<'_>) -> Result<()> {
+        let rng = Rng::new(self.recipe.seed);
+        let epoch = self.done as u32 + 1;
+        let order = rng.at(epoch, ORDER).shuffled(self.data.train.len());
+        let shifts = rng.at(epoch, SHIFT);
+        let mut batches = Vec::new();
+        let chunks = order.chunks_exact(self.recipe.batch);
+        for order in chunks.take(self.recipe.reestimate) {
+            self.fill(order, shifts)?;
+            batches.push(self.pixels.clone());
         }
-        Ok(lr)
+        self.net.reestimate(batches.iter().map(|b| &b[..]), par)
+    }
+
+    /// Enters the quantized phase if it is time, and sets what changes from epoch to epoch.
+    fn enter_epoch(&mut self) -> Result<()> {
+        let float_epochs = self.recipe.float_epochs;
+        if self.done == float_epochs && self.net.mode() == Mode::Float {
+            self.enter_quantized()?;
+        }
+        let epoch = self.done.saturating_sub(float_epochs);
+        let quantized = self.net.mode() == Mode::Quantized;
+        self.net.calibrate_alpha = quantized && epoch < self.recipe.alpha_stage;
+        if quantized && matches!(self.recipe.rule, Rule::BinaryRelax { .. }) {
+            let lambda = self.recipe.rule.relaxation(epoch, self.recipe.epochs);
+            self.net.set_relaxation(lambda)?;
+        }
+        Ok(())
+    }
+
+    /// The numbers of step `step`, from 0, of the epoch that comes or runs.
+    fn settings(&self, step: usize) -> Settings {
+        let recipe = &self.recipe;
+        let (epoch, epochs, first_lr) = match self.done.checked_sub(recipe.float_epochs) {
+            None => {
+                let lr = recipe.float_lr.unwrap_or(recipe.lr);
+                (self.done, recipe.float_epochs, lr)
+            }
+            Some(epoch) => (epoch, recipe.epochs, recipe.lr),
+        };
+        let at = Moment {
+            epoch,
+            epochs,
+            step: epoch * self.steps() + step,
+        };
+        let lr = first_lr * recipe.schedule.factor(at);
+        let rule = match recipe.rule {
+            Rule::Bcgd { rho } if recipe.rho_growth > 1.0 => Rule::Bcgd {
+                rho: (rho * recipe.rho_growth.powi(epoch as i32)).min(rho.max(RHO_MAX)),
+            },
+            rule => rule,
+        };
+        let done = epoch as f64 / epochs.saturating_sub(1).max(1) as f64;
+        let total = (self.done * self.steps() + step) as u32;
+        Settings {
+            optimizer: recipe.optimizer,
+            sgd: Sgd {
+                lr,
+                momentum: recipe.momentum,
+                weight_decay: recipe.weight_decay,
+            },
+            adam: Adam {
+                lr,
+                beta1: recipe.beta1,
+                beta2: recipe.beta2,
+                eps: recipe.eps,
+                weight_decay: recipe.weight_decay,
+            },
+            rule,
+            clip: recipe.clip,
+            glorot_rate: recipe.glorot_rate,
+            dampening: match self.net.mode() {
+                Mode::Float => 0.0,
+                Mode::Quantized => cosine(0.0, recipe.dampening, done),
+            },
+            rng: Rng::new(recipe.seed).at(total, 0),
+        }
     }
 }
 

@@ -136,10 +136,10 @@ fn forward_and_backward_follow_the_definition() {
 fn packed_and_float_forward_agree_on_every_isa() {
     let relu = |b| ActQuantizer::Relu(QuantRelu::new(b, 1.0, Rounding::Ceil).unwrap());
     for (g, o) in shapes() {
-        let mut conv = conv(g, o, Weights::Binary);
+        let mut conv = conv(g, o, Weights::binary());
         // With scale 1 all numbers are integers, and both must be exact.
         conv.weights.latent.iter_mut().for_each(|w| *w = w.signum());
-        conv.weights.project().unwrap();
+        conv.weights.project(Rng::new(7)).unwrap();
         let len = M * g.height * g.width * g.channels;
         let bytes: Vec<u8> = (0..len as u64).map(|i| Rng::new(5).bits(i) as u8).collect();
         for quantizer in [Some(ActQuantizer::Sign), Some(relu(1)), Some(relu(4)), None] {

@@ -1,6 +1,6 @@
 //! From blocks to layers.
 
-use super::{Block, Design, Mode};
+use super::{Block, Design, Init, Mode};
 use crate::error::Result;
 use crate::nn::activation::Activation;
 use crate::nn::batch_norm::BatchNorm;
@@ -9,7 +9,7 @@ use crate::nn::dropout::Dropout;
 use crate::nn::layers::{Layer, Layers};
 use crate::nn::linear::Linear;
 use crate::nn::pool::{Pool2d, PoolKind};
-use crate::nn::projected::Weights;
+use crate::nn::projected::{Projected, Weights};
 use crate::nn::residual::Residual;
 use crate::nn::rng::Rng;
 use crate::ops::{Geometry, Padding};
@@ -109,13 +109,14 @@ impl Builder<'_> {
             layers.push(Layer::Flatten, 0)?;
         }
         let mut linear = Linear::new(n, h * w * c, Weights::Float, self.next())?;
-        linear.weights.stays_float = self.weights == 1 && self.design.float_first;
+        self.begin(&mut linear.weights, 1);
         layers.push(Layer::Linear(linear), 0)
     }
 
     fn conv(&mut self, layers: &mut Layers, geometry: Geometry, filters: usize) -> Result<()> {
+        let taps = geometry.kernel[0] * geometry.kernel[1];
         let mut conv = Conv2d::new(geometry, filters, Weights::Float, self.next())?;
-        conv.weights.stays_float = self.weights == 1 && self.design.float_first;
+        self.begin(&mut conv.weights, taps);
         layers.push(Layer::Conv(conv), 0)
     }
 
@@ -128,6 +129,20 @@ impl Builder<'_> {
     fn act(&mut self, layers: &mut Layers) -> Result<()> {
         let act = Activation::new(self.design.function(Mode::Float)?);
         layers.push(Layer::Act(act), 0)
+    }
+
+    /// What the design says of weights that have just been made, of filters of `taps` taps.
+    fn begin(&self, weights: &mut Projected, taps: usize) {
+        weights.stays_float = self.weights == 1 && self.design.float_first;
+        weights.by_w = self.design.by_w;
+        weights.taps = taps;
+        if self.design.init == Init::GlorotUniform {
+            let rng = self.rng.at(0, self.weights - 1);
+            let g = weights.glorot();
+            for (i, w) in (0u64..).zip(&mut weights.latent) {
+                *w = g * (2.0 * rng.uniform(i) - 1.0);
+            }
+        }
     }
 
     /// The generator of the next weights.

@@ -1,26 +1,14 @@
 //! The net against difference quotients, float arithmetic and its own modes.
 
 use super::*;
-use crate::nn::activation::{CoarseAlpha, CoarseX};
-use crate::quant::Rounding;
 
 const M: usize = 12;
 const INPUT: [usize; 3] = [4, 5, 1];
 
 fn net(bits_a: usize, kind: Kind) -> (Net, Vec<u8>, Vec<u8>) {
     let design = Design {
-        input: INPUT,
-        blocks: Block::linear(&[9, 8]),
-        classes: 3,
-        bits_w: 1,
-        bits_a,
         kind,
-        rounding: Rounding::Ceil,
-        by_x: CoarseX::default(),
-        by_alpha: CoarseAlpha::default(),
-        affine: true,
-        float_first: false,
-        float_last: false,
+        ..Design::new(INPUT, Block::linear(&[9, 8]), 3, bits_a)
     };
     let rng = Rng::new(21);
     let images = (0..M * 20).map(|i| rng.below(i as u64, 256) as u8);
@@ -39,18 +27,17 @@ fn the_gradients_of_a_float_net_are_difference_quotients() {
     let gradients: Vec<Vec<f32>> = net
         .parameters()
         .iter()
-        .map(|p| p.gradient.to_vec())
+        .map(|p| p.gradient().to_vec())
         .collect();
     let h = 2e-3;
     let (mut seen, mut off) = (0, 0);
     for (j, gradient) in gradients.iter().enumerate() {
         for (i, g) in gradient.iter().enumerate() {
             let mut loss = |step: f32| {
-                let value = &mut net.parameters()[j].value[i];
-                let before = *value;
-                *value += step;
+                let before = net.parameters()[j].value()[i];
+                net.parameters()[j].value()[i] = before + step;
                 let score = net.step(&images, &labels, Par::Caller).unwrap();
-                net.parameters()[j].value[i] = before;
+                net.parameters()[j].value()[i] = before;
                 f64::from(score.loss)
             };
             let quotient = ((loss(h) - loss(-h)) / f64::from(2.0 * h)) as f32;
@@ -76,7 +63,7 @@ fn packed_and_float_arithmetic_agree() {
             }
         });
         let packed = net.step(&images, &labels, Par::Caller).unwrap();
-        let gradient = net.parameters()[0].gradient.to_vec();
+        let gradient = net.parameters()[0].gradient().to_vec();
         net.use_packed(false);
         let floats = net.step(&images, &labels, Par::Caller).unwrap();
         let (a, b) = (packed.loss, floats.loss);
@@ -85,7 +72,7 @@ fn packed_and_float_arithmetic_agree() {
             let gaps = a.iter().zip(b).map(|(a, b)| (a - b).abs());
             gaps.fold(0f32, f32::max)
         };
-        assert!(apart(&gradient, net.parameters()[0].gradient) < 1e-3);
+        assert!(apart(&gradient, net.parameters()[0].gradient()) < 1e-3);
         let float_logits = net.evaluate(net.isa, &images, Par::Caller).unwrap();
         net.use_packed(true);
         let logits = net.evaluate(net.isa, &images, Par::Caller).unwrap();
@@ -97,11 +84,10 @@ fn packed_and_float_arithmetic_agree() {
 fn the_mode_keeps_weights_and_changes_what_is_seen() {
     let (mut net, images, _) = net(2, Kind::Relu);
     let latent = net.weights()[1].latent.clone();
-    assert!(net.parameters()[0].projected.is_empty());
+    assert!(net.weights()[0].packed().is_none());
     net.set_mode(Mode::Quantized).unwrap();
     assert_eq!(net.weights()[1].latent, latent);
-    let projected = net.parameters()[0].projected.to_vec();
-    assert_eq!(projected, net.weights()[0].values());
+    assert!(net.weights()[0].packed().is_some());
     net.forward_train(&images, Par::Caller).unwrap();
     let node = &net.layers().nodes()[2];
     let Layer::Act(act) = &node.layer else {
@@ -126,6 +112,6 @@ fn designs_that_cannot_be_are_refused() {
         said(|d| d.blocks[1] = Block::Linear(0)).starts_with("a layer's size is 0; expected 1 to")
     );
     assert!(said(|d| d.input[2] = 0).starts_with("a layer's size is 0"));
-    assert!(said(|d| d.bits_w = 4).starts_with("bits_w is 4; expected 1, or 32"));
+    assert!(said(|d| d.bits_w = 9).starts_with("bits_w is 9; expected 1 to 8, or 32"));
     assert!(said(|d| d.kind = Kind::Sign).starts_with("bits_a is 4; expected 1 (or"));
 }
