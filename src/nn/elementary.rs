@@ -67,7 +67,9 @@ mod tests {
         for i in -7000..7100 {
             let x = f64::from(i) * 0.1 + 0.0123;
             let (got, expected) = (exp(x), x.exp());
-            assert!((got - expected).abs() <= 4e-15 * expected, "exp({x})");
+            // Below the normal numbers there are fewer digits.
+            let room = 4e-15 * expected + 5e-324;
+            assert!((got - expected).abs() <= room, "exp({x})");
             let x = x * 0.003;
             assert!((tanh(x) - x.tanh()).abs() <= 1e-15, "tanh({x})");
         }
