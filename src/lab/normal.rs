@@ -23,6 +23,11 @@ pub fn distribution(x: f64) -> f64 {
 /// E[max(g, 0)] for g from N(mean, std^2).
 pub fn mean_positive_part(mean: f64, std: f64) -> f64 {
     let z = mean / std;
+    if z < -5.0 {
+        // The two terms below would cancel; the next term of this series is below 1e-4 of the sum.
+        let x = 1.0 / (z * z);
+        return std * density(z) * x * (1.0 - 3.0 * x * (1.0 - 5.0 * x * (1.0 - 7.0 * x)));
+    }
     std * density(z) + mean * distribution(z)
 }
 
@@ -54,5 +59,11 @@ mod tests {
             .map(|g| g * density((g - 0.7) / 2.0) / 2.0 * 1e-4)
             .sum();
         assert!((mean_positive_part(0.7, 2.0) - sum).abs() < 1e-8);
+        let (near, far) = (
+            mean_positive_part(-4.999, 1.0),
+            mean_positive_part(-5.001, 1.0),
+        );
+        assert!(far < near && far > 0.985 * near, "{near} {far}");
+        assert!(mean_positive_part(-30.0, 1.0) > 0.0);
     }
 }

@@ -68,8 +68,8 @@ mod tests {
             let x = f64::from(i) * 0.1 + 0.0123;
             let (got, expected) = (exp(x), x.exp());
             // Below the normal numbers there are fewer digits.
-            let room = 4e-15 * expected + 5e-324;
-            assert!((got - expected).abs() <= room, "exp({x})");
+            let near = (got - expected).abs() <= 4e-15 * expected + 5e-324;
+            assert!(near || got == expected, "exp({x})");
             let x = x * 0.003;
             assert!((tanh(x) - x.tanh()).abs() <= 1e-15, "tanh({x})");
         }
