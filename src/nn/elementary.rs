@@ -1,7 +1,7 @@
 //! Elementary functions of +, -, * and / in f64 alone, which IEEE 754 rounds in one way.
 //!
 //! The platform's `exp` and `tanh` differ in the last place from machine to machine, and a weight that lies on
-//! a threshold would then get another code. These do not; they are good to about 1e-15 relative.
+//! a threshold would then get another code. These do not; they are good to about 1e-15, `exp` relatively.
 
 /// e^x; 0 below -745 and infinite above 709.8.
 pub fn exp(x: f64) -> f64 {
@@ -67,9 +67,11 @@ mod tests {
         for i in -7000..7100 {
             let x = f64::from(i) * 0.1 + 0.0123;
             let (got, expected) = (exp(x), x.exp());
-            assert!((got - expected).abs() <= 4e-15 * expected, "exp({x})");
+            // Below the normal numbers there are fewer digits.
+            let near = (got - expected).abs() <= 4e-15 * expected + 5e-324;
+            assert!(near || got == expected, "exp({x})");
             let x = x * 0.003;
-            assert!((tanh(x) - x.tanh()).abs() <= 2e-15 * x.tanh().abs().max(1e-3));
+            assert!((tanh(x) - x.tanh()).abs() <= 1e-15, "tanh({x})");
         }
         for x in [1e-9, 9.9e-5, 1.01e-4, 3e-3] {
             assert!((tanh(x) / x.tanh() - 1.0).abs() < 1e-11, "{x}");

@@ -7,8 +7,10 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod curves;
 mod eval;
+mod figure;
 mod info;
 mod inspect;
+mod reproduce;
 mod table;
 mod train;
 
@@ -32,6 +34,8 @@ enum Command {
     Inspect(inspect::Args),
     /// Measure products and conversions against the limits of this core, and against f32
     Bench(bench::Args),
+    /// Run the experiments behind the training layer and judge what comes out; a status of 1 if one fails
+    Reproduce(reproduce::Args),
 }
 
 fn main() -> ExitCode {
@@ -44,6 +48,10 @@ fn main() -> ExitCode {
         Command::Eval(args) => eval::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Reproduce(args) => match reproduce::run(&args) {
+            Ok(false) => return ExitCode::FAILURE,
+            other => other.map(|_| ()),
+        },
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -12,7 +12,7 @@ const MOST: f32 = 16_777_216.0;
 ///
 /// Beyond +-2^24 it stays there; NaN has 0. This is Q_d of arXiv 1706.02379, section 2.
 pub fn grid_det(w: f32, delta: f32) -> i32 {
-    let size = (w.abs() / delta + 0.5).floor().min(MOST) as i32;
+    let size = (w.abs() / delta + 0.5).floor().clamp(0.0, MOST) as i32;
     if w < 0.0 { -size } else { size }
 }
 

@@ -250,3 +250,71 @@ impl<'de> Deserialize<'de> for WeightQuantizer {
         from.deserialize_any(NameOrTable)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn quantizer(text: &str) -> WeightQuantizer {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn names_read_back_and_what_cannot_be_is_refused() {
+        let long = "relaxed:lambda=2,of=uniform-sym:bits=3,sweeps=1";
+        for text in NAMES
+            .into_iter()
+            .filter(|n| !n.starts_with("grid"))
+            .chain([long])
+        {
+            let q = quantizer(text);
+            assert!(q.to_string().starts_with(q.name()));
+            assert_eq!(quantizer(&q.to_string()), q, "{q}");
+            let json = serde_json::to_string(&q).unwrap();
+            assert_eq!(
+                serde_json::from_str::<WeightQuantizer>(&json).unwrap(),
+                q,
+                "{json}"
+            );
+        }
+        let q: WeightQuantizer =
+            serde_json::from_str(r#"{"kind": "uniform-sym", "bits": 3}"#).unwrap();
+        assert_eq!(q, quantizer("uniform-sym:bits=3"));
+        assert_eq!(
+            serde_json::from_str::<WeightQuantizer>(r#""binary-mean""#).unwrap(),
+            WeightQuantizer::default()
+        );
+        for (text, word) in [
+            ("binry-mean", "did you mean binary-mean?"),
+            ("ternary", "expected binary-mean, binary-median"),
+            ("grid-det", "delta is missing"),
+            ("grid-det:delta=0", "delta is 0; expected a number above 0"),
+            ("grid-det:delta=-1", "delta is -1"),
+            ("uniform-sym:bits=9", "bits is 9; expected 2 to 8"),
+            ("uniform-sym:bits=many", "bits=many"),
+            ("loss-aware-log:bits=5", "bits is 5; expected 2 to 4"),
+            ("binary-mean:bits=2", "a parameter is bits"),
+            ("binary-mean:scope=row", "scope=row"),
+            ("binary-mean:scope", "expected name=value"),
+            ("relaxed:lambda=-1", "lambda is -1"),
+            ("relaxed:of=twn", "'twn'"),
+            ("", "''"),
+        ] {
+            let said = text.parse::<WeightQuantizer>().unwrap_err().to_string();
+            assert!(said.contains(word), "{text}: {said}");
+        }
+        let said = serde_json::from_str::<WeightQuantizer>(r#"{"kind": "dorefer"}"#).unwrap_err();
+        assert!(said.to_string().contains("did you mean dorefa?"), "{said}");
+        assert!(quantizer("relaxed:of=grid-stoch:delta=1").is_stochastic());
+        assert!(quantizer("relaxed:of=loss-aware-log").is_loss_aware());
+        assert_eq!(
+            WeightQuantizer::of_bits(2).unwrap(),
+            quantizer("ternary-exact")
+        );
+        assert_eq!(
+            WeightQuantizer::of_bits(4).unwrap(),
+            quantizer("uniform-sym")
+        );
+        assert!(WeightQuantizer::of_bits(0).is_err());
+    }
+}

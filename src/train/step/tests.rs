@@ -82,12 +82,13 @@ fn adam_is_that_of_torch() {
         ..Adam::default()
     };
     let (mut value, mut state) = ([1.0f32], AdamState::zeros(1));
+    let (b1, b2) = (f64::from(0.9f32), f64::from(0.999f32));
     let (mut p, mut m, mut v) = (1f64, 0f64, 0f64);
     for (t, g) in [0.5f64, -0.25, 1.0].into_iter().enumerate() {
         adam.step(&mut value, &[g as f32], &mut state).unwrap();
-        (m, v) = (0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g);
+        (m, v) = (b1 * m + (1.0 - b1) * g, b2 * v + (1.0 - b2) * g * g);
         let t = t as i32 + 1;
-        let (mh, vh) = (m / (1.0 - 0.9f64.powi(t)), v / (1.0 - 0.999f64.powi(t)));
+        let (mh, vh) = (m / (1.0 - b1.powi(t)), v / (1.0 - b2.powi(t)));
         p -= 0.1 * mh / (vh.sqrt() + 1e-8);
         assert!((f64::from(value[0]) - p).abs() < 1e-6, "{} {p}", value[0]);
         assert!((f64::from(state.v[0]) - v).abs() < 1e-8);
