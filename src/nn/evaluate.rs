@@ -137,7 +137,15 @@ impl Layers {
                     codes = act.quantizer()?.map_or(Codes::None, Codes::Levels);
                 }
                 Layer::Pool(pool) => {
-                    pool.forward(&values, &mut out)?;
+                    match (pool.kind(), codes) {
+                        // The mean of codes is that of their exact sum, as the packed operation has it.
+                        (PoolKind::Average, Codes::Levels(quantizer)) if place.packed => {
+                            let step = quantizer.step();
+                            values.iter_mut().for_each(|v| *v = (*v / step).round());
+                            pool.forward_scaled(&values, step, &mut out)?;
+                        }
+                        _ => pool.forward(&values, &mut out)?,
+                    }
                     if pool.kind() == PoolKind::Average || matches!(codes, Codes::Bytes(..)) {
                         codes = Codes::None;
                     }

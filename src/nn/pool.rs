@@ -81,7 +81,7 @@ impl Pool2d {
     pub fn forward_train(&mut self, x: &[f32], y: &mut [f32]) -> Result<()> {
         let mut at = std::mem::take(&mut self.at);
         at.resize(y.len(), 0);
-        let done = self.pool(x, y, Some(&mut at));
+        let done = self.pool(x, y, 1.0, Some(&mut at));
         self.at = at;
         done
     }
@@ -90,13 +90,26 @@ impl Pool2d {
     ///
     /// Errors if a length is wrong.
     pub fn forward(&self, x: &[f32], y: &mut [f32]) -> Result<()> {
-        self.pool(x, y, None)
+        self.pool(x, y, 1.0, None)
     }
 
-    fn pool(&self, x: &[f32], y: &mut [f32], mut at: Option<&mut Vec<u32>>) -> Result<()> {
+    /// As [`Pool2d::forward`], with means as `sum * (scale / count)`; the greatest are not scaled.
+    ///
+    /// Errors if a length is wrong.
+    pub fn forward_scaled(&self, x: &[f32], scale: f32, y: &mut [f32]) -> Result<()> {
+        self.pool(x, y, scale, None)
+    }
+
+    fn pool(
+        &self,
+        x: &[f32],
+        y: &mut [f32],
+        scale: f32,
+        mut at: Option<&mut Vec<u32>>,
+    ) -> Result<()> {
         self.check(x, y)?;
         let c = self.input[2];
-        let share = 1.0 / (self.window * self.window) as f32;
+        let share = scale / (self.window * self.window) as f32;
         for (i, y) in y.chunks_exact_mut(c).enumerate() {
             let (image, places) = self.places(i);
             for (j, from) in places.enumerate() {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use qcore::model::Model;
+use qcore::model::{Mode, Model};
 use qcore::ops::{Par, Pool};
 use qcore::train::data::{Dataset, built_in, load_folder};
 use qcore::{Error, Result};
@@ -50,16 +50,17 @@ pub fn run(args: &Args) -> Result<()> {
         );
         return Err(Error::argument("data", value, expected));
     }
-    if images.classes() > model.outputs() {
+    let outputs = model.outputs()[0].len();
+    if images.classes() > outputs {
         let value = format!("of {} classes", images.classes());
         return Err(Error::argument(
             "data",
             value,
-            format!("at most {}, the model's outputs", model.outputs()),
+            format!("at most {outputs}, the model's outputs"),
         ));
     }
-    let mut logits = vec![0.0; images.len() * model.outputs()];
-    let mut workspace = model.workspace(AT_A_TIME)?;
+    let mut logits = vec![0.0; images.len() * outputs];
+    let mut workspace = model.workspace(AT_A_TIME, pool.threads(), Mode::Latency)?;
     let begin = Instant::now();
     model.run(
         images.pixels(),

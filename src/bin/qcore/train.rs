@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use qcore::isa::Isa;
-use qcore::model::Model;
+use qcore::model::{self, Model};
 use qcore::nn::freeze;
 use qcore::nn::net::Net;
 use qcore::ops::{Par, Pool};
@@ -146,8 +146,8 @@ fn finish(
 ) -> Result<()> {
     frozen.save(path)?;
     let model = Model::load(path)?;
-    let mut logits = vec![0.0; data.test.len() * model.outputs()];
-    let mut workspace = model.workspace(256)?;
+    let mut logits = vec![0.0; data.test.len() * model.outputs()[0].len()];
+    let mut workspace = model.workspace(256, pool.threads(), model::Mode::Latency)?;
     model.run(
         data.test.pixels(),
         &mut logits,

@@ -8,6 +8,7 @@
 //! | `mp2`, `ap2` | the greatest or the mean of windows of 2 x 2; `mp3s2` has a stride of its own |
 //! | `res32`, `res32s2` | basic residual block of two 3 x 3 convolutions and a type-A shortcut, then the activation |
 //! | `drop0.5` | dropout |
+//! | `act` | an activation alone, which makes codes of means again |
 //!
 //! The last linear layer, one output a class, is not written.
 //!
@@ -91,6 +92,8 @@ pub enum Block {
     },
     /// Dropout of a share of the values.
     Dropout(f32),
+    /// An activation.
+    Act,
 }
 
 impl Block {
@@ -133,6 +136,7 @@ impl fmt::Display for Block {
             Block::Residual { filters, stride: 1 } => write!(f, "res{filters}"),
             Block::Residual { filters, stride } => write!(f, "res{filters}s{stride}"),
             Block::Dropout(p) => write!(f, "drop{p}"),
+            Block::Act => f.write_str("act"),
         }
     }
 }
@@ -154,6 +158,9 @@ pub fn parse(text: &str) -> Result<Vec<Block>> {
 }
 
 fn parse_block(text: &str) -> Option<Block> {
+    if text == "act" {
+        return Some(Block::Act);
+    }
     if let Some(p) = text.strip_prefix("drop") {
         let p: f32 = p.parse().ok()?;
         return (0.0..1.0).contains(&p).then_some(Block::Dropout(p));
@@ -226,7 +233,7 @@ mod tests {
             let words: Vec<String> = blocks.iter().map(Block::to_string).collect();
             assert_eq!(words.join("-"), text);
         }
-        let text = "32c5p2s3g4-mp3s2-ap2-res7s2-drop0.25-10fc";
+        let text = "32c5p2s3g4-mp3s2-ap2-res7s2-drop0.25-10fc-act";
         let blocks = parse(text).unwrap();
         assert_eq!(
             blocks[0],
@@ -240,7 +247,8 @@ mod tests {
         );
         let (window, stride) = (3, 2);
         assert_eq!(blocks[1], Block::MaxPool { window, stride });
-        assert_eq!(blocks[4..], [Block::Dropout(0.25), Block::Linear(10)]);
+        let last = [Block::Dropout(0.25), Block::Linear(10), Block::Act];
+        assert_eq!(blocks[4..], last);
         assert_eq!(parse("sfc").unwrap(), Block::linear(&[256; 3]));
     }
 

@@ -96,6 +96,7 @@ impl Builder<'_> {
                 layers.push(Layer::Residual(Box::new(residual)), 0)?;
                 self.act(layers)
             }
+            Block::Act => self.act(layers),
             Block::Dropout(p) => {
                 self.dropouts += 1;
                 layers.push(Layer::Dropout(Dropout::new(p)?), self.dropouts)
