@@ -214,6 +214,7 @@ impl<'a> Trainer<'a> {
             return Err(Error::format(&what, problem));
         }
         trainer.net.settle()?;
+        trainer.relax_again()?;
         trainer.net.take_flips();
         trainer.resume_watch()?;
         Ok(trainer)

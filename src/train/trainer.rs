@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::isa::Isa;
-use crate::nn::loss::{self, Score};
+use crate::nn::loss;
 use crate::nn::net::{Mode, Net};
 use crate::nn::rng::Rng;
 use crate::ops::Par;
@@ -18,17 +18,12 @@ use crate::train::data::Dataset;
 use crate::train::diagnostics::{Diagnostics, LayerReport, has_zero};
 use crate::train::recipe::Recipe;
 use crate::train::rule::Rule;
-use crate::train::schedule::{Moment, cosine};
-use crate::train::sgd::Sgd;
-use crate::train::step::{Adam, Freezer};
-use crate::train::update::{Memories, Settings};
+use crate::train::step::Freezer;
+use crate::train::update::Memories;
 
 /// Streams of the seed, behind those of the layers' weights.
 const ORDER: u32 = 1 << 31;
 const SHIFT: u32 = ORDER + 1;
-
-/// Where rho ends if it grows, as in the code of arXiv 1808.05240.
-const RHO_MAX: f32 = 0.01;
 
 /// What a step of training did.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize)]
@@ -109,6 +104,11 @@ impl<'a> Trainer<'a> {
     /// Errors if the recipe cannot be, if there is not a batch of training images, if there are no test
     /// images, or if shifts would reach the size of an image.
     pub fn new(recipe: Recipe, data: &'a Dataset) -> Result<Self> {
+        Self::on(Isa::chosen()?, recipe, data)
+    }
+
+    /// As [`Trainer::new`], on a given ISA, which changes no bit.
+    pub fn on(isa: Isa, recipe: Recipe, data: &'a Dataset) -> Result<Self> {
         let (train, test) = (&data.train, &data.test);
         let input = [train.height(), train.width(), train.channels()];
         let design = recipe.design(input, train.classes())?;
@@ -124,7 +124,7 @@ impl<'a> Trainer<'a> {
             let expected = format!("below {side}, height or width of an image");
             return Err(Error::argument("max_shift", recipe.max_shift, expected));
         }
-        let mut net = Net::new(design, recipe.seed)?;
+        let mut net = Net::on(isa, design, recipe.seed)?;
         net.loss = recipe.loss;
         net.learn_alpha = recipe.learn_alpha;
         let memories = Memories::new(&mut net, recipe.optimizer, recipe.rule);
@@ -173,6 +173,17 @@ impl<'a> Trainer<'a> {
             self.watch = Some(Diagnostics::new(&self.net)?);
         }
         Ok(())
+    }
+
+    /// The relaxation of the last epoch that is done, of a run that has been read from a checkpoint.
+    pub(super) fn relax_again(&mut self) -> Result<()> {
+        let (rule, epochs) = (self.recipe.rule, self.recipe.epochs);
+        match self.done.checked_sub(self.recipe.float_epochs + 1) {
+            Some(epoch) if matches!(rule, Rule::BinaryRelax { .. }) => {
+                self.net.set_relaxation(rule.relaxation(epoch, epochs))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Diagnostics of a run that has been read from a checkpoint.
@@ -245,11 +256,10 @@ impl<'a> Trainer<'a> {
         Ok(last)
     }
 
-    /// Share of test images that are right, 0 to 1, by [`Net::evaluate`] on the ISA that [`Isa::chosen`]
-    /// gives.
+    /// Share of test images that are right, 0 to 1, by [`Net::evaluate`] on the net's ISA.
     pub fn test(&self, par: Par<'_>) -> Result<f32> {
         let test = &self.data.test;
-        let logits = self.net.evaluate(Isa::chosen()?, test.pixels(), par)?;
+        let logits = self.net.evaluate(self.net.isa(), test.pixels(), par)?;
         let correct = loss::correct(&logits, test.labels(), test.classes())?;
         Ok(correct as f32 / test.len() as f32)
     }
@@ -325,272 +335,8 @@ impl<'a> Trainer<'a> {
             images_per_second,
         }))
     }
-
-    /// The batch of the images `order`, shifted and mirrored by `rng`, into `pixels`.
-    fn fill(&mut self, order: &[u32], rng: Rng) -> Result<()> {
-        let (train, shift) = (&self.data.train, self.recipe.max_shift);
-        train.augmented_into(order, rng, shift, &mut self.pixels)?;
-        if self.recipe.mirror {
-            train.mirror(order, rng, &mut self.pixels);
-        }
-        Ok(())
-    }
-
-    /// A step on the batch in `pixels` and `labels`; nothing moves if the loss is not finite.
-    fn step(&mut self, settings: &Settings, par: Par<'_>) -> Result<Score> {
-        self.net.set_step(settings.rng.step());
-        let quantized = self.net.mode() == Mode::Quantized;
-        let epoch = self.done.saturating_sub(self.recipe.float_epochs);
-        let (images, labels) = (&self.pixels, &self.labels);
-        let score = match settings.rule {
-            Rule::ForwardBacktrack { a, .. } if quantized && settings.rule.backtracks(epoch) => {
-                let net = &mut self.net;
-                self.memories
-                    .backtrack(net, images, labels, a, settings, par)?
-            }
-            _ => {
-                let score = self.net.step(images, labels, par)?;
-                if score.loss.is_finite() {
-                    self.memories.update(&mut self.net, settings, par)?;
-                }
-                score
-            }
-        };
-        if !score.loss.is_finite() {
-            return Ok(score);
-        }
-        self.net.settle()?;
-        self.freeze(epoch)?;
-        if let Some(watch) = &mut self.watch {
-            watch.step(&self.net)?;
-        }
-        Ok(score)
-    }
-
-    /// Freezes weights that oscillate, after a step of the quantized epoch `epoch`, from 0.
-    fn freeze(&mut self, epoch: usize) -> Result<()> {
-        let Some(freezing) = self.recipe.freezing else {
-            return Ok(());
-        };
-        let done = epoch as f64 / self.recipe.epochs.saturating_sub(1).max(1) as f64;
-        let threshold = cosine(freezing.start, freezing.end, done);
-        let mut freezers = self.freezers.iter_mut();
-        let mut result = Ok(0);
-        self.net.layers_mut().visit_mut("", &mut |_, layer| {
-            if let Some(weights) = layer.weights_mut()
-                && weights.quantizer().is_some()
-                && let Some(freezer) = freezers.next()
-                && result.is_ok()
-            {
-                let (codes, scale) = (weights.integers(), weights.scales()[0]);
-                result = freezer.step(&codes, scale, threshold, &mut weights.latent);
-            }
-        });
-        result?;
-        self.net.settle()
-    }
-
-    /// Estimates the running averages anew, on training images.
-    fn reestimate(&mut self, par: Par<'_>) -> Result<()> {
-        let rng = Rng::new(self.recipe.seed);
-        let epoch = self.done as u32 + 1;
-        let order = rng.at(epoch, ORDER).shuffled(self.data.train.len());
-        let shifts = rng.at(epoch, SHIFT);
-        let mut batches = Vec::new();
-        let chunks = order.chunks_exact(self.recipe.batch);
-        for order in chunks.take(self.recipe.reestimate) {
-            self.fill(order, shifts)?;
-            batches.push(self.pixels.clone());
-        }
-        self.net.reestimate(batches.iter().map(|b| &b[..]), par)
-    }
-
-    /// Enters the quantized phase if it is time, and sets what changes from epoch to epoch.
-    fn enter_epoch(&mut self) -> Result<()> {
-        let float_epochs = self.recipe.float_epochs;
-        if self.done == float_epochs && self.net.mode() == Mode::Float {
-            self.enter_quantized()?;
-        }
-        let epoch = self.done.saturating_sub(float_epochs);
-        let quantized = self.net.mode() == Mode::Quantized;
-        self.net.calibrate_alpha = quantized && epoch < self.recipe.alpha_stage;
-        if quantized && matches!(self.recipe.rule, Rule::BinaryRelax { .. }) {
-            let lambda = self.recipe.rule.relaxation(epoch, self.recipe.epochs);
-            self.net.set_relaxation(lambda)?;
-        }
-        Ok(())
-    }
-
-    /// The numbers of step `step`, from 0, of the epoch that comes or runs.
-    fn settings(&self, step: usize) -> Settings {
-        let recipe = &self.recipe;
-        let (epoch, epochs, first_lr) = match self.done.checked_sub(recipe.float_epochs) {
-            None => {
-                let lr = recipe.float_lr.unwrap_or(recipe.lr);
-                (self.done, recipe.float_epochs, lr)
-            }
-            Some(epoch) => (epoch, recipe.epochs, recipe.lr),
-        };
-        let at = Moment {
-            epoch,
-            epochs,
-            step: epoch * self.steps() + step,
-        };
-        let lr = first_lr * recipe.schedule.factor(at);
-        let rule = match recipe.rule {
-            Rule::Bcgd { rho } if recipe.rho_growth > 1.0 => Rule::Bcgd {
-                rho: (rho * recipe.rho_growth.powi(epoch as i32)).min(rho.max(RHO_MAX)),
-            },
-            rule => rule,
-        };
-        let done = epoch as f64 / epochs.saturating_sub(1).max(1) as f64;
-        let total = (self.done * self.steps() + step) as u32;
-        Settings {
-            optimizer: recipe.optimizer,
-            sgd: Sgd {
-                lr,
-                momentum: recipe.momentum,
-                weight_decay: recipe.weight_decay,
-            },
-            adam: Adam {
-                lr,
-                beta1: recipe.beta1,
-                beta2: recipe.beta2,
-                eps: recipe.eps,
-                weight_decay: recipe.weight_decay,
-            },
-            rule,
-            clip: recipe.clip,
-            glorot_rate: recipe.glorot_rate,
-            dampening: match self.net.mode() {
-                Mode::Float => 0.0,
-                Mode::Quantized => cosine(0.0, recipe.dampening, done),
-            },
-            rng: Rng::new(recipe.seed).at(total, 0),
-        }
-    }
 }
 
+mod steps;
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ops::Pool;
-    use crate::train::data::digits;
-
-    /// Keeps losses and reports; stops after some steps.
-    #[derive(Default)]
-    struct Keep {
-        losses: Vec<u32>,
-        reports: Vec<EpochReport>,
-        stop_after: usize,
-    }
-
-    impl Callback for Keep {
-        fn on_step(&mut self, report: &StepReport) -> ControlFlow<()> {
-            self.losses.push(report.loss.to_bits());
-            if self.losses.len() == self.stop_after {
-                return ControlFlow::Break(());
-            }
-            ControlFlow::Continue(())
-        }
-
-        fn on_epoch(&mut self, _: &mut Trainer<'_>, report: &EpochReport) -> ControlFlow<()> {
-            self.reports.push(*report);
-            ControlFlow::Continue(())
-        }
-    }
-
-    #[test]
-    fn the_number_of_threads_changes_no_bit_of_the_loss_curve() {
-        let data = digits(5, 600, 20).unwrap();
-        // Layers that are large enough for every product to be split.
-        let recipe = Recipe {
-            float_epochs: 1,
-            epochs: 1,
-            ..Recipe::default()
-        };
-        let run = |par: Par<'_>| {
-            let mut keep = Keep::default();
-            let mut trainer = Trainer::new(recipe.clone(), &data).unwrap();
-            trainer.run(par, &mut keep).unwrap();
-            let mut latent = Vec::new();
-            for weights in trainer.net().weights() {
-                latent.extend(weights.latent.iter().map(|w| w.to_bits()));
-            }
-            (keep.losses, latent)
-        };
-        let one = run(Par::Caller);
-        assert_eq!(one.0.len(), 12);
-        for threads in [1, 2, 3] {
-            let pool = Pool::new(threads).unwrap();
-            assert!(run(Par::Pool(&pool)) == one, "{threads} threads");
-        }
-    }
-
-    #[test]
-    fn a_small_net_learns_and_reports_both_phases() {
-        let data = digits(9, 1500, 300).unwrap();
-        let recipe = Recipe {
-            arch: "64".to_string(),
-            float_epochs: 4,
-            epochs: 8,
-            batch: 50,
-            max_shift: 0,
-            ..Recipe::default()
-        };
-        let mut trainer = Trainer::new(recipe, &data).unwrap();
-        let mut keep = Keep::default();
-        let last = trainer.run(Par::Caller, &mut keep).unwrap().unwrap();
-        let phases: Vec<Mode> = keep.reports.iter().map(|r| r.phase).collect();
-        assert_eq!(phases[..4], [Mode::Float; 4]);
-        assert_eq!(phases[4..], [Mode::Quantized; 8]);
-        assert!(keep.reports[..4].iter().all(|r| r.flip_ratio == 0.0));
-        assert!(keep.reports[4].flip_ratio > 0.0);
-        assert_eq!((keep.reports[0].lr, keep.reports[4].lr), (0.1, 0.1));
-        assert!(keep.reports[3].lr < 0.02 && keep.reports[11].lr < 0.01);
-        assert!(last.test_accuracy > 0.8, "{last:?}");
-        assert_eq!(last.test_accuracy, trainer.test(Par::Caller).unwrap());
-        // Nothing is left to do.
-        assert_eq!(trainer.run(Par::Caller, &mut ()).unwrap(), None);
-    }
-
-    #[test]
-    fn a_stop_in_an_epoch_does_not_count_it_and_a_wild_rate_is_told() {
-        let data = digits(2, 200, 20).unwrap();
-        let recipe = Recipe {
-            arch: "16".to_string(),
-            batch: 20,
-            ..Recipe::default()
-        };
-        let mut trainer = Trainer::new(recipe.clone(), &data).unwrap();
-        let mut keep = Keep {
-            stop_after: 3,
-            ..Keep::default()
-        };
-        assert_eq!(trainer.run(Par::Caller, &mut keep).unwrap(), None);
-        assert_eq!((trainer.done(), keep.losses.len()), (0, 3));
-
-        let wild = Recipe { lr: 1e30, ..recipe };
-        let mut trainer = Trainer::new(wild, &data).unwrap();
-        let said = trainer.run(Par::Caller, &mut ()).unwrap_err();
-        assert!(
-            matches!(said, Error::Diverged { epoch: 1, step, loss, .. } if step > 1 && !loss.is_finite())
-        );
-    }
-
-    #[test]
-    fn data_that_do_not_fit_are_refused() {
-        let data = digits(2, 20, 20).unwrap();
-        let said = |change: fn(&mut Recipe)| {
-            let mut recipe = Recipe::default();
-            change(&mut recipe);
-            Trainer::new(recipe, &data).err().unwrap().to_string()
-        };
-        assert_eq!(
-            said(|_| {}),
-            "batch is 100; expected at most the 20 training images"
-        );
-        let shift = said(|r| (r.batch, r.max_shift) = (10, 28));
-        assert!(shift.starts_with("max_shift is 28; expected below 28"));
-    }
-}
+mod tests;

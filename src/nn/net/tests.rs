@@ -20,10 +20,9 @@ fn net(bits_a: usize, kind: Kind) -> (Net, Vec<u8>, Vec<u8>) {
     )
 }
 
-#[test]
-fn the_gradients_of_a_float_net_are_difference_quotients() {
-    let (mut net, images, labels) = net(1, Kind::Sign);
-    net.step(&images, &labels, Par::Caller).unwrap();
+/// Gradients of all parameters of a float net against difference quotients of its loss.
+fn against_quotients(net: &mut Net, images: &[u8], labels: &[u8]) {
+    net.step(images, labels, Par::Caller).unwrap();
     let gradients: Vec<Vec<f32>> = net
         .parameters()
         .iter()
@@ -36,7 +35,7 @@ fn the_gradients_of_a_float_net_are_difference_quotients() {
             let mut loss = |step: f32| {
                 let before = net.parameters()[j].value()[i];
                 net.parameters()[j].value()[i] = before + step;
-                let score = net.step(&images, &labels, Par::Caller).unwrap();
+                let score = net.step(images, labels, Par::Caller).unwrap();
                 net.parameters()[j].value()[i] = before;
                 f64::from(score.loss)
             };
@@ -45,8 +44,65 @@ fn the_gradients_of_a_float_net_are_difference_quotients() {
             off += usize::from((quotient - g).abs() > 1e-2 * g.abs().max(0.05));
         }
     }
-    // A step across a kink of an activation is no difference quotient; few are.
+    // A step across a kink of an activation or of the greatest is no difference quotient; few are.
     assert!(off * 50 < seen, "{off} of {seen}");
+}
+
+#[test]
+fn the_gradients_of_a_float_net_are_difference_quotients() {
+    let (mut net, images, labels) = net(1, Kind::Sign);
+    against_quotients(&mut net, &images, &labels);
+}
+
+#[test]
+fn so_are_those_of_convolutions_pools_shortcuts_and_dropout_with_every_loss() {
+    let losses = [
+        Loss::CrossEntropy,
+        Loss::SquaredHinge,
+        Loss::MultiClassHinge,
+        Loss::SquaredError,
+    ];
+    let archs = [
+        "4c3p1g1-mp2-6c2p1s2g2-5",
+        "3c2p1-res3-res6s2-ap2-drop0.2",
+        "4c3p1-ap2-act-mp2s1",
+        "2c1-drop0.3-res4-7",
+    ];
+    for (loss, arch) in losses.into_iter().zip(archs) {
+        let blocks = crate::nn::design::arch::parse(arch).unwrap();
+        let mut design = Design::new([4, 5, 2], blocks, 3, 32);
+        design.affine = loss != Loss::SquaredHinge;
+        let mut net = Net::new(design, 8).unwrap();
+        net.loss = loss;
+        net.set_step(5);
+        let images: Vec<u8> = (0..M as u64 * 40)
+            .map(|i| Rng::new(22).below(i, 256) as u8)
+            .collect();
+        let labels: Vec<u8> = (0..M).map(|i| (i % 3) as u8).collect();
+        against_quotients(&mut net, &images, &labels);
+    }
+}
+
+#[test]
+fn reestimated_averages_are_the_means_over_the_batches() {
+    let (mut net, images, _) = net(1, Kind::Relu);
+    let norm = |net: &Net| match &net.layers().nodes()[1].layer {
+        Layer::Norm(norm) => (norm.running_mean.clone(), norm.running_var.clone()),
+        _ => panic!("a normalisation stands second"),
+    };
+    let half = images.len() / 2;
+    let (first, second) = images.split_at(half);
+    let mut alone = |batch: &[u8]| {
+        net.reestimate([batch], Par::Caller).unwrap();
+        norm(&net)
+    };
+    let (a, b) = (alone(first), alone(second));
+    net.reestimate([first, second], Par::Caller).unwrap();
+    let both = norm(&net);
+    for i in 0..9 {
+        assert!((both.0[i] - 0.5 * (a.0[i] + b.0[i])).abs() < 1e-5);
+        assert!((both.1[i] - 0.5 * (a.1[i] + b.1[i])).abs() < 1e-5);
+    }
 }
 
 #[test]
