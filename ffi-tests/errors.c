@@ -368,6 +368,30 @@ static void gemms(void) {
   free_packed(a);
 }
 
+static void weight_only(void) {
+  uint32_t words[2] = {1, 2};
+  float scales[2] = {1, 2};
+  qc_weight_only_options good, o;
+  qc_weight_only *none = NULL;
+  OK(qc_weight_only_options_init(sizeof good, &good));
+  CHECK(good.scale_granularity == QC_PER_TENSOR && good.scale_type == QC_F32 && good.reserved == 0);
+  good.n = 2, good.k = 5, good.weights = words, good.weight_words = 2;
+  good.scales = scales, good.n_scales = 2, good.scale_granularity = QC_PER_CHANNEL;
+  o = good, o.reserved = 1;
+  BAD(qc_weight_only_new(&o, &none), "reserved is 1");
+  o = good, o.scale_type = 3;
+  BAD(qc_weight_only_new(&o, &none), "scale_type is 3");
+  o = good, o.scale_granularity = 3;
+  BAD(qc_weight_only_new(&o, &none), "scale_granularity is 3");
+  o.scale_granularity = QC_PER_TENSOR;
+  BAD(qc_weight_only_new(&o, &none), "scales is 2 elements long; expected 1");
+  o.scale_granularity = QC_PER_GROUP;
+  BAD(qc_weight_only_new(&o, &none), "group is 0; expected a multiple of 32");
+  o = good, o.n_scales = 1;
+  BAD(qc_weight_only_new(&o, &none), "scales is 1 elements long; expected 2");
+  CHECK(none == NULL);
+}
+
 static void convolutions(void) {
   packed w = random_packed(QC_BIPOLAR, 2, 9 * 5, 1), x = random_packed(QC_U2, 2 * 16, 5, 2);
   float two[2] = {1, -1}, out[16], floats[16] = {0};
@@ -619,13 +643,13 @@ static void models(const char *path, const char *images_path) {
   IS_NULL(qc_model_describe(NULL, buf, sizeof buf, &n), "model");
   IS_NULL(qc_model_describe(model, NULL, 1, &n), "buf");
   IS_NULL(qc_model_describe(model, buf, sizeof buf, NULL), "length");
-  IS_NULL(qc_workspace_new(NULL, 1, &no_workspace), "model");
-  IS_NULL(qc_workspace_new(model, 1, NULL), "workspace");
-  BAD(qc_workspace_new(model, SIZE_MAX, &no_workspace), "images is");
+  IS_NULL(qc_workspace_new(NULL, 1, 1, &no_workspace), "model");
+  IS_NULL(qc_workspace_new(model, 1, 1, NULL), "workspace");
+  BAD(qc_workspace_new(model, SIZE_MAX, 1, &no_workspace), "images is");
   CHECK(n == UNTOUCHED && no_workspace == (qc_workspace *)&n);
 
-  OK(qc_workspace_new(model, 2, &workspace));
-  OK(qc_workspace_new(model, 0, &empty));
+  OK(qc_workspace_new(model, 2, 1, &workspace));
+  OK(qc_workspace_new(model, 0, 0, &empty));
   n_logits = n_bytes / image * info.outputs;
   logits = (float *)room(n_logits, sizeof(float));
   logits[0] = 7;
@@ -668,6 +692,7 @@ int main(int argc, char **argv) {
   packing();
   quantizers();
   gemms();
+  weight_only();
   convolutions();
   pools_of_codes();
   models(argv[1], argv[2]);

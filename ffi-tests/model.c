@@ -16,9 +16,11 @@ int main(int argc, char **argv) {
   size_t n_bytes, len, count, n_logits, i, j, length;
   float *logits, *others;
   char *text;
+  size_t threads;
 
   CHECK(argc == 4);
-  if (atoi(argv[3]) > 0) OK(qc_pool_new((size_t)atoi(argv[3]), &pool));
+  threads = (size_t)atoi(argv[3]);
+  if (threads > 0) OK(qc_pool_new(threads, &pool));
   OK(qc_model_load(argv[1], &model));
   bytes = read_file(argv[1], &len);
   OK(qc_model_load_memory(bytes, len, &again));
@@ -43,11 +45,11 @@ int main(int argc, char **argv) {
   n_logits = count * info.outputs;
   logits = (float *)room(n_logits, sizeof(float));
   others = (float *)room(n_logits, sizeof(float));
-  OK(qc_workspace_new(model, count, &workspace));
+  OK(qc_workspace_new(model, count, threads, &workspace));
   OK(qc_model_run(model, images, n_bytes, logits, n_logits, workspace, pool));
 
   /* The one from memory, a few images at a time, with a workspace of its twin that has gone. */
-  OK(qc_workspace_new(model, 3, &small));
+  OK(qc_workspace_new(model, 3, threads, &small));
   qc_model_free(model);
   OK(qc_model_run(again, images, n_bytes, others, n_logits, small, NULL));
   CHECK(memcmp(logits, others, n_logits * sizeof(float)) == 0);

@@ -1,9 +1,9 @@
 //! The models that the programs load, and the images that they run.
 
 use qcore::bits::{Encoding, PackedMatrix};
-use qcore::model::{Input, Layer, Model, Then};
+use qcore::model::{Linear, Model, ModelBuilder, ValueType};
 use qcore::nn::freeze;
-use qcore::ops::{Par, Thresholds};
+use qcore::ops::{ActivationFn, Finish, OutputKind, Par, ResidualAt};
 use qcore::quant::{ActQuantizer, QuantRelu, Rounding};
 use qcore::train::data::digits;
 use qcore::train::recipe::Recipe;
@@ -35,24 +35,21 @@ pub fn small_model() -> (Model, Vec<u8>) {
 /// Two hidden layers of random weights over square images of `bits` bits; `count` random images.
 fn random_model(side: usize, bits: usize, count: usize) -> (Model, Vec<u8>) {
     let mut random = Random(side as u64);
-    let input = Input {
-        height: side,
-        width: side,
-        channels: 1,
-        bits,
-    };
-    let first = random.hidden(50, input.len(), 255 >> (8 - bits), ActQuantizer::Sign);
+    let image = ValueType::image(side, side, 1, bits).unwrap();
     let relu = ActQuantizer::Relu(QuantRelu::new(4, 0.2, Rounding::Ceil).unwrap());
-    let second = random.hidden(33, 50, 1, relu);
-    let last = Layer::Linear {
-        weights: random.weights(10, 33),
-        then: Then::Floats {
-            scale: (0..10).map(|_| 0.01 + random.unit()).collect(),
-            bias: (0..10).map(|_| random.unit() - 0.5).collect(),
-        },
-    };
-    let model = Model::new(input, vec![first, second, last]).unwrap();
-    let codes = (0..count * input.len()).map(|_| (random.next() % (1 << bits)) as u8);
+    let signs = OutputKind::Codes(ActQuantizer::Sign);
+    let layers = [
+        random.layer(50, image.len(), 255 >> (8 - bits), signs),
+        random.layer(33, 50, 1, OutputKind::Codes(relu)),
+        random.layer(10, 33, 15, OutputKind::F32),
+    ];
+    let mut builder = ModelBuilder::new(image).unwrap();
+    let mut value = builder.image();
+    for layer in layers {
+        value = builder.linear(value, layer).unwrap();
+    }
+    let model = builder.build(&[value]).unwrap();
+    let codes = (0..count * image.len()).map(|_| (random.next() % (1 << bits)) as u8);
     (model, codes.collect())
 }
 
@@ -81,14 +78,12 @@ impl Random {
     }
 
     /// A layer whose sums are scaled to the size of one, whatever the inputs reach.
-    fn hidden(&mut self, n: usize, k: usize, reach: i32, quantizer: ActQuantizer) -> Layer {
+    fn layer(&mut self, n: usize, k: usize, reach: i32, output: OutputKind) -> Linear {
         let size = (k as f32).sqrt() * reach as f32;
         let scale: Vec<f32> = (0..n).map(|_| (2.0 * self.unit() - 1.0) / size).collect();
         let bias: Vec<f32> = (0..n).map(|_| self.unit() - 0.4).collect();
-        let bound = k as i32 * reach;
-        Layer::Linear {
-            weights: self.weights(n, k),
-            then: Then::Codes(Thresholds::derive(&quantizer, &scale, &bias, bound).unwrap()),
-        }
+        let (function, residual) = (ActivationFn::Identity, ResidualAt::Nowhere);
+        let finish = Finish::new(scale, bias, function, residual, output).unwrap();
+        Linear::new(self.weights(n, k), finish)
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use qcore::isa::{Isa, OVERRIDE};
-use qcore::model::Model;
+use qcore::model::{Mode, Model};
 use qcore::ops::{Par, Pool};
 use tempfile::TempDir;
 
@@ -121,14 +121,14 @@ fn model_c() {
         return;
     };
     let (model, images) = trained_model();
-    let outputs = model.outputs();
+    let outputs = model.outputs()[0].len();
     let bytes = model.to_bytes().unwrap();
     let files = built.files((model, images.clone()));
     for isa in Isa::available() {
         let model = Model::from_bytes_on(isa, &bytes).unwrap();
         let count = images.len() / model.input().len();
         let mut expected = vec![0.0; count * outputs];
-        let mut workspace = model.workspace(7).unwrap();
+        let mut workspace = model.workspace(7, 2, Mode::Latency).unwrap();
         let pool = Pool::new(2).unwrap();
         model
             .run(&images, &mut expected, &mut workspace, Par::Pool(&pool))
@@ -138,7 +138,7 @@ fn model_c() {
                 let mut command = command(program);
                 let said = output(command.args(&files).arg(threads).env(OVERRIDE, isa.name()));
                 assert!(said.starts_with(&format!("{isa} ")), "{said}");
-                assert!(said.contains(&format!("{} layers", model.layers().len())));
+                assert!(said.contains(&format!("{} layers", model.describe().len() - 1)));
                 let lines: Vec<&str> = said.lines().collect();
                 let lines = &lines[lines.len() - count..];
                 for (line, expected) in lines.iter().zip(expected.chunks(outputs)) {

@@ -29,7 +29,7 @@ static uint16_t half_of(float x) {
 
 typedef struct problem {
   size_t m, n, k, group, n_scales;
-  int32_t encoding, scale_type;
+  int32_t encoding, granularity, scale_type;
   packed w;
   float *a, *scales, *bias, *expected;
   uint16_t *short_scales;
@@ -37,8 +37,8 @@ typedef struct problem {
 
 static void solve(problem *p) {
   size_t i, j, c;
-  size_t group = p->group ? p->group : p->k;
-  size_t groups = p->group ? (p->k + group - 1) / group : 1;
+  size_t group = p->granularity == QC_PER_GROUP ? p->group : p->k;
+  size_t groups = p->granularity == QC_PER_GROUP ? (p->k + group - 1) / group : 1;
   p->expected = (float *)room(p->m * p->n, sizeof(float));
   for (i = 0; i < p->m; i++) {
     for (j = 0; j < p->n; j++) {
@@ -46,7 +46,7 @@ static void solve(problem *p) {
       size_t g;
       for (g = 0; g < groups; g++) {
         float sum = 0;
-        size_t at = p->group ? j * groups + g : p->n_scales == 1 ? 0 : j;
+        size_t at = p->granularity == QC_PER_TENSOR ? 0 : j * groups + g;
         for (c = g * group; c < p->k && c < (g + 1) * group; c++) {
           sum = fmaf((float)p->w.values[j * p->k + c], p->a[i * p->k + c], sum);
         }
@@ -97,8 +97,11 @@ static void rows_of(const problem *p, const qc_weight_only *plan, size_t begin, 
   free(scratch);
 }
 
-static void product(const char *isa, int32_t encoding, int32_t scale_type, size_t group, size_t n_scales,
+static void product(const char *isa, int32_t encoding, int32_t scale_type, int32_t granularity, size_t group,
                     size_t m, size_t n, size_t k, const qc_pool *pool) {
+  size_t n_scales = granularity == QC_PER_TENSOR    ? 1
+                    : granularity == QC_PER_CHANNEL ? n
+                                                    : n * ((k + group - 1) / group);
   problem p;
   qc_weight_only_options options;
   qc_weight_only *plan = NULL;
@@ -109,6 +112,7 @@ static void product(const char *isa, int32_t encoding, int32_t scale_type, size_
   p.n = n;
   p.k = k;
   p.group = group;
+  p.granularity = granularity;
   p.n_scales = n_scales;
   p.encoding = encoding;
   p.scale_type = scale_type;
@@ -135,6 +139,7 @@ static void product(const char *isa, int32_t encoding, int32_t scale_type, size_
   options.scales = scale_type == QC_F32 ? (const void *)p.scales : (const void *)p.short_scales;
   options.n_scales = n_scales;
   options.group = group;
+  options.scale_granularity = granularity;
   options.bias = p.bias;
   options.isa = isa;
   OK(qc_weight_only_new(&options, &plan));
@@ -166,12 +171,18 @@ static void refusals(void) {
   options.weights = words;
   options.weight_words = 2;
   options.scales = scales;
+  options.scale_granularity = QC_PER_CHANNEL;
   options.n_scales = 3;
   CHECK(qc_weight_only_new(&options, &plan) == QC_ERROR_ARGUMENT && plan == NULL);
   options.n_scales = 2;
+  options.scale_granularity = QC_PER_GROUP;
   options.group = 31;
   CHECK(qc_weight_only_new(&options, &plan) == QC_ERROR_ARGUMENT && plan == NULL);
   options.group = 0;
+  CHECK(qc_weight_only_new(&options, &plan) == QC_ERROR_ARGUMENT && plan == NULL);
+  options.scale_granularity = QC_PER_TENSOR;
+  CHECK(qc_weight_only_new(&options, &plan) == QC_ERROR_ARGUMENT && plan == NULL);
+  options.scale_granularity = QC_PER_CHANNEL;
   options.scale_type = 9;
   CHECK(qc_weight_only_new(&options, &plan) == QC_ERROR_ARGUMENT && plan == NULL);
   options.scale_type = QC_F32;
@@ -196,11 +207,13 @@ int main(void) {
     if (!info.available) continue;
     printf(" %s", info.name);
     for (w = 0; w < sizeof weights / sizeof *weights; w++) {
-      product(info.name, weights[w], QC_F32, 0, 1, 3, 37, 100, NULL);
-      product(info.name, weights[w], QC_F16, 0, 20, 19, 20, 33, pool);
-      product(info.name, weights[w], QC_BF16, 32, 4 * 18, 14, 18, 100, pool);
+      product(info.name, weights[w], QC_F32, QC_PER_TENSOR, 0, 3, 37, 100, NULL);
+      product(info.name, weights[w], QC_F16, QC_PER_CHANNEL, 0, 19, 20, 33, pool);
+      product(info.name, weights[w], QC_BF16, QC_PER_GROUP, 32, 14, 18, 100, pool);
     }
-    product(info.name, QC_TERNARY, QC_F32, 0, 3, 2, 3, 0, NULL);
+    /* One channel: a scale of its own is not one for all. */
+    product(info.name, QC_U2, QC_F32, QC_PER_CHANNEL, 0, 2, 1, 40, NULL);
+    product(info.name, QC_TERNARY, QC_F32, QC_PER_CHANNEL, 0, 2, 3, 0, NULL);
   }
   qc_pool_free(pool);
   printf("\n");

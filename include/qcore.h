@@ -576,16 +576,15 @@ typedef struct qc_weight_only_options {
    */
   size_t weight_words;
   /**
-   * Scales of the type `scale_type`. Default: NULL.
+   * Scales of the type `scale_type`, as many as `scale_granularity` says. Default: NULL.
    */
   const void *scales;
   /**
-   * Number of scales. With `group` 0 it is 1, for all weights, or N, a scale a channel; else N x ceil(K / group), those
-   * of a channel after each other. Default: 0.
+   * Number of elements at `scales`. Default: 0.
    */
   size_t n_scales;
   /**
-   * 0, or how many neighbours along K share a scale: a multiple of 32 from 32 to 256. Default: 0.
+   * Columns of a group for `QC_PER_GROUP`: a multiple of 32 from 32 to 256. Default: 0.
    */
   size_t group;
   /**
@@ -596,6 +595,14 @@ typedef struct qc_weight_only_options {
    * Name of the ISA to run on, or NULL for what `QCORE_ISA` says, or else the best. Default: NULL.
    */
   const char *isa;
+  /**
+   * `QC_PER_TENSOR`, `QC_PER_CHANNEL` or `QC_PER_GROUP`. Default: `QC_PER_TENSOR`.
+   */
+  int32_t scale_granularity;
+  /**
+   * 0.
+   */
+  int32_t reserved;
 } qc_weight_only_options;
 
 /**
@@ -861,23 +868,23 @@ typedef struct qc_model_info {
    */
   size_t channels;
   /**
-   * Bits of a code of the image, 1 to 8; a code is a byte.
+   * Bits of a code of the image, 1 to 8, a code is a byte; 32 for floats.
    */
   size_t bits;
   /**
-   * Logits of an image.
+   * Logits of an image: elements of the first output.
    */
   size_t outputs;
   /**
-   * Layers.
+   * Nodes, the image aside.
    */
   size_t layers;
   /**
-   * Bytes of all layers packed.
+   * Bytes of all nodes packed.
    */
   size_t packed_bytes;
   /**
-   * Bytes that the same layers take in f32.
+   * Bytes that the same nodes take in f32.
    */
   size_t float_bytes;
   /**
@@ -1590,7 +1597,7 @@ int32_t qc_model_load_memory(const uint8_t *bytes,
 int32_t qc_model_get_info(const struct qc_model *model, struct qc_model_info *info);
 
 /**
- * The layers, for people, a line each. As `snprintf` does.
+ * The nodes, for people, a line each. As `snprintf` does.
  *
  * `buf` receives up to `len` bytes, the last of them a closing zero; with `len` 0 it may be NULL.
  * `*length` receives the length of the whole text without its zero: the text was cut if that is not
@@ -1599,12 +1606,14 @@ int32_t qc_model_get_info(const struct qc_model *model, struct qc_model_info *in
 int32_t qc_model_describe(const struct qc_model *model, char *buf, size_t len, size_t *length);
 
 /**
- * Memory for runs of `model` over up to `images` images at a time; more go through in turns.
+ * Memory for runs of `model` over up to `images` images at a time on up to `threads` threads (0 is 1), which work together on
+ * each image; more images go through in turns.
  *
  * One call at a time may use it. It does not need the model to live. Free it with `qc_workspace_free`.
  */
 int32_t qc_workspace_new(const struct qc_model *model,
                          size_t images,
+                         size_t threads,
                          struct qc_workspace **workspace);
 
 /**

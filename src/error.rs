@@ -50,6 +50,8 @@ pub enum Error {
         step: usize,
         /// The loss that came.
         loss: f32,
+        /// The first layer whose output was not finite; "the loss" if all were.
+        layer: String,
     },
     /// A thread pool could not be started.
     Threads {
@@ -135,9 +137,15 @@ impl fmt::Display for Error {
                 source,
             } => write!(f, "cannot {doing} {}: {source}", path.display()),
             Error::Format { what, problem } => write!(f, "{what}: {problem}"),
-            Error::Diverged { epoch, step, loss } => write!(
+            Error::Diverged {
+                epoch,
+                step,
+                loss,
+                layer,
+            } => write!(
                 f,
-                "the loss is {loss} at epoch {epoch}, step {step}; a smaller learning rate may help"
+                "the loss is {loss} at epoch {epoch}, step {step}; the first numbers that are not finite come from \
+                 {layer}; a smaller learning rate may help"
             ),
             Error::Threads { problem } => write!(f, "cannot start the thread pool: {problem}"),
         }

@@ -223,7 +223,13 @@ fn options_that_cannot_be_are_refused() {
     let target = out.path().join("never");
     let cases: &[(&[&str], &[&str])] = &[
         (&["--frobnicate"], &["--frobnicate"]),
-        (&["--bits-w", "2"], &["bits_w is 2", "1, or 32"]),
+        (&["--bits-w", "9"], &["bits_w is 9", "1 to 8, or 32"]),
+        (&["--recipe", "lenet5-bgcd"], &["did you mean lenet5-bcgd?"]),
+        (&["--recipe", "nowhere.toml"], &["cannot read nowhere.toml"]),
+        (
+            &["--weights", "ternary-tnw"],
+            &["did you mean ternary-twn?"],
+        ),
         (&["--bits-a", "9"], &["bits_a is 9", "1 to 8"]),
         (&["--bits-a", "many"], &["many", "--bits-a"]),
         (&["--rule", "adam"], &["adam", "bcgd or binary-connect"]),

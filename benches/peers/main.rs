@@ -459,5 +459,5 @@ fn main() {
         }
     };
     write(markdown, page);
-    write(json, format!("{:#}\n", report::json(&rows)));
+    write(json, report::json(&rows));
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use qcore::isa::Isa;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::common::Shape;
 
@@ -266,8 +266,8 @@ pub fn markdown(notes: &[String], rows: &[Row]) -> String {
     page
 }
 
-/// An array of objects.
-pub fn json(rows: &[Row]) -> Value {
+/// An array of objects, one a line.
+pub fn json(rows: &[Row]) -> String {
     let object = |r: &Row| {
         let (w, a) = r.kind.names();
         json!({
@@ -286,7 +286,8 @@ pub fn json(rows: &[Row]) -> Value {
             "weight_bytes": r.weight_bytes,
         })
     };
-    rows.iter().map(object).collect()
+    let objects: Vec<String> = rows.iter().map(|r| object(r).to_string()).collect();
+    format!("[\n{}\n]\n", objects.join(",\n"))
 }
 
 /// How to read the figures.

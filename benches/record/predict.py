@@ -298,8 +298,8 @@ def main():
         print("| " + " | ".join(str(c) for c in cells) + " |")
     if given.json:
         with open(given.json, "w", encoding="utf-8") as file:
-            json.dump(rows, file, indent=1)
-            file.write("\n")
+            objects = (json.dumps(row, separators=(",", ":")) for row in rows)
+            file.write("[\n" + ",\n".join(objects) + "\n]\n")
 
 
 main()

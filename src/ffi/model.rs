@@ -10,7 +10,7 @@ use super::pointer::{Growing, Out, OutStruct, copy_text, handle, slice, slice_mu
 use super::pool::{par, qc_pool};
 use super::status::{Answer, Failure};
 use super::{Handle, enter, free};
-use crate::model::{Model, Workspace};
+use crate::model::{Kind, Mode, Model, Workspace};
 
 /// A packed net, ready to run. Immutable.
 pub struct qc_model(pub(super) Handle<Model>);
@@ -33,15 +33,15 @@ pub struct qc_model_info {
     pub width: usize,
     /// Channels of a pixel.
     pub channels: usize,
-    /// Bits of a code of the image, 1 to 8; a code is a byte.
+    /// Bits of a code of the image, 1 to 8, a code is a byte; 32 for floats.
     pub bits: usize,
-    /// Logits of an image.
+    /// Logits of an image: elements of the first output.
     pub outputs: usize,
-    /// Layers.
+    /// Nodes, the image aside.
     pub layers: usize,
-    /// Bytes of all layers packed.
+    /// Bytes of all nodes packed.
     pub packed_bytes: usize,
-    /// Bytes that the same layers take in f32.
+    /// Bytes that the same nodes take in f32.
     pub float_bytes: usize,
     /// Name of the ISA it runs on; lives as long as the library.
     pub isa: *const c_char,
@@ -112,22 +112,26 @@ pub unsafe extern "C" fn qc_model_get_info(
 
 fn about(model: &Model) -> qc_model_info {
     let input = model.input();
+    let bits = match input.kind {
+        Kind::Bytes(encoding) => encoding.planes(),
+        _ => 32,
+    };
     let (packed_bytes, float_bytes) = model.bytes();
     qc_model_info {
         struct_size: 0,
         height: input.height,
         width: input.width,
         channels: input.channels,
-        bits: input.bits,
-        outputs: model.outputs(),
-        layers: model.layers().len(),
+        bits,
+        outputs: model.outputs()[0].len(),
+        layers: model.describe().len() - 1,
         packed_bytes,
         float_bytes,
         isa: c_name(model.isa()).as_ptr(),
     }
 }
 
-/// The layers, for people, a line each. As `snprintf` does.
+/// The nodes, for people, a line each. As `snprintf` does.
 ///
 /// `buf` receives up to `len` bytes, the last of them a closing zero; with `len` 0 it may be NULL.
 /// `*length` receives the length of the whole text without its zero: the text was cut if that is not
@@ -142,36 +146,41 @@ pub unsafe extern "C" fn qc_model_describe(
     // SAFETY: the caller promises what the head of the header says about handles, pointers and lengths.
     enter(|| unsafe {
         let (model, length) = (handle("model", model)?, Out::new("length", length)?);
-        let text = model.0.with("model", |model| Ok(layers_text(model)))?;
+        let text = model.0.with("model", |model| Ok(nodes_text(model)))?;
         copy_text(text.as_bytes(), buf, len, length)
     })
 }
 
-fn layers_text(model: &Model) -> String {
+fn nodes_text(model: &Model) -> String {
     let mut text = String::new();
-    for (i, layer) in model.describe().iter().enumerate() {
-        let (op, shape, bits) = (layer.op, &layer.shape, &layer.bits);
-        let (leaves, kernel) = (&layer.leaves, &layer.kernel);
+    for (i, node) in model.describe().iter().enumerate() {
+        let (op, shape, bits, leaves) = (node.op, &node.shape, &node.bits, &node.leaves);
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "{i}: {op} {shape}, {bits} -> {leaves}, {kernel}");
+        let _ = write!(text, "{i}: {op} {shape}, {bits} -> {leaves}");
+        let _ = match node.kernel.as_str() {
+            "" => writeln!(text),
+            kernel => writeln!(text, ", {kernel}"),
+        };
     }
     text
 }
 
-/// Memory for runs of `model` over up to `images` images at a time; more go through in turns.
+/// Memory for runs of `model` over up to `images` images at a time on up to `threads` threads (0 is 1), which work together on
+/// each image; more images go through in turns.
 ///
 /// One call at a time may use it. It does not need the model to live. Free it with `qc_workspace_free`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn qc_workspace_new(
     model: *const qc_model,
     images: usize,
+    threads: usize,
     workspace: *mut *mut qc_workspace,
 ) -> i32 {
     enter(|| {
         // SAFETY: the caller promises what the head of the header says about handles and pointers.
         let (model, out) = unsafe { (handle("model", model)?, Out::new("workspace", workspace)?) };
         let workspace = model.0.with("model", |model| {
-            let made = model.workspace(images);
+            let made = model.workspace(images, threads, Mode::Latency);
             made.map_err(|e| Failure::named("images", e))
         })?;
         out.give(qc_workspace {

@@ -59,23 +59,21 @@ fn tables_agree() {
 #[test]
 fn a_workspace_in_use_is_refused() {
     use crate::bits::{Encoding, PackedMatrix};
-    use crate::model::{Input, Layer, Model, Then};
+    use crate::model::{Linear, Mode, ModelBuilder, ValueType};
+    use crate::ops::{ActivationFn, Finish, OutputKind, ResidualAt};
     let weights = PackedMatrix::pack(Encoding::Bipolar, 1, 2, &[1, -1]).unwrap();
-    let (scale, bias) = (vec![1.0], vec![0.5]);
-    let then = Then::Floats { scale, bias };
-    let input = Input {
-        height: 1,
-        width: 2,
-        channels: 1,
-        bits: 8,
-    };
-    let model = Model::new(input, vec![Layer::Linear { weights, then }]).unwrap();
-    let workspace = model.workspace(1).unwrap();
+    let (function, residual) = (ActivationFn::Identity, ResidualAt::Nowhere);
+    let finish = Finish::new(vec![1.0], vec![0.5], function, residual, OutputKind::F32);
+    let mut builder = ModelBuilder::new(ValueType::image(1, 2, 1, 8).unwrap()).unwrap();
+    let linear = Linear::new(weights, finish.unwrap());
+    let logits = builder.linear(builder.image(), linear).unwrap();
+    let model = builder.build(&[logits]).unwrap();
+    let workspace = model.workspace(1, 1, Mode::Latency).unwrap();
     let model = qc_model(Handle::new(model));
     let workspace = qc_workspace {
         workspace: std::sync::Mutex::new(workspace),
     };
-    let images = [7, 3];
+    let images = [7u8, 3];
     let mut logits = [0.0];
     let mut run = || {
         let ptr = std::ptr::from_ref(&workspace).cast_mut();

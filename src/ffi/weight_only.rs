@@ -5,15 +5,16 @@ use std::ffi::{c_char, c_void};
 use half::slice::HalfBitsSliceExt;
 use half::{bf16, f16};
 
-use super::gemm_options::{self, QC_F32};
+use super::gemm_options::{self, QC_F32, QC_PER_TENSOR};
 use super::pack::{check_words, encoding};
 use super::pointer::{Growing, Out, copy_text, handle, init, options, slice, slice_mut};
 use super::pool::{par, qc_pool};
 use super::status::{Answer, Failure};
 use super::{Handle, enter, free};
 use crate::bits::PackedRef;
+use crate::error::Error;
 use crate::ops::WeightOnlyGemm;
-use crate::quant::{Float, Granularity, Scales};
+use crate::quant::{Float, Scales};
 
 /// A plan for float activations `[M, K]` times packed weights `[N, K]`, which stay packed. Immutable.
 pub struct qc_weight_only(Handle<WeightOnlyGemm>);
@@ -36,23 +37,26 @@ pub struct qc_weight_only_options {
     pub weights: *const u32,
     /// Number of words at `weights`, what `qc_packed_words` says. Default: 0.
     pub weight_words: usize,
-    /// Scales of the type `scale_type`. Default: NULL.
+    /// Scales of the type `scale_type`, as many as `scale_granularity` says. Default: NULL.
     pub scales: *const c_void,
-    /// Number of scales. With `group` 0 it is 1, for all weights, or N, a scale a channel; else N x ceil(K / group), those
-    /// of a channel after each other. Default: 0.
+    /// Number of elements at `scales`. Default: 0.
     pub n_scales: usize,
-    /// 0, or how many neighbours along K share a scale: a multiple of 32 from 32 to 256. Default: 0.
+    /// Columns of a group for `QC_PER_GROUP`: a multiple of 32 from 32 to 256. Default: 0.
     pub group: usize,
     /// N summands, or NULL for none. Default: NULL.
     pub bias: *const f32,
     /// Name of the ISA to run on, or NULL for what `QCORE_ISA` says, or else the best. Default: NULL.
     pub isa: *const c_char,
+    /// `QC_PER_TENSOR`, `QC_PER_CHANNEL` or `QC_PER_GROUP`. Default: `QC_PER_TENSOR`.
+    pub scale_granularity: i32,
+    /// 0.
+    pub reserved: i32,
 }
 
-// SAFETY: repr(C), the size first, two fields of four bytes, then fields as wide as the size: no padding;
-// integers and raw pointers.
+// SAFETY: repr(C), the size first, two fields of four bytes, fields as wide as the size, then two of four bytes:
+// no padding; integers and raw pointers.
 unsafe impl Growing for qc_weight_only_options {}
-const _: () = assert!(size_of::<qc_weight_only_options>() == size_of::<[usize; 10]>() + 2 * 4);
+const _: () = assert!(size_of::<qc_weight_only_options>() == size_of::<[usize; 10]>() + 4 * 4);
 
 impl qc_weight_only_options {
     /// # Safety
@@ -61,6 +65,9 @@ impl qc_weight_only_options {
     unsafe fn plan(&self) -> Answer<WeightOnlyGemm> {
         let weight_encoding = encoding("weight_encoding", self.weight_encoding)?;
         let (n, k, len) = (self.n, self.k, self.weight_words);
+        if self.reserved != 0 {
+            return Err(Error::argument("reserved", self.reserved, 0).into());
+        }
         check_words("weight_words", len, weight_encoding, "n x k", n, k)?;
         // SAFETY: the contract is this function's.
         let (words, scales, bias, isa) = unsafe {
@@ -81,11 +88,8 @@ impl qc_weight_only_options {
     ///
     /// As for `plan`.
     unsafe fn scales(&self) -> Answer<Scales> {
-        let granularity = match (self.group, self.n_scales) {
-            (0, 1) => Granularity::Tensor,
-            (0, _) => Granularity::Channel,
-            (group, _) => Granularity::Group(group),
-        };
+        let granularity = gemm_options::granularity(self.scale_granularity, self.group)?;
+        granularity.check()?;
         // SAFETY: the contract is this function's.
         unsafe { gemm_options::scales(granularity, self.scale_type, self.scales, self.n_scales) }
     }
@@ -110,6 +114,8 @@ pub unsafe extern "C" fn qc_weight_only_options_init(
         group: 0,
         bias: std::ptr::null(),
         isa: std::ptr::null(),
+        scale_granularity: QC_PER_TENSOR,
+        reserved: 0,
     };
     // SAFETY: the caller promises what the head of the header says about pointers and structs.
     enter(|| unsafe { init("options", options, struct_size, defaults) })

@@ -20,6 +20,7 @@ use super::{ByteKernel, GroupKernel, Kernels};
 use crate::bits::Encoding;
 use crate::isa::Isa;
 
+pub(super) mod bytes;
 pub(super) mod floats;
 mod lut;
 

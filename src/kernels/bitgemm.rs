@@ -27,7 +27,7 @@
 //! Not done here: blocking of K. A plane of a panel of 32 channels is K * 4 bytes, in L1 up to K = 8192 or so,
 //! and behind that it streams from L2 at the rate that the tile asks for.
 
-pub(crate) use super::sink::Sink;
+use super::panels::Strip;
 use super::sink::{self, put};
 
 /// A vector of 32-bit lanes of some ISA. Every method is `#[inline(always)]` and must only be called from
@@ -130,10 +130,8 @@ pub(crate) struct Pass {
 /// Panels of weights times `rows` rows of activations.
 #[derive(Clone, Copy)]
 pub(crate) struct Task<'a> {
-    /// Panels `[planes, words, NR]`, back to back.
-    pub(crate) weights: *const u32,
-    /// Words in a panel.
-    pub(crate) panel_words: usize,
+    /// Panels `[planes, words, NR]`.
+    pub(crate) strip: Strip,
     /// Rows `[planes, words]`, back to back.
     pub(crate) activations: *const u32,
     /// Words in a row of activations: planes x words.
@@ -143,13 +141,8 @@ pub(crate) struct Task<'a> {
     pub(crate) rows: usize,
     pub(crate) combine: Combine,
     pub(crate) passes: &'a [Pass],
-    /// What each lane starts from, `NR` numbers for each panel.
-    pub(crate) start: *const i32,
     /// What is subtracted from each row; null for nothing.
     pub(crate) row_sums: *const i32,
-    /// Output channels, at least 1: NR for each panel but the last, which may have fewer.
-    pub(crate) lanes: usize,
-    pub(crate) sink: Sink,
 }
 
 /// Runs `task` in tiles of `MR` rows by `NV` vectors.
@@ -181,20 +174,17 @@ pub(super) const AHEAD: usize = 1024;
 unsafe fn panels<V: Lanes, C: Count<V>, const MR: usize, const NV: usize, const HOW: u8>(
     task: &Task<'_>,
 ) {
-    let (nr, mut left, mut panel) = (NV * V::LANES, task.lanes, *task);
-    loop {
-        panel.lanes = left.min(nr);
-        // SAFETY: `left` channels are left, so this panel is there, and one behind it if they are more than NR.
+    let mut left = Some(task.strip);
+    while let Some(strip) = left {
+        let (panel, rest) = strip.first(NV * V::LANES);
+        // SAFETY: passed on from the caller: a panel is a part of the strip.
         unsafe {
-            rows::<V, C, MR, NV, HOW>(&panel);
-            if left <= nr {
-                break;
-            }
-            panel.weights = panel.weights.add(panel.panel_words);
-            panel.start = panel.start.add(nr);
-            panel.sink = panel.sink.beyond(nr);
+            rows::<V, C, MR, NV, HOW>(&Task {
+                strip: panel,
+                ..*task
+            })
         }
-        left -= nr;
+        left = rest;
     }
 }
 
@@ -237,12 +227,12 @@ unsafe fn tile<
     // starts are readable.
     unsafe {
         let first = task.activations.add(row * task.row_words);
-        sink::expect::<V, MR, NV>(&task.sink, row);
+        sink::expect::<V, MR, NV>(&task.strip.sink, row);
         let mut sums = [[V::zero(); NV]; MR];
         if HOW == AND {
             for sums in &mut sums {
                 for (v, sum) in sums.iter_mut().enumerate() {
-                    *sum = V::load(task.start.add(v * V::LANES).cast());
+                    *sum = V::load(task.strip.start.add(v * V::LANES).cast());
                 }
             }
             let mut passes = task.passes;
@@ -280,7 +270,7 @@ unsafe fn tile<
             count::<V, C, MR, NV, HOW, FULL, 1>(task, [pass], first, &mut sums);
             for sums in &mut sums {
                 for (v, sum) in sums.iter_mut().enumerate() {
-                    let start = V::load(task.start.add(v * V::LANES).cast());
+                    let start = V::load(task.strip.start.add(v * V::LANES).cast());
                     *sum = start.sub(sum.add(*sum));
                 }
             }
@@ -309,7 +299,7 @@ unsafe fn count<
     // behind the sign exists: weights are ternary) and activations inside their planes.
     unsafe {
         let plane = NV * V::LANES * task.words;
-        let weights = task.weights.add(passes[0].weight_plane * plane);
+        let weights = task.strip.weights.add(passes[0].weight_plane * plane);
         let activations = passes.map(|pass| first.add(pass.activation_plane * task.words));
         // The weights of tiles of few rows are read once, and nothing else takes as long.
         let ahead = MR <= 2 && FULL > MR;
@@ -415,6 +405,6 @@ unsafe fn finish<V: Lanes, const MR: usize, const NV: usize, const HOW: u8>(
                 }
             }
         }
-        put::<V, MR, NV>(&task.sink, results, row, task.lanes);
+        put::<V, MR, NV>(&task.strip.sink, results, row, task.strip.lanes);
     }
 }

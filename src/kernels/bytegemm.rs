@@ -31,7 +31,8 @@
 //! 5. A tile of few rows has too few counters to hide the latency of an addition: it works on several steps
 //!    at once, each with counters of its own.
 
-use super::bitgemm::{AHEAD, Lanes, Sink};
+use super::bitgemm::{AHEAD, Lanes};
+use super::panels::Strip;
 use super::sink;
 
 /// A way to multiply and add bytes in vectors of V. As [`Lanes`], to be called where the features are.
@@ -69,10 +70,8 @@ pub(super) fn mixed<V, const SIGNED: bool>(w: V, a: V) -> (V, V) {
 /// Panels of weights times `rows` rows of bytes.
 #[derive(Clone, Copy)]
 pub(crate) struct ByteTask {
-    /// Panels `[words, vectors of a step]`, back to back, aligned to a vector.
-    pub(crate) weights: *const u32,
-    /// Words in a panel.
-    pub(crate) panel_words: usize,
+    /// Panels `[words, vectors of a step]`, aligned to a vector.
+    pub(crate) strip: Strip,
     /// Bits of a field: 2, 4 or 8.
     pub(crate) bits: usize,
     /// Rows of bytes, `stride` apart, each readable for 4 * words bytes.
@@ -83,13 +82,8 @@ pub(crate) struct ByteTask {
     pub(crate) rows: usize,
     /// Whether activations are signed bytes.
     pub(crate) signed: bool,
-    /// What each lane starts from, `NR` numbers for each panel.
-    pub(crate) start: *const i32,
     /// What is added to each row; null for nothing.
     pub(crate) row_sums: *const i32,
-    /// Output channels, at least 1: NR for each panel but the last, which may have fewer.
-    pub(crate) lanes: usize,
-    pub(crate) sink: Sink,
 }
 
 /// Runs `task` in tiles of `MR` rows by `NV` vectors.
@@ -123,20 +117,17 @@ unsafe fn panels<
 >(
     task: &ByteTask,
 ) {
-    let (nr, mut left, mut panel) = (NV * V::LANES, task.lanes, *task);
-    loop {
-        panel.lanes = left.min(nr);
-        // SAFETY: `left` channels are left, so this panel is there, and one behind it if they are more than NR.
+    let mut left = Some(task.strip);
+    while let Some(strip) = left {
+        let (panel, rest) = strip.first(NV * V::LANES);
+        // SAFETY: passed on from the caller: a panel is a part of the strip.
         unsafe {
-            rows::<V, D, MR, NV, BITS, SIGNED>(&panel);
-            if left <= nr {
-                break;
-            }
-            panel.weights = panel.weights.add(panel.panel_words);
-            panel.start = panel.start.add(nr);
-            panel.sink = panel.sink.beyond(nr);
+            rows::<V, D, MR, NV, BITS, SIGNED>(&ByteTask {
+                strip: panel,
+                ..*task
+            })
         }
-        left -= nr;
+        left = rest;
     }
 }
 
@@ -181,29 +172,67 @@ unsafe fn tile<
     task: &ByteTask,
     row: usize,
 ) {
-    // SAFETY: k < words, so weights are read inside the panel and activations inside their rows; `finish`
-    // stays inside the sink.
+    // SAFETY: rows row .. row + MR exist, and weights and activations for all `words` steps; `finish` stays inside the
+    // sink.
     unsafe {
-        let first = task.activations.add(row * task.stride);
-        sink::expect::<V, MR, NV>(&task.sink, row);
+        sink::expect::<V, MR, NV>(&task.strip.sink, row);
+        let bytes = Bytes {
+            weights: task.strip.weights,
+            activations: task.activations.add(row * task.stride),
+            stride: task.stride,
+        };
+        let sums = count::<V, D, MR, NV, BITS, SIGNED>(bytes, 0, task.words);
+        finish::<V, MR, NV>(task, row, sums);
+    }
+}
+
+/// What a tile multiplies.
+#[derive(Clone, Copy)]
+pub(super) struct Bytes {
+    /// A panel `[words, vectors of a step]`, aligned to a vector.
+    pub(super) weights: *const u32,
+    /// The first of its rows of activations, `stride` apart.
+    pub(super) activations: *const u8,
+    pub(super) stride: usize,
+}
+
+/// The sums of the products of steps `from` .. `to`.
+///
+/// # Safety
+/// The features of V and D; weights and MR rows of activations for these steps.
+#[inline(always)]
+pub(super) unsafe fn count<
+    V: Lanes,
+    D: Dot<V>,
+    const MR: usize,
+    const NV: usize,
+    const BITS: usize,
+    const SIGNED: bool,
+>(
+    bytes: Bytes,
+    from: usize,
+    to: usize,
+) -> [[V; MR]; NV] {
+    // SAFETY: every step is one of those that the caller vouches for.
+    unsafe {
         let flush = match nested::<V, D, BITS, SIGNED>(1) {
             true => NESTED.min(D::flush(BITS)),
             false => D::flush(BITS),
         };
         let deep = (D::COUNTERS / (MR * NV)).clamp(1, DEEPEST);
         let mut sums = [[V::zero(); MR]; NV];
-        let mut k = 0;
-        while k < task.words {
-            let end = task.words.min(k.saturating_add(flush));
+        let mut k = from;
+        while k < to {
+            let end = to.min(k.saturating_add(flush));
             let mut counters = [[[D::zero(); MR]; NV]; DEEPEST];
             while end - k >= deep {
                 for (i, counters) in counters.iter_mut().take(deep).enumerate() {
-                    step::<V, D, MR, NV, BITS, SIGNED>(task, first, k + i, counters);
+                    step::<V, D, MR, NV, BITS, SIGNED>(bytes, k + i, counters);
                 }
                 k += deep;
             }
             while k < end {
-                step::<V, D, MR, NV, BITS, SIGNED>(task, first, k, &mut counters[0]);
+                step::<V, D, MR, NV, BITS, SIGNED>(bytes, k, &mut counters[0]);
                 k += 1;
             }
             let mut counted = [[V::zero(); MR]; NV];
@@ -227,7 +256,7 @@ unsafe fn tile<
                 *sum = sum.add(*counted);
             }
         }
-        finish::<V, MR, NV>(task, row, sums);
+        sums
     }
 }
 
@@ -261,24 +290,23 @@ unsafe fn step<
     const BITS: usize,
     const SIGNED: bool,
 >(
-    task: &ByteTask,
-    first: *const u8,
+    bytes: Bytes,
     k: usize,
     counters: &mut [[D::Counter; MR]; NV],
 ) {
-    // SAFETY: k < words, as the caller vouches.
+    // SAFETY: weights and activations of step k are there, as the caller vouches.
     unsafe {
         let fields = 8 / BITS;
         let mut a = [V::zero(); MR];
         for (i, a) in a.iter_mut().enumerate() {
-            let bytes = first.add(i * task.stride + 4 * k).cast::<u32>();
-            *a = V::splat(bytes.read_unaligned());
+            let four = bytes.activations.add(i * bytes.stride + 4 * k);
+            *a = V::splat(four.cast::<u32>().read_unaligned());
         }
         for (v, counters) in counters.iter_mut().enumerate() {
             let (at, field) = ((k * NV / fields + v / fields) * V::LANES, v % fields);
-            let w = V::load(task.weights.add(at));
+            let w = V::load(bytes.weights.add(at));
             if MR <= 2 && BITS < 8 && field == 0 {
-                V::prefetch(task.weights.wrapping_add(at + AHEAD));
+                V::prefetch(bytes.weights.wrapping_add(at + AHEAD));
             }
             let w = match nested::<V, D, BITS, SIGNED>(field) {
                 true if low_fields::<BITS>(field) == 255 => w,
@@ -302,7 +330,7 @@ unsafe fn finish<V: Lanes, const MR: usize, const NV: usize>(
     unsafe {
         let mut results = [[V::zero(); NV]; MR];
         for (v, sums) in sums.iter().enumerate() {
-            let start = V::load(task.start.add(v * V::LANES).cast());
+            let start = V::load(task.strip.start.add(v * V::LANES).cast());
             for (i, sum) in sums.iter().enumerate() {
                 results[i][v] = sum.add(start);
             }
@@ -315,6 +343,6 @@ unsafe fn finish<V: Lanes, const MR: usize, const NV: usize>(
                 }
             }
         }
-        sink::put::<V, MR, NV>(&task.sink, results, row, task.lanes);
+        sink::put::<V, MR, NV>(&task.strip.sink, results, row, task.strip.lanes);
     }
 }

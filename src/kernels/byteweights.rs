@@ -12,7 +12,7 @@ use std::ops::Range;
 use super::Out;
 use super::bounds::Sequence;
 use super::bytegemm;
-use super::panels::Lines;
+use super::panels::{Lines, Strip};
 use crate::bits::{Encoding, PackedRef};
 use crate::error::Result;
 use crate::shape::elements;
@@ -199,22 +199,24 @@ impl ByteKernel {
         let there = panel..panel + lanes.div_ceil(nr);
         let start = &weights.start[there.start * nr..there.end * nr];
         let task = bytegemm::ByteTask {
-            weights: weights.panels(there).as_ptr(),
-            panel_words: weights.panel_words(),
+            strip: Strip {
+                weights: weights.panels(there).as_ptr(),
+                panel_words: weights.panel_words(),
+                start: start.as_ptr(),
+                lanes,
+                sink,
+            },
             bits: weights.bits,
             activations: activations.as_ptr(),
             stride,
             words: row_bytes / 4,
             rows,
             signed: weights.signed(),
-            start: start.as_ptr(),
             row_sums: if row_sums.is_empty() {
                 std::ptr::null()
             } else {
                 row_sums.as_ptr()
             },
-            lanes,
-            sink,
         };
         // SAFETY: a ByteKernel is had only from a row of the table, whose features `Kernels::of` and
         // `available` have checked. Panel, start and rows have the lengths checked above or fixed by the

@@ -7,9 +7,10 @@
 use std::ops::{Deref, DerefMut};
 use std::ptr;
 
-use super::bitgemm::{Sink, Task};
+use super::bitgemm::Task;
 use super::bytegemm::ByteTask;
 use super::groupgemm::GroupTask;
+use super::sink::Sink;
 use super::*;
 use crate::bits::PackedMatrix;
 use crate::quant::{ActQuantizer, Granularity, Linear, QuantRelu, Quantizer, Rounding, Scales};
@@ -203,21 +204,23 @@ fn check_bits(
         Sink::floats(floats.as_mut_ptr(), lanes, ones.as_ptr(), zeros.as_ptr()),
     ] {
         let task = Task {
-            weights: weights.as_ptr(),
-            panel_words: weights.len(),
+            strip: Strip {
+                weights: weights.as_ptr(),
+                panel_words: weights.len(),
+                start: start.as_ptr(),
+                lanes,
+                sink,
+            },
             activations: activations.as_ptr(),
             row_words: view.row_words(),
             words: words(view.cols()),
             rows,
             combine: algebra.combine,
             passes: &algebra.passes,
-            start: start.as_ptr(),
             row_sums: match algebra.row_sums {
                 true => sums.as_ptr(),
                 false => ptr::null(),
             },
-            lanes,
-            sink,
         };
         // SAFETY: the lengths of a task, as `Kernels::bitgemm` makes it.
         unsafe { (kernels.bitgemm)(&task) }
@@ -283,21 +286,23 @@ fn check_bytes(
     let sums = Fenced::new(&sums, side);
     let mut out = Fenced::new(&vec![0i32; rows * lanes], side);
     let task = ByteTask {
-        weights: weights.as_ptr(),
-        panel_words: weights.len(),
+        strip: Strip {
+            weights: weights.as_ptr(),
+            panel_words: weights.len(),
+            start: start.as_ptr(),
+            lanes,
+            sink: Sink::integers(out.as_mut_ptr(), lanes),
+        },
         bits: laid.bits,
         activations: bytes.as_ptr(),
         stride,
         words: stride / 4,
         rows,
         signed,
-        start: start.as_ptr(),
         row_sums: match sums.is_empty() {
             true => ptr::null(),
             false => sums.as_ptr(),
         },
-        lanes,
-        sink: Sink::integers(out.as_mut_ptr(), lanes),
     };
     // SAFETY: the lengths of a task, as `ByteKernel::run` makes it.
     unsafe { (kernel.run)(&task) }

@@ -14,7 +14,7 @@
 //! floats wait on the stack, which costs a load and a store for each of them at its end, not in the inner loop.
 
 use super::bitgemm::Lanes;
-use super::bytegemm::Dot;
+use super::bytegemm::{self, Bytes, Dot};
 
 /// One panel of weights times `rows` rows of bytes.
 #[derive(Clone, Copy)]
@@ -116,14 +116,19 @@ unsafe fn tile<
     task: &GroupTask,
     row: usize,
 ) {
-    // SAFETY: rows row .. row + MR exist; groups start below `words` and end there at the latest, and every array of
-    // groups holds `groups` of them.
+    // SAFETY: rows row .. row + MR exist; groups start below `words` and end there at the latest, so weights and
+    // activations of their steps are there, and every array of groups holds `groups` of them.
     unsafe {
+        let bytes = Bytes {
+            weights: task.weights,
+            activations: task.activations.add(row * task.stride),
+            stride: task.stride,
+        };
         let mut floats = [[V::zero(); MR]; NV];
         for group in 0..task.groups {
             let from = group * task.group;
             let to = task.words.min(from + task.group);
-            let mut sums = count::<V, D, MR, NV, BITS, SIGNED>(task, row, from, to);
+            let mut sums = bytegemm::count::<V, D, MR, NV, BITS, SIGNED>(bytes, from, to);
             if !task.row_sums.is_null() {
                 for i in 0..MR {
                     let at = (row + i) * task.groups + group;
@@ -152,62 +157,6 @@ unsafe fn tile<
             }
         }
         finish(task, row, floats);
-    }
-}
-
-/// The sums of the products of steps `from` .. `to`.
-#[inline(always)]
-unsafe fn count<
-    V: Lanes,
-    D: Dot<V>,
-    const MR: usize,
-    const NV: usize,
-    const BITS: usize,
-    const SIGNED: bool,
->(
-    task: &GroupTask,
-    row: usize,
-    from: usize,
-    to: usize,
-) -> [[V; MR]; NV] {
-    // SAFETY: steps are below `words`, so weights are read inside the panel and activations inside their rows.
-    unsafe {
-        let fields = 8 / BITS;
-        let first = task.activations.add(row * task.stride);
-        let flush = D::flush(BITS);
-        let mut sums = [[V::zero(); MR]; NV];
-        let mut k = from;
-        loop {
-            let end = if flush == usize::MAX {
-                to
-            } else {
-                to.min(k + flush)
-            };
-            let mut counters = [[D::zero(); MR]; NV];
-            while k < end {
-                let mut a = [V::zero(); MR];
-                for (i, a) in a.iter_mut().enumerate() {
-                    let bytes = first.add(i * task.stride + 4 * k).cast::<u32>();
-                    *a = V::splat(bytes.read_unaligned());
-                }
-                for (v, counters) in counters.iter_mut().enumerate() {
-                    let at = (k * NV / fields + v / fields) * V::LANES;
-                    let w = V::load(task.weights.add(at)).field::<BITS>(v % fields);
-                    for (counter, a) in counters.iter_mut().zip(a) {
-                        *counter = D::dot::<BITS, SIGNED>(*counter, w, a);
-                    }
-                }
-                k += 1;
-            }
-            for (sums, counters) in sums.iter_mut().zip(counters) {
-                for (sum, counter) in sums.iter_mut().zip(counters) {
-                    *sum = sum.add(D::widen::<BITS, SIGNED>(counter));
-                }
-            }
-            if flush == usize::MAX || k >= to {
-                return sums;
-            }
-        }
     }
 }
 

@@ -24,16 +24,15 @@
 //!
 //! Bits of weights behind K are zero, so what tables hold of activations behind K is never taken.
 
-use super::bitgemm::{Lanes, Sink};
+use super::bitgemm::Lanes;
+use super::sink::Sink;
 
-/// A vector of bytes of some ISA that can look up bytes. As [`Lanes`], to be called where the features are.
-pub(super) trait Tables: Copy {
+/// A vector of bytes of some ISA. As [`Lanes`], to be called where the features are.
+pub(super) trait ByteLanes: Copy {
     /// 32-bit lanes: a quarter of as many.
     type Sums: Lanes;
     /// Bytes in a vector.
     const LANES: usize;
-    /// Activations of a table.
-    const GROUP: usize;
 
     /// All bytes zero.
     unsafe fn zero() -> Self;
@@ -41,10 +40,6 @@ pub(super) trait Tables: Copy {
     unsafe fn load(p: *const u8) -> Self;
     /// Writes `LANES` bytes to `p`.
     unsafe fn store(self, p: *mut u8);
-    /// The table of 2^GROUP bytes at `p`.
-    unsafe fn table(p: *const u8) -> Self;
-    /// The bytes of this table at `indices`, each below 2^GROUP.
-    unsafe fn look_up(self, indices: Self) -> Self;
     /// Sums of bytes.
     unsafe fn add_bytes(self, other: Self) -> Self;
     /// Sums of 16-bit lanes modulo 2^16.
@@ -55,6 +50,18 @@ pub(super) trait Tables: Copy {
     unsafe fn less_upper(self, upper: Self) -> Self;
     /// Half `half` of the 16-bit lanes as 32-bit lanes.
     unsafe fn widen(self, half: usize) -> Self::Sums;
+}
+
+/// Tables of bytes in vectors of some ISA. As [`Lanes`], to be called where the features are.
+pub(super) trait Tables {
+    type Bytes: ByteLanes;
+    /// Activations of a table.
+    const GROUP: usize;
+
+    /// The table of 2^GROUP bytes at `p`.
+    unsafe fn load(p: *const u8) -> Self::Bytes;
+    /// The bytes of `table` at `indices`, each below 2^GROUP.
+    unsafe fn look_up(table: Self::Bytes, indices: Self::Bytes) -> Self::Bytes;
     /// The tables of four groups from `codes`, each plus `base`, one behind the other at `tables`.
     unsafe fn build(codes: *const u8, base: u8, tables: *mut u8);
 }
@@ -178,19 +185,19 @@ unsafe fn tile<T: Tables, const MR: usize, const NV: usize, const FEW: usize>(
     // SAFETY: group < groups, rows row .. row + MR and vectors vector .. vector + NV exist, so indices are read
     // inside the panel and tables inside their rows; `finish` stays inside the sink.
     unsafe {
-        let step = task.vectors * T::LANES;
-        let indices = task.indices.add(vector * T::LANES);
+        let step = task.vectors * T::Bytes::LANES;
+        let indices = task.indices.add(vector * T::Bytes::LANES);
         let tables = task.tables.add(row * task.table_stride);
-        let mut low = [[T::zero(); MR]; NV];
-        let mut high = [[T::zero(); MR]; NV];
+        let mut low = [[T::Bytes::zero(); MR]; NV];
+        let mut high = [[T::Bytes::zero(); MR]; NV];
         if !task.first && task.narrow {
             for v in 0..NV {
-                let lane = (vector + v) * T::LANES;
+                let lane = (vector + v) * T::Bytes::LANES;
                 for i in 0..MR {
-                    if task.lanes - lane >= T::LANES {
+                    if task.lanes - lane >= T::Bytes::LANES {
                         let waiting = task.sink.kept(row + i, lane).cast::<u8>();
-                        low[v][i] = T::load(waiting);
-                        high[v][i] = T::load(waiting.add(T::LANES));
+                        low[v][i] = T::Bytes::load(waiting);
+                        high[v][i] = T::Bytes::load(waiting.add(T::Bytes::LANES));
                     }
                 }
             }
@@ -198,13 +205,13 @@ unsafe fn tile<T: Tables, const MR: usize, const NV: usize, const FEW: usize>(
         let mut group = 0;
         if task.flush == FEW {
             while task.groups - group >= FEW {
-                let mut bytes = [[T::zero(); MR]; NV];
+                let mut bytes = [[T::Bytes::zero(); MR]; NV];
                 for i in 0..FEW {
                     let at = (
                         indices.add((group + i) * step),
                         tables.add((group + i) << T::GROUP),
                     );
-                    look_up(task, at.0, at.1, &mut bytes);
+                    look_up::<T, MR, NV>(task, at.0, at.1, &mut bytes);
                 }
                 flush(&mut low, &mut high, &bytes);
                 group += FEW;
@@ -212,10 +219,10 @@ unsafe fn tile<T: Tables, const MR: usize, const NV: usize, const FEW: usize>(
         }
         while group < task.groups {
             let end = task.groups.min(group + task.flush);
-            let mut bytes = [[T::zero(); MR]; NV];
+            let mut bytes = [[T::Bytes::zero(); MR]; NV];
             while group < end {
                 let at = (indices.add(group * step), tables.add(group << T::GROUP));
-                look_up(task, at.0, at.1, &mut bytes);
+                look_up::<T, MR, NV>(task, at.0, at.1, &mut bytes);
                 group += 1;
             }
             flush(&mut low, &mut high, &bytes);
@@ -230,18 +237,18 @@ unsafe fn look_up<T: Tables, const MR: usize, const NV: usize>(
     task: &LutTask,
     indices: *const u8,
     tables: *const u8,
-    bytes: &mut [[T; MR]; NV],
+    bytes: &mut [[T::Bytes; MR]; NV],
 ) {
     // SAFETY: the caller vouches for NV vectors of indices and for a table in each of MR rows.
     unsafe {
-        let mut table = [T::zero(); MR];
+        let mut table = [T::Bytes::zero(); MR];
         for (i, table) in table.iter_mut().enumerate() {
-            *table = T::table(tables.add(i * task.table_stride));
+            *table = T::load(tables.add(i * task.table_stride));
         }
         for (v, bytes) in bytes.iter_mut().enumerate() {
-            let index = T::load(indices.add(v * T::LANES));
+            let index = T::Bytes::load(indices.add(v * T::Bytes::LANES));
             for (byte, table) in bytes.iter_mut().zip(table) {
-                *byte = byte.add_bytes(table.look_up(index));
+                *byte = byte.add_bytes(T::look_up(table, index));
             }
         }
     }
@@ -249,10 +256,10 @@ unsafe fn look_up<T: Tables, const MR: usize, const NV: usize>(
 
 /// Adds `bytes` to 16-bit sums: `low` gains pairs, low + 256 high, and `high` the high ones.
 #[inline(always)]
-unsafe fn flush<T: Tables, const MR: usize, const NV: usize>(
-    low: &mut [[T; MR]; NV],
-    high: &mut [[T; MR]; NV],
-    bytes: &[[T; MR]; NV],
+unsafe fn flush<B: ByteLanes, const MR: usize, const NV: usize>(
+    low: &mut [[B; MR]; NV],
+    high: &mut [[B; MR]; NV],
+    bytes: &[[B; MR]; NV],
 ) {
     for v in 0..NV {
         for i in 0..MR {
@@ -267,35 +274,35 @@ unsafe fn flush<T: Tables, const MR: usize, const NV: usize>(
 
 /// Adds the sums of the blocks before, and leaves the new ones in the result or gives them to the sink.
 #[inline(always)]
-unsafe fn finish<T: Tables, const MR: usize, const NV: usize>(
+unsafe fn finish<B: ByteLanes, const MR: usize, const NV: usize>(
     task: &LutTask,
     vector: usize,
     row: usize,
-    low: &[[T; MR]; NV],
-    high: &[[T; MR]; NV],
+    low: &[[B; MR]; NV],
+    high: &[[B; MR]; NV],
 ) {
     // SAFETY: rows row .. row + MR exist in `row_sums`, and `put` stays inside the sink.
     unsafe {
         for i in 0..MR {
             let row_sum = match task.row_sums.is_null() {
-                true => T::Sums::zero(),
-                false => T::Sums::splat(*task.row_sums.add(row + i) as u32),
+                true => B::Sums::zero(),
+                false => B::Sums::splat(*task.row_sums.add(row + i) as u32),
             };
             for v in 0..NV {
-                let lane = (vector + v) * T::LANES;
-                let all = task.lanes - lane >= T::LANES;
+                let lane = (vector + v) * B::LANES;
+                let all = task.lanes - lane >= B::LANES;
                 if all && task.narrow && !task.last {
                     let waiting = task.sink.kept(row + i, lane).cast::<u8>();
                     low[v][i].store(waiting);
-                    high[v][i].store(waiting.add(T::LANES));
+                    high[v][i].store(waiting.add(B::LANES));
                     continue;
                 }
                 let even = low[v][i].less_upper(high[v][i]);
                 let odd = high[v][i];
                 if all {
-                    put::<T, true>(task, row + i, lane, even, odd, row_sum);
+                    put::<B, true>(task, row + i, lane, even, odd, row_sum);
                 } else {
-                    put::<T, false>(task, row + i, lane, even, odd, row_sum);
+                    put::<B, false>(task, row + i, lane, even, odd, row_sum);
                 }
             }
         }
@@ -304,18 +311,18 @@ unsafe fn finish<T: Tables, const MR: usize, const NV: usize>(
 
 /// The sums of one vector of channels, from channel `lane` on; `ALL` of them or some.
 #[inline(always)]
-unsafe fn put<T: Tables, const ALL: bool>(
+unsafe fn put<B: ByteLanes, const ALL: bool>(
     task: &LutTask,
     row: usize,
     lane: usize,
-    even: T,
-    odd: T,
-    row_sum: T::Sums,
+    even: B,
+    odd: B,
+    row_sum: B::Sums,
 ) {
     // SAFETY: the row exists in the sink, a vector of the panel has a channel below `lanes` and as many
     // starts as bytes, and no lane behind `lanes` is touched.
     unsafe {
-        let quarter = T::Sums::LANES;
+        let quarter = B::Sums::LANES;
         let waiting = task.sink.kept(row, lane);
         let mut valid = [usize::MAX; 4];
         if !ALL {
@@ -341,7 +348,7 @@ unsafe fn put<T: Tables, const ALL: bool>(
         }
         for (i, sum) in sums.into_iter().enumerate() {
             if ALL || valid[i] > 0 {
-                let start = T::Sums::load(task.start.add(lane + i * quarter).cast());
+                let start = B::Sums::load(task.start.add(lane + i * quarter).cast());
                 let result = sum.shl(task.shift).add(start.add(row_sum));
                 task.sink.put(result, row, lane + i * quarter, valid[i]);
             }

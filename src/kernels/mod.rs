@@ -1,9 +1,9 @@
 //! The micro-kernels, by operation, and the one table in which operations and ISAs cross.
 //!
-//! `bitgemm`, `bytegemm`, `groupgemm`, `lutgemm`, `floatgemm`, `pack` and `quantize` hold the algorithms, each once and
-//! generic over a small vector trait. A file per ISA gives that trait its instructions and fills one row of [`Kernels`]. Whoever wants
-//! a kernel takes a row ([`Kernels::of`]); tests, benches, `qcore info` and the C functions walk all of them
-//! ([`Kernels::available`]). A new ISA is a file and a row here.
+//! `bitgemm`, `bytegemm`, `groupgemm`, `lutgemm`, `floatgemm`, `pack` and `quantize` hold the algorithms, each once
+//! and generic over a small vector trait. A file per ISA gives that trait its instructions and fills one row of
+//! [`Kernels`]. Whoever wants a kernel takes a row ([`Kernels::of`]); tests, benches, `qcore info` and the C functions
+//! walk all of them ([`Kernels::available`]). A new ISA is a file and a row here.
 //!
 //! Kernels allocate nothing, start no thread and ask nothing of the CPU. The methods of `Kernels` are
 //! their safe doors: they check lengths, so that no caller needs `unsafe`.
@@ -62,7 +62,7 @@ pub(crate) use floatweights::FloatWeights;
 pub(crate) use groupweights::{GroupKernel, GroupOut, GroupWeights, ZeroPoints};
 pub(crate) use lutweights::{LutKernel, LutWeights};
 pub(crate) use out::Out;
-use panels::Panels;
+use panels::{Panels, Strip};
 pub(crate) use quantize::Steps;
 pub(crate) use rows::{Function, RowTask};
 pub(crate) use view::MatMut;
@@ -175,22 +175,24 @@ impl Kernels {
         let there = panel..panel + lanes.div_ceil(self.nr);
         let start = &algebra.start[there.start * self.nr..there.end * self.nr];
         let task = bitgemm::Task {
-            weights: weights.panels.panels(there).as_ptr(),
-            panel_words: weights.panels.panel_words(),
+            strip: Strip {
+                weights: weights.panels.panels(there).as_ptr(),
+                panel_words: weights.panels.panel_words(),
+                start: start.as_ptr(),
+                lanes,
+                sink,
+            },
             activations: activations.words().as_ptr(),
             row_words: activations.row_words(),
             words: words(activations.cols()),
             rows,
             combine: algebra.combine,
             passes: &algebra.passes,
-            start: start.as_ptr(),
             row_sums: if algebra.row_sums {
                 row_sums.as_ptr()
             } else {
                 std::ptr::null()
             },
-            lanes,
-            sink,
         };
         // SAFETY: `of` and `available`, the only ways to a row, have checked the features. The lengths
         // are checked above, those of `activations` by PackedRef; the passes name planes that both have,

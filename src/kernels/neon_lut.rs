@@ -13,7 +13,7 @@
 use std::arch::aarch64::*;
 
 use super::LutKernel;
-use super::lutgemm::{self, BuildTask, LutTask, Tables};
+use super::lutgemm::{self, BuildTask, ByteLanes, LutTask, Tables};
 use super::neon::Quad;
 
 /// Lookups a byte up to which sums of 16 bits stay in registers: those of activations of 4 and 3 bits.
@@ -57,12 +57,11 @@ unsafe fn run(task: &LutTask) {
 #[derive(Clone, Copy)]
 struct Sixteen(uint8x16_t);
 
-// SAFETY of every block below: the intrinsics need NEON, which the callers carry, as `Tables` demands; memory
+// SAFETY of every block below: the intrinsics need NEON, which the callers carry, as `ByteLanes` and `Tables` demand; memory
 // is what the trait's method says that the caller vouches for.
-impl Tables for Sixteen {
+impl ByteLanes for Sixteen {
     type Sums = Quad;
     const LANES: usize = 16;
-    const GROUP: usize = 4;
 
     #[inline(always)]
     unsafe fn zero() -> Self {
@@ -78,16 +77,6 @@ impl Tables for Sixteen {
     unsafe fn store(self, p: *mut u8) {
         // SAFETY: see above the impl.
         unsafe { vst1q_u8(p, self.0) }
-    }
-    #[inline(always)]
-    unsafe fn table(p: *const u8) -> Self {
-        // SAFETY: see above the impl.
-        unsafe { Self::load(p) }
-    }
-    #[inline(always)]
-    unsafe fn look_up(self, indices: Self) -> Self {
-        // SAFETY: see above the impl.
-        unsafe { Sixteen(vqtbl1q_u8(self.0, indices.0)) }
     }
     #[inline(always)]
     unsafe fn add_bytes(self, other: Self) -> Self {
@@ -118,6 +107,23 @@ impl Tables for Sixteen {
                 _ => vmovl_high_u16(halves(self)),
             })
         }
+    }
+}
+
+// SAFETY: as above.
+impl Tables for Sixteen {
+    type Bytes = Self;
+    const GROUP: usize = 4;
+
+    #[inline(always)]
+    unsafe fn load(p: *const u8) -> Self {
+        // SAFETY: see above the impl.
+        unsafe { ByteLanes::load(p) }
+    }
+    #[inline(always)]
+    unsafe fn look_up(table: Self, indices: Self) -> Self {
+        // SAFETY: see above the impl.
+        unsafe { Sixteen(vqtbl1q_u8(table.0, indices.0)) }
     }
     #[inline(always)]
     unsafe fn build(codes: *const u8, base: u8, tables: *mut u8) {

@@ -11,6 +11,7 @@
 
 use std::ops::Range;
 
+use super::sink::Sink;
 use crate::bits::PackedRef;
 use crate::error::Result;
 use crate::shape::{elements, words};
@@ -43,6 +44,41 @@ impl Lines {
 
     pub(super) fn bytes(&self) -> usize {
         std::mem::size_of_val(&self.0[..])
+    }
+}
+
+/// Panels of some kernel, back to back, and what goes with their channels.
+#[derive(Clone, Copy)]
+pub(crate) struct Strip {
+    /// Panels, `panel_words` apart.
+    pub(crate) weights: *const u32,
+    pub(crate) panel_words: usize,
+    /// What each lane starts from, `NR` numbers for each panel.
+    pub(crate) start: *const i32,
+    /// Output channels, at least 1: NR for each panel but the last, which may have fewer.
+    pub(crate) lanes: usize,
+    pub(crate) sink: Sink,
+}
+
+impl Strip {
+    /// The first panel, of up to `nr` channels, and those behind it.
+    #[inline(always)]
+    pub(super) fn first(self, nr: usize) -> (Self, Option<Self>) {
+        let first = Strip {
+            lanes: self.lanes.min(nr),
+            ..self
+        };
+        if self.lanes <= nr {
+            return (first, None);
+        }
+        let rest = Strip {
+            weights: self.weights.wrapping_add(self.panel_words),
+            start: self.start.wrapping_add(nr),
+            lanes: self.lanes - nr,
+            sink: self.sink.beyond(nr),
+            ..self
+        };
+        (first, Some(rest))
     }
 }
 

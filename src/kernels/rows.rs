@@ -30,9 +30,10 @@ pub(crate) enum Function<'a> {
 pub(crate) enum RowTask<'a> {
     /// Each sum of any number of rows becomes the bits of a float: scale and bias, then `residual` if it comes `first`,
     /// then the function, then `residual` if it comes last. A row is as long as `scale`; `residual` is as long as
-    /// `sums`.
+    /// `sums`. `floats`: the sums are the bits of floats already.
     Finish {
         sums: &'a mut [i32],
+        floats: bool,
         scale: &'a [f32],
         bias: &'a [f32],
         residual: Option<&'a [f32]>,
@@ -63,6 +64,22 @@ pub(crate) enum RowTask<'a> {
         from: &'a [u32],
         into: &'a mut [u32],
     },
+    /// The greater of two floats, into `into`; a NaN is less than every float.
+    MaxFloats {
+        from: &'a [f32],
+        into: &'a mut [f32],
+    },
+    /// The greater of two bytes, signed or not, into `into`.
+    MaxBytes {
+        signed: bool,
+        from: &'a [u8],
+        into: &'a mut [u8],
+    },
+    /// Adds floats to floats.
+    AddFloats {
+        from: &'a [f32],
+        into: &'a mut [f32],
+    },
     /// Adds the products of a depthwise convolution to sums.
     Depthwise {
         task: DepthwiseTask<'a>,
@@ -84,6 +101,25 @@ impl Function<'_> {
                 after,
             } => prelu(y - before[i], slope[i]) + after[i],
             Function::Clamp { low, high } => clamp(y, *low, *high),
+        }
+    }
+}
+
+impl<'a> Function<'a> {
+    /// The function of the elements `some` alone.
+    pub(crate) fn slice(self, some: std::ops::Range<usize>) -> Function<'a> {
+        match self {
+            Function::PRelu(slope) => Function::PRelu(&slope[some]),
+            Function::RPRelu {
+                before,
+                slope,
+                after,
+            } => Function::RPRelu {
+                before: &before[some.clone()],
+                slope: &slope[some.clone()],
+                after: &after[some],
+            },
+            whole => whole,
         }
     }
 }
@@ -110,30 +146,18 @@ fn run(task: RowTask<'_>) {
     match task {
         RowTask::Finish {
             sums,
+            floats,
             scale,
             bias,
             residual,
             first,
             function,
         } => {
-            let (none, n) = (|_: usize, y: f32| y, scale.len());
-            match residual {
-                None => {
-                    for sums in sums.chunks_exact_mut(n) {
-                        with_function(sums, scale, bias, none, none, function);
-                    }
-                }
-                Some(r) => {
-                    assert_eq!(r.len(), sums.len());
-                    for (sums, r) in sums.chunks_exact_mut(n).zip(r.chunks_exact(n)) {
-                        let add = |i: usize, y: f32| y + r[i];
-                        if first {
-                            with_function(sums, scale, bias, add, none, function);
-                        } else {
-                            with_function(sums, scale, bias, none, add, function);
-                        }
-                    }
-                }
+            let line = (scale, bias, residual, first, function);
+            if floats {
+                rows(sums, |bits| f32::from_bits(bits as u32), line);
+            } else {
+                rows(sums, |sum| sum as f32, line);
             }
         }
         RowTask::Depthwise { task, sums } => depthwise::run(&task, sums),
@@ -173,6 +197,35 @@ fn run(task: RowTask<'_>) {
                 }
             }
         }
+        RowTask::MaxFloats { from, into } => {
+            assert_eq!(from.len(), into.len());
+            for (into, &from) in into.iter_mut().zip(from) {
+                let old = *into;
+                *into = if from > old || old.is_nan() {
+                    from
+                } else {
+                    old
+                };
+            }
+        }
+        RowTask::MaxBytes { signed, from, into } => {
+            assert_eq!(from.len(), into.len());
+            if signed {
+                for (into, &from) in into.iter_mut().zip(from) {
+                    *into = (*into as i8).max(from as i8) as u8;
+                }
+            } else {
+                for (into, &from) in into.iter_mut().zip(from) {
+                    *into = (*into).max(from);
+                }
+            }
+        }
+        RowTask::AddFloats { from, into } => {
+            assert_eq!(from.len(), into.len());
+            for (into, &from) in into.iter_mut().zip(from) {
+                *into += from;
+            }
+        }
         RowTask::Max {
             planes,
             signed,
@@ -195,22 +248,50 @@ fn run(task: RowTask<'_>) {
     }
 }
 
+/// Scale, bias, residual and whether it comes first, function.
+type Line<'a> = (&'a [f32], &'a [f32], Option<&'a [f32]>, bool, Function<'a>);
+
+/// Finishes rows of sums or bits, of which `value` makes floats.
+#[inline(always)]
+fn rows(
+    sums: &mut [i32],
+    value: impl Fn(i32) -> f32 + Copy,
+    (scale, bias, residual, first, function): Line<'_>,
+) {
+    let (none, n) = (|_: usize, y: f32| y, scale.len());
+    let Some(residual) = residual else {
+        for sums in sums.chunks_exact_mut(n) {
+            with_function(sums, value, [scale, bias], none, none, function);
+        }
+        return;
+    };
+    assert_eq!(residual.len(), sums.len());
+    for (sums, r) in sums.chunks_exact_mut(n).zip(residual.chunks_exact(n)) {
+        let add = |i: usize, y: f32| y + r[i];
+        if first {
+            with_function(sums, value, [scale, bias], add, none, function);
+        } else {
+            with_function(sums, value, [scale, bias], none, add, function);
+        }
+    }
+}
+
 #[inline(always)]
 fn with_function(
     sums: &mut [i32],
-    scale: &[f32],
-    bias: &[f32],
+    value: impl Fn(i32) -> f32 + Copy,
+    line: [&[f32]; 2],
     before: impl Fn(usize, f32) -> f32,
     after: impl Fn(usize, f32) -> f32,
     function: Function<'_>,
 ) {
     let n = sums.len();
     match function {
-        Function::None => finish(sums, scale, bias, |i, y| after(i, before(i, y))),
-        Function::Relu => finish(sums, scale, bias, |i, y| after(i, relu(before(i, y)))),
+        Function::None => finish(sums, value, line, |i, y| after(i, before(i, y))),
+        Function::Relu => finish(sums, value, line, |i, y| after(i, relu(before(i, y)))),
         Function::PRelu(slope) => {
             let slope = &slope[..n];
-            finish(sums, scale, bias, |i, y| {
+            finish(sums, value, line, |i, y| {
                 after(i, prelu(before(i, y), slope[i]))
             });
         }
@@ -220,22 +301,27 @@ fn with_function(
             after: back,
         } => {
             let (shift, slope, back) = (&shift[..n], &slope[..n], &back[..n]);
-            finish(sums, scale, bias, |i, y| {
+            finish(sums, value, line, |i, y| {
                 after(i, prelu(before(i, y) - shift[i], slope[i]) + back[i])
             });
         }
-        Function::Clamp { low, high } => finish(sums, scale, bias, |i, y| {
+        Function::Clamp { low, high } => finish(sums, value, line, |i, y| {
             after(i, clamp(before(i, y), low, high))
         }),
     }
 }
 
 #[inline(always)]
-fn finish(sums: &mut [i32], scale: &[f32], bias: &[f32], then: impl Fn(usize, f32) -> f32) {
+fn finish(
+    sums: &mut [i32],
+    value: impl Fn(i32) -> f32,
+    [scale, bias]: [&[f32]; 2],
+    then: impl Fn(usize, f32) -> f32,
+) {
     let n = sums.len();
     let (scale, bias) = (&scale[..n], &bias[..n]);
     for i in 0..n {
-        let y = then(i, sums[i] as f32 * scale[i] + bias[i]);
+        let y = then(i, value(sums[i]) * scale[i] + bias[i]);
         sums[i] = y.to_bits() as i32;
     }
 }

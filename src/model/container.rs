@@ -167,7 +167,18 @@ impl Container {
     }
 
     /// Reads the bytes of a file of this kind and version; `what` names it in errors.
+    #[cfg_attr(not(feature = "train"), allow(dead_code))]
     pub(crate) fn from_bytes(what: &str, kind: &str, version: u32, bytes: &[u8]) -> Result<Self> {
+        Self::of_versions(what, kind, &[version], bytes).map(|(_, container)| container)
+    }
+
+    /// Reads the bytes of a file of this kind and any of `versions`, the newest last, and tells which.
+    pub(crate) fn of_versions(
+        what: &str,
+        kind: &str,
+        versions: &[u32],
+        bytes: &[u8],
+    ) -> Result<(u32, Self)> {
         let foreign = |e: safetensors::SafeTensorError| {
             Error::format(what, format_args!("not a whole safetensors file ({e})"))
         };
@@ -180,10 +191,13 @@ impl Container {
         };
         let head: Head = serde_json::from_str(head)
             .map_err(|e| Error::format(what, format_args!("the 'qcore' metadata: {e}")))?;
-        if (head.kind.as_str(), head.version) != (kind, version) {
+        let version = head.version;
+        if head.kind != kind || !versions.contains(&version) {
+            let known: Vec<String> = versions.iter().map(|v| format!("'{kind} {v}'")).collect();
             let problem = format!(
-                "it is a qcore '{} {}'; this call reads '{kind} {version}'",
-                head.kind, head.version
+                "it is a qcore '{} {version}'; this call reads {}",
+                head.kind,
+                known.join(" and ")
             );
             return Err(Error::format(what, problem));
         }
@@ -209,7 +223,7 @@ impl Container {
             };
             container.put(name, view.shape(), data);
         }
-        Ok(container)
+        Ok((version, container))
     }
 
     /// Writes the file, whole or not at all.
@@ -218,6 +232,7 @@ impl Container {
     }
 
     /// Reads a file.
+    #[cfg_attr(not(feature = "train"), allow(dead_code))]
     pub(crate) fn load(path: &Path, kind: &str, version: u32) -> Result<Self> {
         let bytes = std::fs::read(path).map_err(|e| Error::io(path, "read", e))?;
         Self::from_bytes(&path.display().to_string(), kind, version, &bytes)

@@ -1,65 +1,88 @@
-//! The model file: a [`container`](super::container) of kind `model`, version 1.
+//! The model file: a [`container`](super::container) of kind `model`, version 2. Version 1 is read too (see `v1`).
 //!
-//! The description is JSON:
+//! The container is a safetensors file; its page tells the metadata and the checksum. This page tells the rest. Nothing in
+//! the file depends on the ISA. All tensors are little-endian, row-major.
+//!
+//! The description is JSON. Node i makes value i, and `reads` are numbers of values, all below i. Node 0 is the image and the only
+//! one of its kind. `outputs` are the values that leave, 1 to 8. `name` is for people and may be absent.
 //!
 //! ```json
-//! {"input": {"height": 28, "width": 28, "channels": 1, "bits": 8},
-//!  "layers": [{"op": "linear", "n": 256, "k": 784, "weights": "bipolar", "then": "u4"},
-//!             {"op": "linear", "n": 10, "k": 256, "weights": "bipolar", "then": "f32"}]}
+//! {"nodes": [
+//!   {"op": {"image": {"height": 32, "width": 32, "channels": 3, "elements": "u8"}}, "reads": []},
+//!   {"name": "stem", "reads": [0], "op": {"conv": {
+//!     "outputs": 64, "weights": "bipolar", "groups": 1, "pad": "zero",
+//!     "window": {"kernel": [3, 3], "stride": [1, 1], "dilation": [1, 1], "padding": [1, 1, 1, 1]},
+//!     "finish": {"function": "relu", "leaves": {"planes": {"relu": {"bits": 2, "alpha": 0.5, "rounding": "ceil"}}}}}}},
+//!   {"reads": [1, 1], "op": {"conv": {
+//!     "outputs": 64, "weights": "s2", "groups": 64, "pad": "zero",
+//!     "window": {"kernel": [3, 3], "stride": [1, 1], "dilation": [1, 1], "padding": [1, 1, 1, 1]},
+//!     "finish": {"residual": "before", "leaves": {"planes": "sign"}}, "residual_scale": 0.5}}},
+//!   {"reads": [2], "op": {"linear": {"outputs": 10, "weights": "ternary", "finish": {"leaves": "f32"}}}}],
+//!  "outputs": [3]}
 //! ```
 //!
-//! `then` is the encoding of the codes that leave the layer, or `f32` for the result. Layer i has the
-//! tensors
+//! | op | fields; elements that enter -> that leave |
+//! |---|---|
+//! | `image` | `height`, `width`, `channels`, `elements`: `u1`..`u8` or `s1`..`s8`, a byte each, or `f32` |
+//! | `conv` | `outputs` O, `weights` encoding, `window`, `groups`, `pad`, `transposed` (absent, or rows and columns added below and to the right), `finish`, `residual_scale` if there is a residual; codes -> what the finish says |
+//! | `linear` | `outputs` N, `weights`, `finish`, `residual_scale`; codes of whole images, in the order H, W, C -> what the finish says |
+//! | `float_conv` | `outputs`, `weights`, `window`, `scales`: `tensor`, `channel` or `{"group": G}`, `bias`: true or false; f32 -> f32 |
+//! | `apply` | `finish`; f32 or codes -> what the finish says |
+//! | `add` | `finish`, `residual_scale`; the same, of two values |
+//! | `quantize` | `quantizer`, `planes`: true, or false for bytes; f32 -> codes |
+//! | `dequantize` | `scale`; codes -> f32 |
+//! | `max_pool` | `window`; any -> the same |
+//! | `average_pool` | `window`, `scale`, `quantizer` or absent; any -> planes of the quantizer, or f32 |
+//! | `concat`, `flatten` | none: `"op": "flatten"`; any -> the same |
+//! | `up_sample` | `factors` [vertical, horizontal]; any -> the same |
 //!
-//! | name | type, shape | meaning |
+//! * Encodings are `bipolar`, `ternary`, `u1`..`u8`, `s1`..`s8` ([`Encoding`](crate::bits::Encoding)).
+//! * `window`: pairs are [vertical, horizontal]; `padding` is [top, left, bottom, right]. `pad` is `zero`, `plus_one` or
+//!   `minus_one`.
+//! * `finish` ([`Finish`](crate::ops::Finish)): `leaves` is `i32` (the sums, nothing else), `f32`, `{"planes": quantizer}`,
+//!   `{"bytes": quantizer}`, or `{"levels": encoding}` for ready thresholds; `function` is `relu`, `prelu`, `rprelu` or
+//!   `{"clamp": [low, high]}`, absent for none; `residual` is `before` or `after` the function, absent for none, and
+//!   then the node reads a second value.
+//! * A quantizer is `"sign"`, `{"relu": {"bits", "alpha", "rounding"}}` with rounding `ceil` or `nearest`,
+//!   `{"symmetric": {"bits", "scale"}}` or `{"affine": {"encoding", "scale", "zero"}}`; planes by a finish or an average pool are of the first
+//!   two.
+//! * Numbers with a fraction are f32, written so that the nearest f32 of the nearest f64 is the number.
+//!
+//! Node i has the tensors
+//!
+//! | name | type, shape | where |
 //! |---|---|---|
-//! | `layers.i.weights` | U32 `[N, planes, ceil(K / 32)]` | the canonical packed form (see [`bits`](crate::bits)) |
-//! | `layers.i.thresholds` | I32 `[levels, N]` | where codes leave: code = number of levels with sign x sum > threshold |
-//! | `layers.i.sign` | I32 `[N]` | +1 or -1 |
-//! | `layers.i.scale`, `layers.i.bias` | F32 `[N]` | where floats leave: scale x sum + bias |
+//! | `nodes.i.weights` | U32 `[N, planes, ceil(K / 32)]`, the canonical packed form ([`bits`](crate::bits)); K is KH KW C / groups of a conv, H W C of a linear | `conv`, `linear`, `float_conv` |
+//! | `nodes.i.scale`, `.bias` | F32 `[N]`: scale x sum + bias | a finish that leaves f32, planes or bytes |
+//! | `nodes.i.slope` | F32 `[N]` | functions `prelu`, `rprelu` |
+//! | `nodes.i.before`, `.after` | F32 `[N]`: prelu(y - before) + after | function `rprelu` |
+//! | `nodes.i.thresholds` | I32 `[levels, N]`: code = number of levels with sign x sum > threshold | a finish that leaves levels |
+//! | `nodes.i.sign` | I32 `[N]`, +1 or -1 | a finish that leaves levels |
+//! | `nodes.i.scales` | F32, `[1]`, `[N]` or `[N, ceil(K / G)]` | `float_conv` |
+//! | `nodes.i.bias` | F32 `[N]` | `float_conv` with a bias |
 //!
-//! Nothing in it depends on the ISA.
+//! and there are no others.
 
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
-
-use super::container::{Container, Data};
-use super::{Input, Layer, Model, Then};
-use crate::bits::{Encoding, PackedMatrix};
+use super::container::Container;
+use super::net::Model;
 use crate::error::{Error, Result};
 use crate::isa::Isa;
-use crate::ops::Thresholds;
-use crate::shape::words;
+
+mod numbers;
+mod read;
+mod text;
+mod v1;
+mod write;
 
 const KIND: &str = "model";
-const VERSION: u32 = 1;
 
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Description {
-    input: InputText,
-    layers: Vec<LayerText>,
-}
+/// The version that is written.
+const VERSION: u32 = 2;
 
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct InputText {
-    height: usize,
-    width: usize,
-    channels: usize,
-    bits: usize,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct LayerText {
-    op: String,
-    n: usize,
-    k: usize,
-    weights: String,
-    then: String,
-}
+/// The versions that are read.
+const VERSIONS: [u32; 2] = [1, VERSION];
 
 impl Model {
     /// Writes the model to `path`, whole or not at all.
@@ -77,8 +100,13 @@ impl Model {
     /// Errors, naming the file and what is wrong with it, if it cannot be read or is not a whole,
     /// undamaged model of a version that this crate reads.
     pub fn load(path: &Path) -> Result<Self> {
-        let container = Container::load(path, KIND, VERSION)?;
-        Self::from_container(Isa::chosen()?, &path.display().to_string(), container)
+        Self::load_on(Isa::chosen()?, path)
+    }
+
+    /// As [`Model::load`], on a given ISA.
+    pub fn load_on(isa: Isa, path: &Path) -> Result<Self> {
+        let bytes = std::fs::read(path).map_err(|e| Error::io(path, "read", e))?;
+        Self::parse(isa, &path.display().to_string(), &bytes)
     }
 
     /// Reads a model from the bytes of a file, on the ISA that [`Isa::chosen`] gives.
@@ -88,210 +116,28 @@ impl Model {
 
     /// As [`Model::from_bytes`], on a given ISA.
     pub fn from_bytes_on(isa: Isa, bytes: &[u8]) -> Result<Self> {
-        let what = "the model's bytes";
-        Self::from_container(
-            isa,
-            what,
-            Container::from_bytes(what, KIND, VERSION, bytes)?,
-        )
+        Self::parse(isa, "the model's bytes", bytes)
     }
 
-    fn to_container(&self) -> Result<Container> {
-        let input = self.input();
-        let mut container = Container::default();
-        let mut texts = Vec::new();
-        for (i, layer) in self.layers().iter().enumerate() {
-            let Layer::Linear { weights, then } = layer;
-            let (n, k) = (weights.rows(), weights.cols());
-            let name = |part: &str| format!("layers.{i}.{part}");
-            let shape = [n, weights.encoding().planes(), words(k)];
-            container.put(name("weights"), &shape, Data::U32(weights.words().to_vec()));
-            let then = match then {
-                Then::Codes(t) => {
-                    let levels = t.encoding().levels();
-                    container.put(name("thresholds"), &[levels, n], Data::I32(t.thresholds()));
-                    container.put(name("sign"), &[n], Data::I32(t.sign().to_vec()));
-                    t.encoding().to_string()
-                }
-                Then::Floats { scale, bias } => {
-                    container.put(name("scale"), &[n], Data::F32(scale.clone()));
-                    container.put(name("bias"), &[n], Data::F32(bias.clone()));
-                    "f32".to_string()
-                }
-            };
-            texts.push(LayerText {
-                op: "linear".to_string(),
-                n,
-                k,
-                weights: weights.encoding().to_string(),
-                then,
-            });
+    fn parse(isa: Isa, what: &str, bytes: &[u8]) -> Result<Self> {
+        let (version, container) = Container::of_versions(what, KIND, &VERSIONS, bytes)?;
+        match version {
+            1 => v1::read(isa, what, container),
+            _ => read::read(isa, what, container),
         }
-        let description = Description {
-            input: InputText {
-                height: input.height,
-                width: input.width,
-                channels: input.channels,
-                bits: input.bits,
-            },
-            layers: texts,
-        };
-        let text = serde_json::to_string(&description);
-        container.description = text.map_err(|e| Error::format("the model's description", e))?;
-        Ok(container)
     }
+}
 
-    fn from_container(isa: Isa, what: &str, mut container: Container) -> Result<Self> {
-        // Whatever is wrong with a value came from the file, so the file is named.
-        let in_file = |e: Error| Error::format(what, e);
-        let parsed = serde_json::from_str(&container.description);
-        let Description {
-            input,
-            layers: texts,
-        } = parsed.map_err(|e| Error::format(what, format_args!("the description: {e}")))?;
-        let mut layers = Vec::new();
-        for (i, text) in texts.iter().enumerate() {
-            if text.op != "linear" {
-                let problem = format!("layer {i} is '{}'; this version knows 'linear'", text.op);
-                return Err(Error::format(what, problem));
-            }
-            let (n, k) = (text.n, text.k);
-            let name = |part: &str| format!("layers.{i}.{part}");
-            let encoding: Encoding = text.weights.parse().map_err(in_file)?;
-            let shape = [n, encoding.planes(), words(k)];
-            let packed = container.take_u32(what, &name("weights"), &shape)?;
-            let weights = PackedMatrix::from_words(encoding, n, k, packed).map_err(in_file)?;
-            let then = if text.then == "f32" {
-                Then::Floats {
-                    scale: container.take_f32(what, &name("scale"), &[n])?,
-                    bias: container.take_f32(what, &name("bias"), &[n])?,
-                }
-            } else {
-                let codes: Encoding = text.then.parse().map_err(in_file)?;
-                let thresholds =
-                    container.take_i32(what, &name("thresholds"), &[codes.levels(), n])?;
-                let sign = container.take_i32(what, &name("sign"), &[n])?;
-                Then::Codes(Thresholds::from_parts(codes, &thresholds, &sign).map_err(in_file)?)
-            };
-            layers.push(Layer::Linear { weights, then });
+/// Errors if a tensor is left over.
+fn all_taken(what: &str, container: &Container) -> Result<()> {
+    match container.tensors.keys().next() {
+        None => Ok(()),
+        Some(name) => {
+            let problem = format!("the tensor '{name}' belongs to no node");
+            Err(Error::format(what, problem))
         }
-        if let Some(name) = container.tensors.keys().next() {
-            return Err(Error::format(
-                what,
-                format_args!("the tensor '{name}' belongs to no layer"),
-            ));
-        }
-        let input = Input {
-            height: input.height,
-            width: input.width,
-            channels: input.channels,
-            bits: input.bits,
-        };
-        Model::on(isa, input, layers).map_err(in_file)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::sample::{images, naive_logits, sample};
-    use crate::ops::{Par, Pool};
-
-    #[test]
-    fn a_model_reads_back_and_runs_the_same_everywhere() {
-        for codes in ["bipolar", "u1", "u4"] {
-            let model = sample(codes.parse().unwrap());
-            let bytes = model.to_bytes().unwrap();
-            let images = images(&model, 37);
-            let expected = naive_logits(&model, &images);
-            for isa in Isa::available() {
-                let again = Model::from_bytes_on(isa, &bytes).unwrap();
-                assert!(
-                    again.to_bytes().unwrap() == bytes,
-                    "the same content, the same bytes"
-                );
-                for (threads, at_a_time) in [(1, 37), (2, 64), (3, 5), (1, 1)] {
-                    let pool = Pool::new(threads).unwrap();
-                    let mut workspace = again.workspace(at_a_time).unwrap();
-                    let mut logits = vec![0.0; expected.len()];
-                    again
-                        .run(&images, &mut logits, &mut workspace, Par::Pool(&pool))
-                        .unwrap();
-                    assert_eq!(logits, expected, "{codes} {isa}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn files_that_are_not_models_are_refused_by_name() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("m.qcore");
-        sample(Encoding::Bipolar).save(&path).unwrap();
-        let bytes = std::fs::read(&path).unwrap();
-        assert!(Model::load(&path).is_ok());
-        let said = |bytes: &[u8]| {
-            std::fs::write(&path, bytes).unwrap();
-            Model::load(&path).err().expect("an error").to_string()
-        };
-        let file = path.display().to_string();
-        for length in [0, 4, 100, bytes.len() / 2, bytes.len() - 1] {
-            assert!(
-                said(&bytes[..length]).starts_with(&format!("{file}: not a whole safetensors"))
-            );
-        }
-        assert!(said(b"\x89PNG\r\n\x1a\n and so on").contains("not a whole safetensors"));
-    }
-
-    #[test]
-    fn a_description_that_disagrees_with_its_tensors_is_refused() {
-        let said = |change: &dyn Fn(&mut Container)| {
-            let mut c = sample(Encoding::unsigned(2).unwrap())
-                .to_container()
-                .unwrap();
-            change(&mut c);
-            let bytes = c.to_bytes(KIND, VERSION).unwrap();
-            Model::from_bytes(&bytes)
-                .err()
-                .expect("an error")
-                .to_string()
-        };
-        let replace = |from: &'static str, to: &'static str| {
-            said(&move |c: &mut Container| {
-                assert!(c.description.contains(from), "{}", c.description);
-                c.description = c.description.replacen(from, to, 1);
-            })
-        };
-        assert!(
-            replace("\"k\":35", "\"k\":36").contains("shape")
-                || replace("\"k\":35", "\"k\":36").contains("36")
-        );
-        assert!(replace("\"k\":35", "\"k\":70").contains("'layers.0.weights' has shape"));
-        assert!(replace("linear", "lstm").contains("layer 0 is 'lstm'"));
-        assert!(replace("\"u2\"", "\"u9\"").contains("encoding is u9"));
-        assert!(replace("\"bits\":8", "\"bits\":9").contains("bits is 9"));
-        assert!(replace("{", "").contains("the description: "));
-        assert!(replace("\"op\"", "\"do\"").contains("unknown field"));
-        let gone = said(&|c| drop(c.tensors.remove("layers.1.sign")));
-        assert!(
-            gone.contains("the tensor 'layers.1.sign' is missing"),
-            "{gone}"
-        );
-        let more = said(&|c| c.put("layers.9.bias", &[1], Data::F32(vec![0.0])));
-        assert!(
-            more.contains("'layers.9.bias' belongs to no layer"),
-            "{more}"
-        );
-        let kind = said(&|c| c.put("layers.0.sign", &[40], Data::F32(vec![1.0; 40])));
-        assert!(
-            kind.contains("'layers.0.sign' is F32; expected I32"),
-            "{kind}"
-        );
-        let zero = said(&|c| c.put("layers.0.sign", &[40], Data::I32(vec![0; 40])));
-        assert!(zero.contains("sign is 0 at 0; expected -1 or +1"), "{zero}");
-        let tail = said(&|c| c.put("layers.0.weights", &[40, 1, 2], Data::U32(vec![!0; 80])));
-        assert!(tail.contains("bits set behind column 35"), "{tail}");
-        let nan = said(&|c| c.put("layers.2.scale", &[7], Data::F32(vec![f32::NAN; 7])));
-        assert!(nan.contains("scale or bias is NaN"), "{nan}");
-    }
-}
+mod tests;

@@ -11,7 +11,7 @@ use crate::bits::{Bits, Encoding, PackedMatrix};
 use crate::error::Result;
 use crate::kernels::Kernels;
 pub use crate::nn::ste::{CoarseAlpha, CoarseX};
-use crate::nn::ste::{mask_x, sum_alpha};
+use crate::nn::ste::{alpha_calibrate, mask_x, sum_alpha};
 use crate::ops::{Par, dequantize, quantize};
 use crate::quant::{ActQuantizer, QuantRelu, Rounding};
 use crate::shape::check_len;
@@ -100,6 +100,17 @@ impl Activation {
                 Some(ActQuantizer::Relu(QuantRelu::new(bits, alpha, rounding)?))
             }
         })
+    }
+
+    /// Sets alpha so that the greatest level is the greatest |x|, of a quantized ReLU; `x` that is empty or not finite
+    /// changes nothing.
+    pub fn calibrate(&mut self, x: &[f32]) {
+        if let Function::QuantRelu { first, .. } = self.function
+            && let Ok(alpha) = alpha_calibrate(x, first.bits())
+        {
+            self.alpha = [alpha];
+            self.settle();
+        }
     }
 
     /// Clamps alpha itself to [`ALPHA_RANGE`]; to be called when it has changed.

@@ -170,6 +170,26 @@ impl Finish {
         self.residual
     }
 
+    /// Factors of the sums: N, or none if no floats are made.
+    pub fn scale(&self) -> &[f32] {
+        &self.scale
+    }
+
+    /// Summands: N, or none if no floats are made.
+    pub fn bias(&self) -> &[f32] {
+        &self.bias
+    }
+
+    /// The activation function.
+    pub fn function(&self) -> &ActivationFn {
+        &self.function
+    }
+
+    /// The thresholds that codes come from: those of [`Finish::by_thresholds`], or those that a plan has made.
+    pub fn thresholds(&self) -> Option<&Thresholds> {
+        self.thresholds.as_ref()
+    }
+
     /// Whether codes come from integer thresholds, without a float.
     pub fn is_by_thresholds(&self) -> bool {
         self.thresholds.is_some()
@@ -276,6 +296,7 @@ impl Finish {
         let finish = |sums: &mut [i32], residual: Option<&[f32]>| {
             kernels.row(RowTask::Finish {
                 sums,
+                floats: false,
                 scale: &self.scale,
                 bias: &self.bias,
                 residual,

@@ -9,9 +9,6 @@ use crate::ops::Par;
 /// block stays there while the panels of weights pass by.
 const BLOCK_WORDS: usize = 128 * 1024;
 
-/// Instructions of a kernel below which splitting costs more than it gives: about ten microseconds of a core.
-const SPLIT_STEPS: u64 = 1 << 15;
-
 /// What the driver must know of a product.
 #[derive(Clone, Copy)]
 pub(super) struct Grid {
@@ -47,19 +44,31 @@ impl<'a> Space<'a> {
     }
 
     /// Parts that can share this space.
-    fn pieces(&self) -> u64 {
+    fn pieces(&self) -> usize {
         let units = self.bytes.len() / self.unit;
-        units.checked_div(self.least).map_or(u64::MAX, |p| p as u64)
+        units.checked_div(self.least).unwrap_or(usize::MAX)
     }
 
     /// `part` of `pieces` equal pieces, and the rest.
-    fn split(self, part: u64, pieces: u64) -> (Self, Self) {
-        let units = (self.bytes.len() / self.unit) as u64;
-        let at = (units * part / pieces) as usize * self.unit;
+    fn split(self, part: usize, pieces: usize) -> (Self, Self) {
+        let units = self.bytes.len() / self.unit;
+        let at = units * part / pieces * self.unit;
         let (first, rest) = self.bytes.split_at_mut(at);
         let same = |bytes| Space { bytes, ..self };
         (same(first), same(rest))
     }
+}
+
+/// Halvings that a piece may be the last of, and one: a pool has 1024 workers at most.
+const DEPTH: usize = 14;
+
+/// A rectangle of a product with its part of the result and of the working space, to be cut into `pieces`.
+struct Piece<'a, T> {
+    pieces: usize,
+    rows: Range<usize>,
+    panels: Range<usize>,
+    out: MatMut<'a, T>,
+    space: Space<'a>,
 }
 
 impl Grid {
@@ -90,53 +99,92 @@ impl Grid {
         par: Par<'_>,
         leaf: &(impl Fn(Range<usize>, Range<usize>, MatMut<'_, T>, &mut [u8]) + Sync),
     ) {
-        let steps = rows as u64 * panels as u64 * self.steps;
-        let pieces = (4 * par.threads() as u64).min(steps / SPLIT_STEPS);
+        let pieces = par.pieces((rows as u64 * panels as u64).saturating_mul(self.steps));
         let pieces = pieces.min(space.pieces()).max(1);
-        if pieces == 1 || par.threads() == 1 {
-            leaf(0..rows, 0..panels, out, space.bytes);
-        } else {
-            par.enter(|| self.split(pieces, 0..rows, 0..panels, out, space, par, leaf));
+        if pieces == 1 {
+            return leaf(0..rows, 0..panels, out, space.bytes);
         }
+        let whole = Piece {
+            pieces,
+            rows: 0..rows,
+            panels: 0..panels,
+            out,
+            space,
+        };
+        par.share(self.cut(whole), &|piece: Piece<'_, T>| {
+            leaf(piece.rows, piece.panels, piece.out, piece.space.bytes)
+        });
     }
 
-    /// Halves the work until `pieces` is 1: rows while there are as many tiles as panels, else panels.
-    #[allow(clippy::too_many_arguments)]
-    fn split<T: Send>(
-        &self,
-        pieces: u64,
-        rows: Range<usize>,
-        panels: Range<usize>,
-        out: MatMut<'_, T>,
-        space: Space<'_>,
-        par: Par<'_>,
-        leaf: &(impl Fn(Range<usize>, Range<usize>, MatMut<'_, T>, &mut [u8]) + Sync),
-    ) {
-        let tiles = rows.len().div_ceil(self.mr);
-        let (first, second) = (pieces / 2, pieces - pieces / 2);
-        if pieces > 1 && tiles > 1 && tiles >= panels.len() {
-            let at = tiles / 2 * self.mr;
-            let (top, below) = out.split_rows(at);
-            let (mine, yours) = space.split(first, pieces);
-            let (above, under) = (rows.start..rows.start + at, rows.start + at..rows.end);
+    /// The pieces of `whole`, in order.
+    fn cut<'a, T>(&self, whole: Piece<'a, T>) -> impl Iterator<Item = Piece<'a, T>> {
+        let grid = *self;
+        let mut rest = [const { None }; DEPTH];
+        rest[0] = Some(whole);
+        let mut count = 1usize;
+        std::iter::from_fn(move || {
+            count = count.checked_sub(1)?;
+            let mut piece = rest[count].take()?;
+            while count < DEPTH {
+                match grid.halve(piece) {
+                    (first, Some(second)) => {
+                        rest[count] = Some(second);
+                        count += 1;
+                        piece = first;
+                    }
+                    (only, None) => return Some(only),
+                }
+            }
+            Some(piece)
+        })
+    }
+
+    /// Two halves, unless a piece is to stay whole: rows while there are as many tiles as panels, else panels.
+    fn halve<'a, T>(&self, piece: Piece<'a, T>) -> (Piece<'a, T>, Option<Piece<'a, T>>) {
+        let tiles = piece.rows.len().div_ceil(self.mr);
+        if piece.pieces == 1 || tiles.max(piece.panels.len()) <= 1 {
+            return (piece, None);
+        }
+        let Piece {
+            pieces,
+            rows,
+            panels,
+            out,
+            space,
+        } = piece;
+        let first = pieces / 2;
+        let half = |of: usize| (of * first / pieces).max(1);
+        let (mine, yours) = space.split(first, pieces);
+        let halves = if tiles >= panels.len() {
+            let at = half(tiles) * self.mr;
+            let (out, below) = out.split_rows(at);
+            let middle = rows.start + at;
             let same = panels.clone();
-            par.join(
-                || self.split(first, above, panels, top, mine, par, leaf),
-                || self.split(second, under, same, below, yours, par, leaf),
-            );
-        } else if pieces > 1 && panels.len() > 1 {
-            let at = panels.len() / 2;
-            let (left, right) = out.split_cols(at * self.nr);
-            let (mine, yours) = space.split(first, pieces);
+            [
+                (rows.start..middle, same, out),
+                (middle..rows.end, panels, below),
+            ]
+        } else {
+            let at = half(panels.len());
+            let (out, right) = out.split_cols(at * self.nr);
             let middle = panels.start + at;
             let same = rows.clone();
-            par.join(
-                || self.split(first, rows, panels.start..middle, left, mine, par, leaf),
-                || self.split(second, same, middle..panels.end, right, yours, par, leaf),
-            );
-        } else {
-            leaf(rows, panels, out, space.bytes);
-        }
+            [
+                (same, panels.start..middle, out),
+                (rows, middle..panels.end, right),
+            ]
+        };
+        let [one, two] = halves;
+        let piece = |pieces, (rows, panels, out), space| Piece {
+            pieces,
+            rows,
+            panels,
+            out,
+            space,
+        };
+        let second = piece(pieces - first, two, yours);
+        let first = piece(first, one, mine);
+        (first, Some(second))
     }
 
     /// Every panel times a block of rows that stays in the second-level cache, block after block.
@@ -168,6 +216,56 @@ impl Grid {
                 part(panel, row..end, rest.split_cols(lanes).0);
             }
             row = end;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_cover_a_product_once() {
+        for (rows, panels, pieces) in [(1, 1, 8), (1, 7, 4), (13, 1, 5), (40, 3, 8), (9, 11, 4096)]
+        {
+            let (grid, cols) = (
+                Grid {
+                    mr: 4,
+                    nr: 3,
+                    row_words: 1,
+                    steps: 1,
+                    at_once: 1,
+                },
+                3 * panels - 1,
+            );
+            let (mut out, mut bytes) = (vec![0; rows * cols], vec![0u8; 64 * 16]);
+            let whole = Piece {
+                pieces,
+                rows: 0..rows,
+                panels: 0..panels,
+                out: MatMut::new("out", &mut out, rows, cols).unwrap(),
+                space: Space {
+                    bytes: &mut bytes,
+                    unit: 16,
+                    least: 1,
+                },
+            };
+            let (mut count, mut covered) = (0, vec![0; rows * panels]);
+            for piece in grid.cut(whole) {
+                count += 1;
+                assert!(piece.rows.start % 4 == 0 && piece.rows.len() == piece.out.rows());
+                let ends = (3 * piece.panels.end).min(cols);
+                assert_eq!(piece.out.cols(), ends - 3 * piece.panels.start);
+                piece.space.bytes.iter_mut().for_each(|b| *b += 1);
+                for row in piece.rows {
+                    for panel in piece.panels.clone() {
+                        covered[row * panels + panel] += 1;
+                    }
+                }
+            }
+            assert!(covered.into_iter().all(|c| c == 1), "{rows} x {panels}");
+            assert!(bytes.iter().all(|&b| b == 1), "space is shared out");
+            assert!(count <= pieces && (count > 1 || rows <= 4 && panels == 1));
         }
     }
 }

@@ -6,7 +6,9 @@
 //! What follows the sums of a layer is a [`Finish`]; [`Conv2d`] takes one, and [`Conv2d::linear`] makes a linear layer with
 //! one.
 
+mod arrange;
 mod conv;
+mod elementwise;
 mod finish;
 mod gemm;
 mod grid;
@@ -16,13 +18,16 @@ mod quantize;
 mod requantize;
 mod weight_only;
 
-pub use conv::{Conv2d, Geometry, Pad, Padding};
+pub use arrange::{concat_part, flatten, up_sample};
+pub use conv::{Conv2d, FloatConv2d, Geometry, Pad, Padding};
+pub(crate) use elementwise::quantize_pixels;
+pub use elementwise::{Elements, apply, dequantize};
 pub use finish::{
     ActivationFn, Finish, OutRows, OutputKind, Residual, ResidualAt, fold_batch_norm,
 };
 pub use gemm::{Activations, Epilogue, Gemm, Methods, RowScales};
 pub use par::{Par, Pool};
-pub use pool::{AveragePool, MaxPool, dequantize};
+pub use pool::{AveragePool, MaxPool};
 pub use quantize::{pack_codes, quantize, quantize_bytes, quantize_rows, quantize_rows_bytes};
 pub use requantize::Thresholds;
 pub use weight_only::WeightOnlyGemm;

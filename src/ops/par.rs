@@ -1,6 +1,7 @@
 //! On which threads an operation runs.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{Error, Result};
 
@@ -69,7 +70,7 @@ pub enum Par<'a> {
     /// The calling thread alone.
     #[default]
     Caller,
-    /// The workers of a pool. Small work stays on one thread.
+    /// As many threads as a pool has workers: the calling one, and workers beside it. Small work stays on the caller.
     Pool(&'a Pool),
 }
 
@@ -84,6 +85,7 @@ impl Par<'_> {
     }
 
     /// Runs `work` where it may call [`Par::join`].
+    #[cfg(feature = "train")]
     pub(crate) fn enter<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
         match self {
             Par::Caller => work(),
@@ -92,6 +94,7 @@ impl Par<'_> {
     }
 
     /// Runs both halves, at once if there are threads for it. Only inside [`Par::enter`].
+    #[cfg(feature = "train")]
     pub(crate) fn join(&self, a: impl FnOnce() + Send, b: impl FnOnce() + Send) {
         if self.threads() > 1 {
             rayon::join(a, b);
@@ -99,6 +102,48 @@ impl Par<'_> {
             a();
             b();
         }
+    }
+
+    /// Calls `work` with everything that `pieces` gives, each once, on all threads and in any order.
+    ///
+    /// The caller is one of these threads: it is at work while the others wake up, which takes them ten to twenty
+    /// microseconds, and whoever is done takes the next piece.
+    pub(crate) fn share<P: Send>(
+        &self,
+        pieces: impl Iterator<Item = P> + Send,
+        work: &(impl Fn(P) + Sync),
+    ) {
+        let threads = self.threads();
+        let Par::Pool(pool) = self else {
+            return pieces.for_each(work);
+        };
+        if threads == 1 {
+            return pieces.for_each(work);
+        }
+        let pieces = Mutex::new(pieces);
+        let take = || pieces.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let all = || {
+            while let Some(piece) = take() {
+                work(piece);
+            }
+        };
+        let busy = AtomicUsize::new(threads - 1);
+        pool.threads.in_place_scope(|scope| {
+            for _ in 1..threads {
+                scope.spawn(|_| {
+                    all();
+                    busy.fetch_sub(1, Ordering::Release);
+                });
+            }
+            all();
+            // The others are at their last pieces. To sleep for so short a time takes longer than it.
+            for _ in 0..SPINS {
+                if busy.load(Ordering::Acquire) == 0 {
+                    break;
+                }
+                std::hint::spin_loop();
+            }
+        });
     }
 
     /// Calls `work(row, elements of that row)` for each row of `out`, `width` elements each and 1 or more, rows shared out to
@@ -111,40 +156,74 @@ impl Par<'_> {
         work: &(impl Fn(usize, &mut [T]) + Sync),
     ) {
         let rows = out.len() / width;
-        let least = (SPLIT_COST / cost.max(1)).max(1);
-        let pieces = match self.threads() {
-            1 => 1,
-            threads => (4 * threads).min(rows / least).max(1),
+        let pieces = self.pieces((rows as u64).saturating_mul(cost as u64));
+        let each = rows.div_ceil(pieces).max(1);
+        let pieces = out.chunks_mut(each * width).enumerate();
+        let work = |(piece, some): (usize, &mut [T])| {
+            for (i, row) in some.chunks_exact_mut(width).enumerate() {
+                work(piece * each + i, row);
+            }
         };
-        if pieces == 1 {
-            halve(*self, 1, 0, out, width, work);
+        if each >= rows {
+            pieces.for_each(work);
         } else {
-            self.enter(|| halve(*self, pieces, 0, out, width, work));
+            self.share(pieces, &work);
+        }
+    }
+
+    /// How many pieces to cut work of about `cost` vector instructions into: several for each thread, so that one that
+    /// wakes up late leaves them to others, or one if the work is small.
+    pub(crate) fn pieces(&self, cost: u64) -> usize {
+        match self.threads() {
+            1 => 1,
+            _ if cost < 2 * SPLIT_COST => 1,
+            threads => (4 * threads).min((4 * cost / SPLIT_COST) as usize),
         }
     }
 }
 
 /// Vector instructions below which splitting costs more than it gives: about ten microseconds of a core.
-const SPLIT_COST: usize = 1 << 15;
+const SPLIT_COST: u64 = 1 << 15;
 
-fn halve<T: Send>(
-    par: Par<'_>,
-    pieces: usize,
-    first: usize,
-    out: &mut [T],
-    width: usize,
-    work: &(impl Fn(usize, &mut [T]) + Sync),
-) {
-    if pieces == 1 {
-        for (i, row) in out.chunks_exact_mut(width).enumerate() {
-            work(first + i, row);
+/// Times that the caller looks whether the other threads are done before it sleeps: about as long as to wake it up.
+const SPINS: usize = 512;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_piece_is_done_once_on_the_caller_and_its_helpers() {
+        for threads in [1, 2, 3, 8] {
+            let pool = Pool::new(threads).unwrap();
+            for par in [Par::Caller, Par::Pool(&pool)] {
+                for count in [0, 1, 2, 100] {
+                    let mut done = vec![0; count];
+                    par.share(done.iter_mut(), &|piece: &mut i32| *piece += 1);
+                    assert!(done.iter().all(|&d| d == 1), "{count} on {threads}");
+                }
+                for (rows, width, cost) in [(1, 3, 1 << 20), (77, 5, 1 << 13), (9, 1, 1 << 18)] {
+                    let mut out = vec![0; rows * width];
+                    par.rows(&mut out, width, cost, &|row, out: &mut [usize]| {
+                        out.iter_mut().for_each(|o| *o += row + 1);
+                    });
+                    let expected = (0..rows * width).map(|i| i / width + 1);
+                    assert!(out.into_iter().eq(expected), "{rows} on {threads}");
+                }
+            }
+            // From one of the workers, as a plan inside a plan would be run.
+            pool.install(|| {
+                let mut done = [0; 9];
+                Par::Pool(&pool).share(done.iter_mut(), &|piece: &mut i32| *piece += 1);
+                assert_eq!(done, [1; 9]);
+            });
         }
-        return;
     }
-    let middle = out.len() / width / 2;
-    let (above, below) = out.split_at_mut(middle * width);
-    par.join(
-        || halve(par, pieces / 2, first, above, width, work),
-        || halve(par, pieces - pieces / 2, first + middle, below, width, work),
-    );
+
+    #[test]
+    fn a_panic_in_a_piece_reaches_the_caller() {
+        let pool = Pool::new(2).unwrap();
+        let run = || Par::Pool(&pool).share(0..50, &|i: i32| assert!(i != 40));
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err());
+    }
 }

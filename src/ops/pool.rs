@@ -1,36 +1,36 @@
-//! Pooling of packed codes: the greatest, or the mean, of a window of pixels.
+//! Pooling of codes or floats: the greatest, or the mean, of a window of pixels.
 
 use std::ops::Range;
 
-use super::Par;
 use super::conv::geometry::{Axis, Geometry};
-use super::finish::values;
-use crate::bits::{Encoding, PackedMut, PackedRef};
+use super::{Elements, Par};
+use crate::bits::{ByteRef, Encoding, PackedMut, PackedRef};
 use crate::error::{Error, Result};
 use crate::kernels::{Kernels, RowTask, Steps};
 use crate::quant::ActQuantizer;
 use crate::shape::{check_len, elements, words};
 
 /// Channels that a mean takes at a time, on the stack; a multiple of 32.
-const CHUNK: usize = 256;
+pub(super) const CHUNK: usize = 256;
 
 /// What both kinds of pooling know of their windows.
 struct Windows {
     geometry: Geometry,
-    encoding: Encoding,
+    /// Of codes; none of floats.
+    encoding: Option<Encoding>,
     rows: Axis,
     cols: Axis,
 }
 
 impl Windows {
-    fn new(geometry: Geometry, encoding: Encoding) -> Result<Self> {
+    fn new(geometry: Geometry, encoding: Option<Encoding>) -> Result<Self> {
         let (height, width) = geometry.output()?;
         if geometry.groups != 1 {
             return Err(Error::argument("groups", geometry.groups, "1 for pooling"));
         }
-        if encoding == Encoding::Ternary {
+        if encoding == Some(Encoding::Ternary) {
             let expected = "bipolar, u1..u8 or s1..s8";
-            return Err(Error::argument("encoding", encoding, expected));
+            return Err(Error::argument("encoding", Encoding::Ternary, expected));
         }
         let (rows, cols) = (geometry.axis(0, height), geometry.axis(1, width));
         for axis in [&rows, &cols] {
@@ -48,19 +48,27 @@ impl Windows {
         })
     }
 
-    /// Images in `input`, and the output pixels of all of them.
-    fn check(&self, input: &PackedRef<'_>) -> Result<usize> {
-        if input.encoding() != self.encoding || input.cols() != self.geometry.channels {
-            let value = format!("{} with {} channels", input.encoding(), input.cols());
-            let expected = format!("{} with {}", self.encoding, self.geometry.channels);
+    /// The output pixels of all images in `input`.
+    fn check(&self, input: &Elements<'_>) -> Result<usize> {
+        let channels = self.geometry.channels;
+        let (encoding, rows, cols) = match input {
+            Elements::Floats(floats) => (None, floats.len() / channels, channels),
+            Elements::Planes(planes) => (Some(planes.encoding()), planes.rows(), planes.cols()),
+            Elements::Bytes(bytes) => (Some(bytes.encoding()), bytes.rows(), bytes.cols()),
+        };
+        if encoding != self.encoding || cols != channels {
+            let name = |e: Option<Encoding>| e.map_or("f32".to_string(), |e| e.to_string());
+            let value = format!("{} with {cols} channels", name(encoding));
+            let expected = format!("{} with {channels}", name(self.encoding));
             return Err(Error::argument("input", value, expected));
         }
         let pixels = self.geometry.height * self.geometry.width;
-        if !input.rows().is_multiple_of(pixels) {
+        let whole = !matches!(input, Elements::Floats(f) if !f.len().is_multiple_of(channels));
+        if !whole || !rows.is_multiple_of(pixels) {
             let expected = format!("a multiple of {pixels} (H x W)");
-            return Err(Error::argument("rows of the input", input.rows(), expected));
+            return Err(Error::argument("rows of the input", rows, expected));
         }
-        let size = [input.rows() / pixels, self.rows.count(), self.cols.count()];
+        let size = [rows / pixels, self.rows.count(), self.cols.count()];
         elements("output", &size)
     }
 
@@ -79,7 +87,7 @@ impl Windows {
     }
 }
 
-/// A plan for max-pooling of codes in planes: per channel the greatest of a window, by integer, pads aside.
+/// A plan for max-pooling of codes or floats: per channel the greatest of a window, of codes by integer, pads aside.
 pub struct MaxPool(Windows);
 
 impl MaxPool {
@@ -88,7 +96,12 @@ impl MaxPool {
     /// Errors if the geometry is refused ([`Geometry::output`]) or has groups, if a window holds nothing but padding, or
     /// if the encoding is ternary.
     pub fn new(geometry: Geometry, encoding: Encoding) -> Result<Self> {
-        Windows::new(geometry, encoding).map(MaxPool)
+        Windows::new(geometry, Some(encoding)).map(MaxPool)
+    }
+
+    /// Windows over images of floats. Errors as [`MaxPool::new`].
+    pub fn floats(geometry: Geometry) -> Result<Self> {
+        Windows::new(geometry, None).map(MaxPool)
     }
 
     /// Rows and columns of the output.
@@ -106,46 +119,104 @@ impl MaxPool {
         out: impl Into<PackedMut<'a>>,
         par: Par<'_>,
     ) -> Result<()> {
-        let out = out.into();
-        let pixels = self.0.check(&input)?;
-        check_codes(&out, self.0.encoding, pixels, self.0.geometry.channels)?;
-        let row_words = input.row_words();
-        if row_words == 0 {
-            return Ok(());
-        }
-        let planes = self.0.encoding.planes();
-        let signed = matches!(self.0.encoding, Encoding::Signed(_));
-        let [kh, kw] = self.0.geometry.kernel;
-        let cost = kh * kw * row_words;
-        par.rows(out.words(), row_words, cost, &|at, into: &mut [u32]| {
-            for (i, pixel) in self.0.pixels(at).1.enumerate() {
-                let from = &input.words()[pixel * row_words..][..row_words];
-                if i == 0 {
-                    into.copy_from_slice(from);
-                } else {
-                    kernels.row(RowTask::Max {
-                        planes,
-                        signed,
-                        from,
-                        into,
-                    });
-                }
-            }
+        let (out, encoding) = (out.into(), input.encoding());
+        let pixels = self.0.check(&input.into())?;
+        check_codes(&out, encoding, pixels, self.0.geometry.channels)?;
+        let row = input.row_words();
+        let planes = encoding.planes();
+        let signed = matches!(encoding, Encoding::Signed(_));
+        self.greatest(input.words(), row, out.words(), row, par, |from, into| {
+            kernels.row(RowTask::Max {
+                planes,
+                signed,
+                from,
+                into,
+            });
         });
         Ok(())
     }
+
+    /// As [`MaxPool::run`], of codes in bytes, into `out` `[images x OH x OW, C]`.
+    pub fn run_bytes(
+        &self,
+        kernels: &Kernels,
+        input: ByteRef<'_>,
+        out: &mut [u8],
+        par: Par<'_>,
+    ) -> Result<()> {
+        let pixels = self.0.check(&input.into())?;
+        let row = self.0.geometry.channels;
+        let len = elements("output", &[pixels, row])?;
+        check_len("out", out.len(), len, "images x OH x OW x C")?;
+        let signed = matches!(input.encoding(), Encoding::Signed(_));
+        let cost = row.div_ceil(16);
+        self.greatest(input.data(), row, out, cost, par, |from, into| {
+            kernels.row(RowTask::MaxBytes { signed, from, into });
+        });
+        Ok(())
+    }
+
+    /// As [`MaxPool::run`], of floats, into `out` `[images x OH x OW, C]`; a NaN is less than every float.
+    pub fn run_f32(
+        &self,
+        kernels: &Kernels,
+        input: &[f32],
+        out: &mut [f32],
+        par: Par<'_>,
+    ) -> Result<()> {
+        let pixels = self.0.check(&input.into())?;
+        let row = self.0.geometry.channels;
+        let len = elements("output", &[pixels, row])?;
+        check_len("out", out.len(), len, "images x OH x OW x C")?;
+        let cost = row.div_ceil(4);
+        self.greatest(input, row, out, cost, par, |from, into| {
+            kernels.row(RowTask::MaxFloats { from, into });
+        });
+        Ok(())
+    }
+
+    /// Writes rows of `row` elements: the first pixel of each window, then `max` of it and each other one, which costs `cost`.
+    fn greatest<T: Copy + Send + Sync>(
+        &self,
+        input: &[T],
+        row: usize,
+        out: &mut [T],
+        cost: usize,
+        par: Par<'_>,
+        max: impl Fn(&[T], &mut [T]) + Sync,
+    ) {
+        if row == 0 {
+            return;
+        }
+        let [kh, kw] = self.0.geometry.kernel;
+        par.rows(out, row, kh * kw * (cost + 2), &|at, into: &mut [T]| {
+            for (i, pixel) in self.0.pixels(at).1.enumerate() {
+                let from = &input[pixel * row..][..row];
+                if i == 0 {
+                    into.copy_from_slice(from);
+                } else {
+                    max(from, into);
+                }
+            }
+        });
+    }
 }
 
-/// A plan for average-pooling of codes in planes: per channel the mean of a window, pads aside.
+/// A plan for average-pooling of codes or floats: per channel the mean of a window, pads aside.
 ///
-/// The mean is `sum * (scale / count)` in f32: the integers of the window summed exactly, the scale divided by
-/// their number and rounded, the sum converted to the nearest f32, then one product.
+/// The mean is `sum * (scale / count)` in f32: the integers of the window summed exactly and converted to the nearest f32, or
+/// its floats summed row by row in f32; the scale divided by their number and rounded; then one product.
 pub struct AveragePool(Windows);
 
 impl AveragePool {
     /// As [`MaxPool::new`].
     pub fn new(geometry: Geometry, encoding: Encoding) -> Result<Self> {
-        Windows::new(geometry, encoding).map(AveragePool)
+        Windows::new(geometry, Some(encoding)).map(AveragePool)
+    }
+
+    /// Windows over images of floats. Errors as [`MaxPool::new`].
+    pub fn floats(geometry: Geometry) -> Result<Self> {
+        Windows::new(geometry, None).map(AveragePool)
     }
 
     /// Over whole images of `height` x `width`: one output pixel.
@@ -169,14 +240,15 @@ impl AveragePool {
     /// `[images x OH x OW, C]`.
     ///
     /// Errors if an encoding or a shape is not the plan's; then `out` is untouched.
-    pub fn run_f32(
+    pub fn run_f32<'a>(
         &self,
         kernels: &Kernels,
-        input: PackedRef<'_>,
+        input: impl Into<Elements<'a>>,
         scale: f32,
         out: &mut [f32],
         par: Par<'_>,
     ) -> Result<()> {
+        let input = input.into();
         let channels = self.0.geometry.channels;
         let len = elements("output", &[self.0.check(&input)?, channels])?;
         check_len("out", out.len(), len, "images x OH x OW x C")?;
@@ -191,16 +263,16 @@ impl AveragePool {
     /// The codes of the means that [`AveragePool::run_f32`] gives, into `out` `[images x OH x OW, C]`.
     ///
     /// Errors if an encoding or a shape is not the plan's or the quantizer's; then `out` is untouched.
-    pub fn run_codes<'a>(
+    pub fn run_codes<'a, 'o>(
         &self,
         kernels: &Kernels,
-        input: PackedRef<'_>,
+        input: impl Into<Elements<'a>>,
         scale: f32,
         quantizer: &ActQuantizer,
-        out: impl Into<PackedMut<'a>>,
+        out: impl Into<PackedMut<'o>>,
         par: Par<'_>,
     ) -> Result<()> {
-        let (out, encoding) = (out.into(), quantizer.encoding());
+        let (input, out, encoding) = (input.into(), out.into(), quantizer.encoding());
         let pixels = self.0.check(&input)?;
         check_codes(&out, encoding, pixels, self.0.geometry.channels)?;
         let (planes, w) = (encoding.planes(), words(self.0.geometry.channels));
@@ -235,48 +307,79 @@ impl AveragePool {
     fn means(
         &self,
         kernels: &Kernels,
-        input: &PackedRef<'_>,
+        input: &Elements<'_>,
         scale: f32,
         at: usize,
         mut take: impl FnMut(usize, &[f32]),
     ) {
-        let (encoding, channels) = (self.0.encoding, self.0.geometry.channels);
-        let signed = matches!(encoding, Encoding::Signed(_));
+        let channels = self.0.geometry.channels;
+        let scale = scale / self.0.pixels(at).0.len() as f32;
         for first in (0..channels).step_by(CHUNK) {
-            let some = CHUNK.min(channels - first);
-            let (mut sums, mut bytes) = ([0i32; CHUNK], [0u8; CHUNK]);
-            let (sums, bytes) = (&mut sums[..some], &mut bytes[..some]);
-            let (count, pixels) = self.0.pixels(at);
-            for pixel in pixels {
-                let row = &input.words()[pixel * input.row_words()..];
-                unpack_some(kernels, input, row, first, bytes);
-                let codes = &*bytes;
-                kernels.row(RowTask::Accumulate {
-                    codes,
-                    signed,
-                    sums,
-                });
-            }
-            let count = count.len();
-            if encoding == Encoding::Bipolar {
-                // Bits were counted; the integers are -1 and +1.
-                for sum in sums.iter_mut() {
-                    *sum = 2 * *sum - count as i32;
-                }
-            }
-            let scale = scale / count as f32;
             let mut means = [0f32; CHUNK];
-            for (mean, &sum) in means.iter_mut().zip(&*sums) {
-                *mean = sum as f32 * scale;
+            let means = &mut means[..CHUNK.min(channels - first)];
+            match input {
+                Elements::Floats(floats) => {
+                    for pixel in self.0.pixels(at).1 {
+                        let from = &floats[pixel * channels + first..][..means.len()];
+                        let into = &mut *means;
+                        kernels.row(RowTask::AddFloats { from, into });
+                    }
+                }
+                _ => self.sums(kernels, input, at, first, means),
             }
-            take(first, &means[..some]);
+            for mean in means.iter_mut() {
+                *mean *= scale;
+            }
+            take(first, means);
+        }
+    }
+
+    /// The sums of the integers of output pixel `at`, from channel `first` on, as floats.
+    fn sums(
+        &self,
+        kernels: &Kernels,
+        input: &Elements<'_>,
+        at: usize,
+        first: usize,
+        out: &mut [f32],
+    ) {
+        let (mut sums, mut bytes) = ([0i32; CHUNK], [0u8; CHUNK]);
+        let (sums, bytes) = (&mut sums[..out.len()], &mut bytes[..out.len()]);
+        let signed = matches!(self.0.encoding, Some(Encoding::Signed(_)));
+        let (count, pixels) = self.0.pixels(at);
+        for pixel in pixels {
+            let codes = match input {
+                Elements::Floats(_) => unreachable!("floats are added as they are"),
+                Elements::Bytes(codes) => {
+                    &codes.data()[pixel * codes.cols() + first..][..bytes.len()]
+                }
+                Elements::Planes(planes) => {
+                    let row = &planes.words()[pixel * planes.row_words()..];
+                    unpack_some(kernels, planes, row, first, bytes);
+                    &*bytes
+                }
+            };
+            kernels.row(RowTask::Accumulate {
+                codes,
+                signed,
+                sums,
+            });
+        }
+        if self.0.encoding == Some(Encoding::Bipolar) {
+            // Bits were counted; the integers are -1 and +1.
+            for sum in sums.iter_mut() {
+                *sum = 2 * *sum - count.len() as i32;
+            }
+        }
+        for (out, &sum) in out.iter_mut().zip(&*sums) {
+            *out = sum as f32;
         }
     }
 }
 
 /// Codes of one row of `matrix` as bytes: as many as `bytes` is long, at most [`CHUNK`], from column `first` on, a
 /// multiple of 32. `row` begins with the words of the row.
-fn unpack_some(
+pub(super) fn unpack_some(
     kernels: &Kernels,
     matrix: &PackedRef<'_>,
     row: &[u32],
@@ -295,44 +398,18 @@ fn unpack_some(
     kernels.unpack(codes, bytes.len(), bytes);
 }
 
-fn check_codes(out: &PackedMut<'_>, encoding: Encoding, rows: usize, cols: usize) -> Result<()> {
+pub(super) fn check_codes(
+    out: &PackedMut<'_>,
+    encoding: Encoding,
+    rows: usize,
+    cols: usize,
+) -> Result<()> {
     if (out.encoding(), out.rows(), out.cols()) == (encoding, rows, cols) {
         return Ok(());
     }
     let value = format!("{} {} x {}", out.encoding(), out.rows(), out.cols());
     let expected = format!("{encoding} {rows} x {cols}");
     Err(Error::argument("out", value, expected))
-}
-
-/// The floats `scale * integer` of packed codes, into `out` `[rows, cols]`.
-///
-/// Errors if the codes are ternary or the length of `out` is not rows x cols; then `out` is untouched.
-pub fn dequantize(
-    kernels: &Kernels,
-    codes: PackedRef<'_>,
-    scale: f32,
-    out: &mut [f32],
-    par: Par<'_>,
-) -> Result<()> {
-    let (encoding, cols) = (codes.encoding(), codes.cols());
-    if encoding == Encoding::Ternary {
-        let expected = "bipolar, u1..u8 or s1..s8";
-        return Err(Error::argument("encoding", encoding, expected));
-    }
-    let len = elements("rows x cols", &[codes.rows(), cols])?;
-    check_len("out", out.len(), len, "rows x cols")?;
-    if cols == 0 {
-        return Ok(());
-    }
-    par.rows(out, cols, cols, &|row, out: &mut [f32]| {
-        let row = &codes.words()[row * codes.row_words()..];
-        for (i, out) in out.chunks_mut(CHUNK).enumerate() {
-            let bytes = &mut [0u8; CHUNK][..out.len()];
-            unpack_some(kernels, &codes, row, i * CHUNK, bytes);
-            kernels.row(values(encoding, bytes, scale, out));
-        }
-    });
-    Ok(())
 }
 
 #[cfg(test)]

@@ -170,7 +170,7 @@ pub fn run(args: &Args) -> Result<()> {
     };
     if args.json {
         eprintln!("{}", report.conditions.line());
-        println!("{:#}", report.json());
+        print!("{}", report.json());
     } else {
         print!("{}", report.text());
     }

@@ -15,34 +15,32 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<()> {
     let model = Model::load(&args.model)?;
-    let input = model.input();
+    let outputs: Vec<String> = model.outputs().iter().map(|o| o.to_string()).collect();
     println!(
-        "{}: {} x {} x {} codes of {} bits to {} logits",
+        "{}: {} to {}; values take {} for an image",
         args.model.display(),
-        input.height,
-        input.width,
-        input.channels,
-        input.bits,
-        model.outputs()
+        model.input(),
+        outputs.join(", "),
+        bytes(model.peak_bytes(1))
     );
     let heading = [
-        "layer",
-        "op",
-        "N x K",
-        "weights x activations",
-        "gives",
-        "packed",
-        "as f32",
-        "kernel",
+        "node", "op", "reads", "shape", "works on", "gives", "MAC", "packed", "as f32", "kernel",
     ];
     let mut table = Table::new(&heading);
     for (i, row) in model.describe().into_iter().enumerate() {
+        let reads: Vec<String> = row.reads.iter().map(usize::to_string).collect();
+        let op = match row.name.as_str() {
+            "" => row.op.to_string(),
+            name => format!("{} {name}", row.op),
+        };
         table.row(vec![
             i.to_string(),
-            row.op.to_string(),
+            op,
+            reads.join(" "),
             row.shape,
             row.bits,
-            row.leaves,
+            row.made.to_string(),
+            row.macs.to_string(),
             bytes(row.packed_bytes),
             bytes(row.float_bytes),
             row.kernel,

@@ -26,7 +26,7 @@ struct Cli {
 enum Command {
     /// Tell the version, the CPU, and which ISAs are compiled, available and chosen
     Info(info::Args),
-    /// Train a quantized net, on the built-in digits unless --data names a folder of IDX files
+    /// Train a quantized net, on the built-in digits unless --data names a folder; --list shows recipes
     Train(train::Args),
     /// Run a packed model over the test images and tell its accuracy
     Eval(eval::Args),
@@ -41,7 +41,10 @@ enum Command {
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Info(args) => info::run(&args),
-        Command::Train(args) => train::run(&args),
+        Command::Train(args) => match train::run(&args) {
+            Ok(status) => return status,
+            Err(error) => Err(error),
+        },
         Command::Eval(args) => eval::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Bench(args) => bench::run(&args),

@@ -14,7 +14,7 @@ use std::arch::x86_64::*;
 
 use super::Ymm;
 use crate::kernels::LutKernel;
-use crate::kernels::lutgemm::{self, BuildTask, LutTask, Tables};
+use crate::kernels::lutgemm::{self, BuildTask, ByteLanes, LutTask, Tables};
 
 pub(super) const KERNEL: LutKernel = LutKernel {
     name: "vpshufb",
@@ -58,12 +58,11 @@ unsafe fn run(task: &LutTask) {
 #[derive(Clone, Copy)]
 struct Fours(__m256i);
 
-// SAFETY of every block below: the intrinsics need the features that the callers carry, as `Tables` demands;
+// SAFETY of every block below: the intrinsics need the features that the callers carry, as `ByteLanes` and `Tables` demand;
 // memory is what the trait's method says that the caller vouches for.
-impl Tables for Fours {
+impl ByteLanes for Fours {
     type Sums = Ymm;
     const LANES: usize = 32;
-    const GROUP: usize = 4;
 
     #[inline(always)]
     unsafe fn zero() -> Self {
@@ -79,16 +78,6 @@ impl Tables for Fours {
     unsafe fn store(self, p: *mut u8) {
         // SAFETY: see above the impl.
         unsafe { _mm256_storeu_si256(p.cast(), self.0) }
-    }
-    #[inline(always)]
-    unsafe fn table(p: *const u8) -> Self {
-        // SAFETY: see above the impl.
-        unsafe { Fours(_mm256_broadcastsi128_si256(_mm_loadu_si128(p.cast()))) }
-    }
-    #[inline(always)]
-    unsafe fn look_up(self, indices: Self) -> Self {
-        // SAFETY: see above the impl.
-        unsafe { Fours(_mm256_shuffle_epi8(self.0, indices.0)) }
     }
     #[inline(always)]
     unsafe fn add_bytes(self, other: Self) -> Self {
@@ -119,6 +108,23 @@ impl Tables for Fours {
                 _ => _mm256_extracti128_si256::<1>(self.0),
             }))
         }
+    }
+}
+
+// SAFETY: as above.
+impl Tables for Fours {
+    type Bytes = Self;
+    const GROUP: usize = 4;
+
+    #[inline(always)]
+    unsafe fn load(p: *const u8) -> Self {
+        // SAFETY: see above the impl.
+        unsafe { Fours(_mm256_broadcastsi128_si256(_mm_loadu_si128(p.cast()))) }
+    }
+    #[inline(always)]
+    unsafe fn look_up(table: Self, indices: Self) -> Self {
+        // SAFETY: see above the impl.
+        unsafe { Fours(_mm256_shuffle_epi8(table.0, indices.0)) }
     }
     #[inline(always)]
     unsafe fn build(codes: *const u8, base: u8, tables: *mut u8) {

@@ -11,7 +11,7 @@
 
 use std::arch::x86_64::*;
 
-use super::Zmm;
+use super::bytes::Bytes;
 use crate::kernels::LutKernel;
 use crate::kernels::lutgemm::{self, BuildTask, LutTask, Tables};
 
@@ -47,71 +47,24 @@ unsafe fn run(task: &LutTask) {
     unsafe { lutgemm::run::<Sixes, 2, 4, 2>(task) }
 }
 
-/// 64 bytes: indices of 6 bits, or a table of as many sums.
-#[derive(Clone, Copy)]
-struct Sixes(__m512i);
+/// Tables of 64 sums of 6 activations.
+struct Sixes;
 
 // SAFETY of every block below: the intrinsics need the features that the callers carry, as `Tables` demands;
 // memory is what the trait's method says that the caller vouches for.
 impl Tables for Sixes {
-    type Sums = Zmm;
-    const LANES: usize = 64;
+    type Bytes = Bytes;
     const GROUP: usize = 6;
 
     #[inline(always)]
-    unsafe fn zero() -> Self {
+    unsafe fn load(p: *const u8) -> Bytes {
         // SAFETY: see above the impl.
-        unsafe { Sixes(_mm512_setzero_si512()) }
+        unsafe { Bytes(_mm512_loadu_si512(p.cast())) }
     }
     #[inline(always)]
-    unsafe fn load(p: *const u8) -> Self {
+    unsafe fn look_up(table: Bytes, indices: Bytes) -> Bytes {
         // SAFETY: see above the impl.
-        unsafe { Sixes(_mm512_loadu_si512(p.cast())) }
-    }
-    #[inline(always)]
-    unsafe fn store(self, p: *mut u8) {
-        // SAFETY: see above the impl.
-        unsafe { _mm512_storeu_si512(p.cast(), self.0) }
-    }
-    #[inline(always)]
-    unsafe fn table(p: *const u8) -> Self {
-        // SAFETY: see above the impl.
-        unsafe { Self::load(p) }
-    }
-    #[inline(always)]
-    unsafe fn look_up(self, indices: Self) -> Self {
-        // SAFETY: see above the impl.
-        unsafe { Sixes(_mm512_permutexvar_epi8(indices.0, self.0)) }
-    }
-    #[inline(always)]
-    unsafe fn add_bytes(self, other: Self) -> Self {
-        // SAFETY: see above the impl.
-        unsafe { Sixes(_mm512_add_epi8(self.0, other.0)) }
-    }
-    #[inline(always)]
-    unsafe fn add_halves(self, other: Self) -> Self {
-        // SAFETY: see above the impl.
-        unsafe { Sixes(_mm512_add_epi16(self.0, other.0)) }
-    }
-    #[inline(always)]
-    unsafe fn add_upper(self, bytes: Self) -> Self {
-        // SAFETY: see above the impl.
-        unsafe { Sixes(_mm512_add_epi16(self.0, _mm512_srli_epi16::<8>(bytes.0))) }
-    }
-    #[inline(always)]
-    unsafe fn less_upper(self, upper: Self) -> Self {
-        // SAFETY: see above the impl.
-        unsafe { Sixes(_mm512_sub_epi16(self.0, _mm512_slli_epi16::<8>(upper.0))) }
-    }
-    #[inline(always)]
-    unsafe fn widen(self, half: usize) -> Zmm {
-        // SAFETY: see above the impl.
-        unsafe {
-            Zmm(_mm512_cvtepu16_epi32(match half {
-                0 => _mm512_castsi512_si256(self.0),
-                _ => _mm512_extracti64x4_epi64::<1>(self.0),
-            }))
-        }
+        unsafe { Bytes(_mm512_permutexvar_epi8(indices.0, table.0)) }
     }
     #[inline(always)]
     unsafe fn build(codes: *const u8, base: u8, tables: *mut u8) {

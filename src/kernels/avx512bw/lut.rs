@@ -11,7 +11,7 @@
 use std::arch::x86_64::*;
 
 use crate::kernels::LutKernel;
-use crate::kernels::avx512::Zmm;
+use crate::kernels::avx512::bytes::Bytes;
 use crate::kernels::lutgemm::{self, BuildTask, LutTask, Tables};
 
 pub(super) const KERNEL: LutKernel = LutKernel {
@@ -45,71 +45,24 @@ unsafe fn run(task: &LutTask) {
     unsafe { lutgemm::run::<Fours, 2, 4, FEW>(task) }
 }
 
-/// 64 bytes; as a table, 16 entries four times.
-#[derive(Clone, Copy)]
-struct Fours(__m512i);
+/// Tables of 16 sums of 4 activations, four times in a vector.
+struct Fours;
 
 // SAFETY of every block below: the intrinsics need AVX-512 F and BW, which the callers carry, as `Tables` demands;
 // memory is what the trait's method says that the caller vouches for.
 impl Tables for Fours {
-    type Sums = Zmm;
-    const LANES: usize = 64;
+    type Bytes = Bytes;
     const GROUP: usize = 4;
 
     #[inline(always)]
-    unsafe fn zero() -> Self {
+    unsafe fn load(p: *const u8) -> Bytes {
         // SAFETY: see above the impl.
-        unsafe { Fours(_mm512_setzero_si512()) }
+        unsafe { Bytes(_mm512_broadcast_i32x4(_mm_loadu_si128(p.cast()))) }
     }
     #[inline(always)]
-    unsafe fn load(p: *const u8) -> Self {
+    unsafe fn look_up(table: Bytes, indices: Bytes) -> Bytes {
         // SAFETY: see above the impl.
-        unsafe { Fours(_mm512_loadu_si512(p.cast())) }
-    }
-    #[inline(always)]
-    unsafe fn store(self, p: *mut u8) {
-        // SAFETY: see above the impl.
-        unsafe { _mm512_storeu_si512(p.cast(), self.0) }
-    }
-    #[inline(always)]
-    unsafe fn table(p: *const u8) -> Self {
-        // SAFETY: see above the impl.
-        unsafe { Fours(_mm512_broadcast_i32x4(_mm_loadu_si128(p.cast()))) }
-    }
-    #[inline(always)]
-    unsafe fn look_up(self, indices: Self) -> Self {
-        // SAFETY: see above the impl.
-        unsafe { Fours(_mm512_shuffle_epi8(self.0, indices.0)) }
-    }
-    #[inline(always)]
-    unsafe fn add_bytes(self, other: Self) -> Self {
-        // SAFETY: see above the impl.
-        unsafe { Fours(_mm512_add_epi8(self.0, other.0)) }
-    }
-    #[inline(always)]
-    unsafe fn add_halves(self, other: Self) -> Self {
-        // SAFETY: see above the impl.
-        unsafe { Fours(_mm512_add_epi16(self.0, other.0)) }
-    }
-    #[inline(always)]
-    unsafe fn add_upper(self, bytes: Self) -> Self {
-        // SAFETY: see above the impl.
-        unsafe { Fours(_mm512_add_epi16(self.0, _mm512_srli_epi16::<8>(bytes.0))) }
-    }
-    #[inline(always)]
-    unsafe fn less_upper(self, upper: Self) -> Self {
-        // SAFETY: see above the impl.
-        unsafe { Fours(_mm512_sub_epi16(self.0, _mm512_slli_epi16::<8>(upper.0))) }
-    }
-    #[inline(always)]
-    unsafe fn widen(self, half: usize) -> Zmm {
-        // SAFETY: see above the impl.
-        unsafe {
-            Zmm(_mm512_cvtepu16_epi32(match half {
-                0 => _mm512_castsi512_si256(self.0),
-                _ => _mm512_extracti64x4_epi64::<1>(self.0),
-            }))
-        }
+        unsafe { Bytes(_mm512_shuffle_epi8(table.0, indices.0)) }
     }
     #[inline(always)]
     unsafe fn build(codes: *const u8, base: u8, tables: *mut u8) {

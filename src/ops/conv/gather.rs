@@ -255,7 +255,7 @@ pub(super) fn bits(
 }
 
 /// Writes bits one behind the other into words.
-pub(super) struct Writer<'a> {
+pub(in crate::ops) struct Writer<'a> {
     out: &'a mut [u32],
     /// Words written.
     at: usize,
@@ -265,7 +265,7 @@ pub(super) struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    pub(super) fn new(out: &'a mut [u32]) -> Self {
+    pub(in crate::ops) fn new(out: &'a mut [u32]) -> Self {
         Writer {
             out,
             at: 0,
@@ -298,7 +298,7 @@ impl<'a> Writer<'a> {
 
     /// The bits `range` of `words`.
     #[inline(always)]
-    pub(super) fn append(&mut self, words: &[u32], range: Range<usize>) {
+    pub(in crate::ops) fn append(&mut self, words: &[u32], range: Range<usize>) {
         let mut at = range.start;
         while at < range.end {
             let (count, shift) = ((range.end - at).min(32), at % 32);
@@ -313,7 +313,7 @@ impl<'a> Writer<'a> {
     }
 
     /// The last bits, and zeros to the end.
-    pub(super) fn end(self) {
+    pub(in crate::ops) fn end(self) {
         let mut rest = self.out[self.at..].iter_mut();
         if self.bits > 0 {
             *rest.next().expect("bits in a word") = self.waiting as u32;

@@ -17,6 +17,7 @@ use crate::bits::{Encoding, PackedMut, PackedRef};
 use crate::error::{Error, Result};
 use crate::isa::Isa;
 use crate::kernels::Kernels;
+use crate::kernels::bounds::Sequence;
 use crate::shape::{elements, words};
 
 use super::gemm::method::Way;
@@ -24,11 +25,14 @@ use super::{Activations, Finish, Gemm, OutRows, Par};
 
 mod border;
 mod depthwise;
+mod float;
 mod gather;
 pub(in crate::ops) mod geometry;
 mod product;
 mod run;
 
+pub use float::FloatConv2d;
+pub(in crate::ops) use gather::Writer;
 pub use geometry::{Geometry, Pad, Padding};
 use product::{Parts, Product};
 
@@ -291,8 +295,8 @@ impl Conv2d {
         pixels as u64 * self.o as u64 * self.k() as u64
     }
 
-    /// Columns of a filter.
-    fn k(&self) -> usize {
+    /// Columns of a filter, KH x KW x C / groups.
+    pub fn k(&self) -> usize {
         let [kh, kw] = self.geometry.kernel;
         kh * kw * (self.geometry.channels / self.geometry.groups)
     }
@@ -305,6 +309,12 @@ impl Conv2d {
     /// Bytes of filters as prepacked for the kernels.
     pub fn prepacked_bytes(&self) -> usize {
         self.phases.iter().map(Product::bytes).sum()
+    }
+
+    /// What the inner loop does and how often for each multiply-add, as [`Gemm::sequence`]; none for depthwise
+    /// convolutions.
+    pub fn sequence(&self) -> Option<(Sequence, usize)> {
+        self.phases.iter().find_map(Product::sequence)
     }
 
     /// Elements of i32 scratch that a run on `threads` threads ([`Par::threads`]) needs.

@@ -10,6 +10,7 @@ use super::gather::{self, BitLayout, Layout, Writer};
 use super::geometry::{Axis, Pad};
 use crate::bits::{ByteRef, Encoding, PackedMatrix, PackedRef};
 use crate::error::Result;
+use crate::kernels::bounds::Sequence;
 use crate::kernels::{Kernels, MatMut};
 use crate::ops::gemm::Activations;
 use crate::ops::gemm::method::{Integers, Method, Way};
@@ -264,6 +265,15 @@ impl Product {
             How::Direct(method) => method.bytes(),
             How::Gathered(methods) => methods.iter().map(Method::bytes).sum(),
             How::Depthwise(depthwise) => depthwise.bytes(),
+        }
+    }
+
+    /// What the inner loop does and how often, if there is one for all.
+    pub(super) fn sequence(&self) -> Option<(Sequence, usize)> {
+        match &self.how {
+            How::Direct(method) => Some(method.sequence()),
+            How::Gathered(methods) => methods.first().map(Method::sequence),
+            How::Depthwise(_) => None,
         }
     }
 

@@ -177,7 +177,10 @@ impl Conv2d {
                 part(block, scratch, Par::Caller);
             }
         };
-        par.enter(|| spread(par, piece, &mut scratch[..piece * threads], &worker));
+        match piece {
+            0 => worker(scratch),
+            _ => par.share(scratch.chunks_mut(piece).take(threads), &worker),
+        }
     }
 
     /// The sums of whole rows of output from pixel `first` on, all phases of them.
@@ -211,19 +214,5 @@ impl Conv2d {
                 sums[(y * width + x) * o..][..o].copy_from_slice(sum);
             }
         }
-    }
-}
-
-/// Gives each thread a piece of `scratch` and lets it work.
-fn spread(par: Par<'_>, piece: usize, scratch: &mut [i32], worker: &(impl Fn(&mut [i32]) + Sync)) {
-    let pieces = scratch.len() / piece.max(1);
-    if pieces <= 1 {
-        worker(scratch);
-    } else {
-        let (mine, yours) = scratch.split_at_mut(pieces / 2 * piece);
-        par.join(
-            || spread(par, piece, mine, worker),
-            || spread(par, piece, yours, worker),
-        );
     }
 }

@@ -132,7 +132,7 @@ pub enum OutRows<'a> {
 
 impl<'a> OutRows<'a> {
     /// Elements.
-    pub(in crate::ops) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         match self {
             OutRows::I32(out) => out.len(),
             OutRows::F32(out) => out.len(),
@@ -144,7 +144,7 @@ impl<'a> OutRows<'a> {
     }
 
     /// Takes the first `len` elements off.
-    pub(in crate::ops) fn take(&mut self, len: usize) -> OutRows<'a> {
+    pub(crate) fn take(&mut self, len: usize) -> OutRows<'a> {
         fn off<'a, T>(all: &mut &'a mut [T], len: usize) -> &'a mut [T] {
             all.split_off_mut(..len).expect("elements that are there")
         }
@@ -158,8 +158,20 @@ impl<'a> OutRows<'a> {
         }
     }
 
+    /// The same rows for a while.
+    pub(crate) fn borrow(&mut self) -> OutRows<'_> {
+        match self {
+            OutRows::I32(out) => OutRows::I32(out),
+            OutRows::F32(out) => OutRows::F32(out),
+            OutRows::F16(out) => OutRows::F16(out),
+            OutRows::Bf16(out) => OutRows::Bf16(out),
+            OutRows::Codes(out) => OutRows::Codes(out),
+            OutRows::Bytes(out) => OutRows::Bytes(out),
+        }
+    }
+
     /// What it is called.
-    pub(in crate::ops) fn name(&self) -> &'static str {
+    pub(crate) fn name(&self) -> &'static str {
         match self {
             OutRows::I32(_) => "i32",
             OutRows::F32(_) => "f32",
@@ -173,7 +185,7 @@ impl<'a> OutRows<'a> {
 
 impl ActivationFn {
     /// As the kernels take it.
-    pub(super) fn as_rows(&self) -> Function<'_> {
+    pub(in crate::ops) fn as_rows(&self) -> Function<'_> {
         match self {
             ActivationFn::Identity => Function::None,
             ActivationFn::Relu => Function::Relu,

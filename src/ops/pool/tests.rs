@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::bits::PackedMatrix;
+use crate::ops::dequantize;
 use crate::ops::{Padding, Pool};
 use crate::quant::{QuantRelu, Rounding};
 

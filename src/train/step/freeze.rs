@@ -108,6 +108,36 @@ impl Freezer {
         }
     }
 
+    /// Everything that it remembers, as floats, for a checkpoint: codes, directions, frequencies, means and which are
+    /// frozen, one after the other; then the number of steps as two halves of 16 bits below 2^32.
+    pub fn to_floats(&self) -> Vec<f32> {
+        let mut all: Vec<f32> = self.codes.iter().map(|c| *c as f32).collect();
+        all.extend(self.direction.iter().map(|d| f32::from(*d)));
+        all.extend_from_slice(&self.frequency);
+        all.extend_from_slice(&self.mean);
+        all.extend(self.frozen.iter().map(|f| f32::from(u8::from(*f))));
+        let steps = self.steps.min(u64::from(u32::MAX));
+        all.extend([(steps >> 16) as f32, (steps & 0xffff) as f32]);
+        all
+    }
+
+    /// Takes what [`Freezer::to_floats`] gave.
+    ///
+    /// Errors if it is of another number of weights.
+    pub fn set_floats(&mut self, all: &[f32]) -> Result<()> {
+        let n = self.codes.len();
+        check_len("state", all.len(), 5 * n + 2, "5 a weight, and 2")?;
+        for i in 0..n {
+            self.codes[i] = all[i] as i32;
+            self.direction[i] = all[n + i] as i8;
+            self.frequency[i] = all[2 * n + i];
+            self.mean[i] = all[3 * n + i];
+            self.frozen[i] = all[4 * n + i] != 0.0;
+        }
+        self.steps = ((all[5 * n] as u64) << 16) + all[5 * n + 1] as u64;
+        Ok(())
+    }
+
     /// Which weights are frozen.
     pub fn frozen(&self) -> &[bool] {
         &self.frozen

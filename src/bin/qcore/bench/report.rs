@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use qcore::isa::{Isa, cpu_name};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::limits::Limits;
 use super::operands::Shape;
@@ -210,7 +210,7 @@ impl Report {
     }
 
     /// An array of objects. What makes no sense for an op is null.
-    pub fn json(&self) -> Value {
+    pub fn json(&self) -> String {
         let products = self.products.iter().map(|p| {
             json!({
                 "op": p.shape.op(),
@@ -255,7 +255,8 @@ impl Report {
                 "mac_per_byte": null,
             })
         });
-        products.chain(conversions).collect()
+        let objects: Vec<String> = products.chain(conversions).map(|o| o.to_string()).collect();
+        format!("[\n{}\n]\n", objects.join(",\n"))
     }
 }
 

@@ -1,0 +1,310 @@
+//! A file of version 2 as a model: every value goes through the builder, which checks it as it checks any caller's.
+//!
+//! Sizes are compared with the tensors that the file really has before anything of that size is made.
+
+use super::text::{
+    ConvText, Description, FinishText, FunctionText, LeavesText, NodeText, OpText, ResidualText,
+    ScalesText,
+};
+use crate::bits::{Encoding, PackedMatrix};
+use crate::error::{Error, Result};
+use crate::isa::Isa;
+use crate::model::container::Container;
+use crate::model::{
+    Conv, FloatConv, Kind, Linear, Model, ModelBuilder, Scaled, Value, ValueType, Window,
+};
+use crate::ops::{ActivationFn, Finish, OutputKind, ResidualAt, Thresholds};
+use crate::quant::{Granularity, Scales};
+use crate::shape::{elements, words};
+
+pub(super) fn read(isa: Isa, what: &str, container: Container) -> Result<Model> {
+    let parsed = serde_json::from_str(&container.description);
+    let Description { nodes, outputs } =
+        parsed.map_err(|e| Error::format(what, format_args!("the description: {e}")))?;
+    // Whatever is wrong with a value came from the file, so the file is named.
+    let in_file = |e: Error| match e {
+        Error::Format { .. } => e,
+        other => Error::format(what, other),
+    };
+    let mut nodes = nodes.into_iter();
+    let image = match nodes.next().map(|node| (node.op, node.reads)) {
+        Some((op, reads)) if reads.is_empty() => image(&op).map_err(in_file)?,
+        _ => None,
+    };
+    let Some(image) = image else {
+        return Err(Error::format(what, "node 0 is not an image"));
+    };
+    let builder = ModelBuilder::on(isa, image).map_err(in_file)?;
+    let mut reader = Reader {
+        what,
+        container,
+        builder,
+        node: 0,
+    };
+    for node in nodes {
+        reader.node += 1;
+        reader.node(node).map_err(in_file)?;
+    }
+    super::all_taken(what, &reader.container)?;
+    let builder = reader.builder;
+    let outputs = outputs.iter().map(|&output| builder.value(output));
+    let outputs = outputs.collect::<Result<Vec<_>>>().map_err(in_file)?;
+    builder.build(&outputs).map_err(in_file)
+}
+
+/// The type of an image, or none if `op` is another one.
+fn image(op: &OpText) -> Result<Option<ValueType>> {
+    let OpText::Image {
+        height,
+        width,
+        channels,
+        elements,
+    } = op
+    else {
+        return Ok(None);
+    };
+    let kind = match elements.as_str() {
+        "f32" => Kind::F32,
+        encoding => Kind::Bytes(encoding.parse()?),
+    };
+    Ok(Some(ValueType {
+        height: *height,
+        width: *width,
+        channels: *channels,
+        kind,
+    }))
+}
+
+struct Reader<'a> {
+    what: &'a str,
+    container: Container,
+    builder: ModelBuilder,
+    /// The node that is being read.
+    node: usize,
+}
+
+impl Reader<'_> {
+    fn node(&mut self, text: NodeText) -> Result<()> {
+        let reads: Vec<Value> = text
+            .reads
+            .iter()
+            .map(|&read| self.builder.value(read))
+            .collect::<Result<_>>()?;
+        self.builder.named(text.name);
+        if let OpText::Concat = text.op {
+            return self.builder.concat(&reads).map(drop);
+        }
+        let (x, more) = match reads[..] {
+            [x] => (x, None),
+            [x, second] => (x, Some(second)),
+            _ => return Err(self.wrong(format!("it reads {} values", reads.len()))),
+        };
+        let adds = matches!(
+            &text.op,
+            OpText::Conv(ConvText {
+                residual_scale: Some(_),
+                ..
+            }) | OpText::Linear {
+                residual_scale: Some(_),
+                ..
+            } | OpText::Add { .. }
+        );
+        if adds != more.is_some() {
+            let expected = if adds { 2 } else { 1 };
+            return Err(self.wrong(format!("it reads {} values, not {expected}", reads.len())));
+        }
+        self.op(text.op, x, more)
+    }
+
+    fn op(&mut self, op: OpText, x: Value, second: Option<Value>) -> Result<()> {
+        let image = self.builder.type_of(x)?;
+        let residual = |scale: Option<f64>| {
+            second.zip(scale).map(|(value, scale)| Scaled {
+                value,
+                scale: scale as f32,
+            })
+        };
+        match op {
+            OpText::Image { .. } => return Err(self.wrong("a second image".to_string())),
+            OpText::Conv(conv) => {
+                let residual = residual(conv.residual_scale);
+                let conv = self.conv(conv, &image, residual)?;
+                self.builder.conv(x, conv)?;
+            }
+            OpText::Linear {
+                outputs,
+                weights,
+                finish,
+                residual_scale,
+            } => {
+                let linear = Linear {
+                    weights: self.weights(&weights, outputs, image.len())?,
+                    finish: self.finish(&finish, outputs)?,
+                    residual: residual(residual_scale),
+                };
+                self.builder.linear(x, linear)?;
+            }
+            OpText::FloatConv {
+                outputs,
+                weights,
+                window,
+                scales,
+                bias,
+            } => {
+                let window = Window::from(&window);
+                let [kh, kw] = window.kernel;
+                let k = elements("filters", &[kh, kw, image.channels])?;
+                let conv = FloatConv {
+                    filters: self.weights(&weights, outputs, k)?,
+                    window,
+                    scales: self.scales(&scales, outputs, k)?,
+                    bias: match bias {
+                        true => Some(self.floats("bias", outputs)?),
+                        false => None,
+                    },
+                };
+                self.builder.float_conv(x, conv)?;
+            }
+            OpText::Apply { finish } => {
+                let finish = self.finish(&finish, image.channels)?;
+                self.builder.apply(x, finish)?;
+            }
+            OpText::Add {
+                finish,
+                residual_scale,
+            } => {
+                let finish = self.finish(&finish, image.channels)?;
+                let added = residual(Some(residual_scale));
+                let added = added.ok_or_else(|| self.wrong("it reads 1 value".to_string()))?;
+                self.builder.add(x, added, finish)?;
+            }
+            OpText::Quantize { quantizer, planes } => {
+                let quantizer = quantizer.quantizer()?;
+                match planes {
+                    true => self.builder.quantize(x, quantizer)?,
+                    false => self.builder.quantize_bytes(x, quantizer)?,
+                };
+            }
+            OpText::Dequantize { scale } => drop(self.builder.dequantize(x, scale as f32)?),
+            OpText::MaxPool { window } => drop(self.builder.max_pool(x, (&window).into())?),
+            OpText::AveragePool {
+                window,
+                scale,
+                quantizer,
+            } => {
+                let quantizer = quantizer.map(|q| q.activation()).transpose()?;
+                let window = Window::from(&window);
+                self.builder
+                    .average_pool(x, window, scale as f32, quantizer)?;
+            }
+            OpText::Concat => unreachable!("concat reads any number of values"),
+            OpText::Flatten => drop(self.builder.flatten(x)?),
+            OpText::UpSample { factors } => drop(self.builder.up_sample(x, factors)?),
+        }
+        Ok(())
+    }
+
+    fn conv(
+        &mut self,
+        text: ConvText,
+        image: &ValueType,
+        residual: Option<Scaled>,
+    ) -> Result<Conv> {
+        let window = Window::from(&text.window);
+        let [kh, kw] = window.kernel;
+        let per_group = image.channels.checked_div(text.groups).unwrap_or(0);
+        let k = elements("filters", &[kh, kw, per_group])?;
+        Ok(Conv {
+            filters: self.weights(&text.weights, text.outputs, k)?,
+            window,
+            groups: text.groups,
+            pad: text.pad.into(),
+            transposed: text.transposed,
+            finish: self.finish(&text.finish, text.outputs)?,
+            residual,
+        })
+    }
+
+    /// Something is wrong with the node.
+    fn wrong(&self, problem: String) -> Error {
+        Error::format(self.what, format_args!("node {}: {problem}", self.node))
+    }
+
+    fn name(&self, part: &str) -> String {
+        format!("nodes.{}.{part}", self.node)
+    }
+
+    fn floats(&mut self, part: &str, n: usize) -> Result<Vec<f32>> {
+        let name = self.name(part);
+        self.container.take_f32(self.what, &name, &[n])
+    }
+
+    fn weights(&mut self, encoding: &str, n: usize, k: usize) -> Result<PackedMatrix> {
+        let encoding: Encoding = encoding.parse()?;
+        let (name, shape) = (self.name("weights"), [n, encoding.planes(), words(k)]);
+        let packed = self.container.take_u32(self.what, &name, &shape)?;
+        PackedMatrix::from_words(encoding, n, k, packed)
+    }
+
+    fn scales(&mut self, text: &ScalesText, n: usize, k: usize) -> Result<Scales> {
+        let (granularity, shape) = match text {
+            ScalesText::Tensor => (Granularity::Tensor, vec![1]),
+            ScalesText::Channel => (Granularity::Channel, vec![n]),
+            ScalesText::Group(group) => {
+                let granularity = Granularity::Group(*group);
+                granularity.check()?;
+                (granularity, vec![n, k.div_ceil(*group)])
+            }
+        };
+        let name = self.name("scales");
+        let values = self.container.take_f32(self.what, &name, &shape)?;
+        Scales::new(granularity, values)
+    }
+
+    fn finish(&mut self, text: &FinishText, n: usize) -> Result<Finish> {
+        let bare = text.function.is_none() && text.residual.is_none();
+        let output = match &text.leaves {
+            LeavesText::I32 | LeavesText::Levels(_) if !bare => {
+                let problem = "integers and levels have neither function nor residual";
+                return Err(self.wrong(problem.to_string()));
+            }
+            LeavesText::I32 => return Ok(Finish::integers(n)),
+            LeavesText::Levels(encoding) => return self.levels(encoding.parse()?, n),
+            LeavesText::F32 => OutputKind::F32,
+            LeavesText::Planes(quantizer) => OutputKind::Codes(quantizer.activation()?),
+            LeavesText::Bytes(quantizer) => OutputKind::Bytes(quantizer.quantizer()?),
+        };
+        let (scale, bias) = (self.floats("scale", n)?, self.floats("bias", n)?);
+        let function = match text.function {
+            None => ActivationFn::Identity,
+            Some(FunctionText::Relu) => ActivationFn::Relu,
+            Some(FunctionText::Prelu) => ActivationFn::PRelu {
+                slope: self.floats("slope", n)?,
+            },
+            Some(FunctionText::Rprelu) => ActivationFn::RPRelu {
+                before: self.floats("before", n)?,
+                slope: self.floats("slope", n)?,
+                after: self.floats("after", n)?,
+            },
+            Some(FunctionText::Clamp([low, high])) => ActivationFn::Clamp {
+                low: low as f32,
+                high: high as f32,
+            },
+        };
+        let residual = match text.residual {
+            None => ResidualAt::Nowhere,
+            Some(ResidualText::Before) => ResidualAt::BeforeFunction,
+            Some(ResidualText::After) => ResidualAt::AfterFunction,
+        };
+        Finish::new(scale, bias, function, residual, output)
+    }
+
+    fn levels(&mut self, encoding: Encoding, n: usize) -> Result<Finish> {
+        let shape = [encoding.levels(), n];
+        let (name, sign) = (self.name("thresholds"), self.name("sign"));
+        let thresholds = self.container.take_i32(self.what, &name, &shape)?;
+        let sign = self.container.take_i32(self.what, &sign, &[n])?;
+        let thresholds = Thresholds::from_parts(encoding, &thresholds, &sign)?;
+        Ok(Finish::by_thresholds(thresholds))
+    }
+}

@@ -1,0 +1,1 @@
+//! Files that read back, and files that are refused.

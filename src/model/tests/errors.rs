@@ -1,0 +1,1 @@
+//! What is refused, by the names of node and argument.

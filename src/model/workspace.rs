@@ -1,0 +1,191 @@
+//! What a run reads and writes: images, results, and the memory between.
+
+use super::net::Model;
+use super::value::{Kind, ValueType};
+use crate::error::{Error, Result};
+use crate::ops::OutRows;
+
+/// How threads share the work of a run. The results are the same.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Mode {
+    /// Threads work together on each node, so that the first result is there as soon as can be.
+    #[default]
+    Latency,
+    /// Each thread takes images of its own through all nodes, so that most images are done in an hour.
+    Throughput,
+}
+
+/// Images for a run, `[M, H, W, C]`.
+#[derive(Clone, Copy, Debug)]
+pub enum Images<'a> {
+    /// Codes, a byte each.
+    Bytes(&'a [u8]),
+    /// Floats.
+    Floats(&'a [f32]),
+}
+
+impl<'a> From<&'a [u8]> for Images<'a> {
+    fn from(bytes: &'a [u8]) -> Self {
+        Images::Bytes(bytes)
+    }
+}
+
+impl<'a> From<&'a Vec<u8>> for Images<'a> {
+    fn from(bytes: &'a Vec<u8>) -> Self {
+        Images::Bytes(bytes)
+    }
+}
+
+impl<'a> From<&'a [f32]> for Images<'a> {
+    fn from(floats: &'a [f32]) -> Self {
+        Images::Floats(floats)
+    }
+}
+
+impl<'a> From<&'a Vec<f32>> for Images<'a> {
+    fn from(floats: &'a Vec<f32>) -> Self {
+        Images::Floats(floats)
+    }
+}
+
+impl<'a> Images<'a> {
+    fn len(&self) -> usize {
+        match self {
+            Images::Bytes(bytes) => bytes.len(),
+            Images::Floats(floats) => floats.len(),
+        }
+    }
+
+    /// Images of type `image`, once all of them are: errors on another kind, a length that is not theirs, or a byte that is no
+    /// code.
+    pub(super) fn check(&self, image: &ValueType) -> Result<usize> {
+        let len = image.len();
+        match (self, image.kind) {
+            (Images::Bytes(_), Kind::Bytes(_)) | (Images::Floats(_), Kind::F32) => {}
+            (Images::Bytes(_), _) => {
+                return Err(Error::argument("images", "bytes", image.kind));
+            }
+            (Images::Floats(_), _) => {
+                return Err(Error::argument("images", "f32", image.kind));
+            }
+        }
+        if !self.len().is_multiple_of(len) {
+            let unit = match self {
+                Images::Bytes(_) => "bytes",
+                Images::Floats(_) => "floats",
+            };
+            let value = format!("{} {unit} long", self.len());
+            let expected = format!("a multiple of {len} (H x W x C)");
+            return Err(Error::argument("images", value, expected));
+        }
+        if let (Images::Bytes(bytes), Kind::Bytes(encoding)) = (self, image.kind) {
+            let (min, max) = (encoding.min(), encoding.max());
+            let integer = |b: u8| match min {
+                0 => i32::from(b),
+                _ => i32::from(b as i8),
+            };
+            let all = max - min == 255;
+            let bad = |&b: &u8| !(min..=max).contains(&integer(b));
+            if let Some(i) = bytes.iter().position(bad).filter(|_| !all) {
+                let value = format!("{} at {i}", integer(bytes[i]));
+                let expected = match min {
+                    0 => format!("codes of at most {max}"),
+                    _ => format!("codes from {min} to {max}"),
+                };
+                return Err(Error::argument("images", value, expected));
+            }
+        }
+        Ok(self.len() / len)
+    }
+
+    /// `count` images of `len` elements from number `first` on.
+    pub(super) fn slice(&self, first: usize, count: usize, len: usize) -> Images<'a> {
+        let range = first * len..(first + count) * len;
+        match self {
+            Images::Bytes(bytes) => Images::Bytes(&bytes[range]),
+            Images::Floats(floats) => Images::Floats(&floats[range]),
+        }
+    }
+}
+
+/// Outputs of a model, at most.
+pub(super) const MAX_OUTPUTS: usize = 8;
+
+/// Where the outputs of a run go: as many as the model has, the others none.
+pub(super) type Outs<'a> = [Option<OutRows<'a>>; MAX_OUTPUTS];
+
+/// The memory that a run needs, for up to a number of images and threads; reused from run to run.
+pub struct Workspace {
+    images: usize,
+    threads: usize,
+    mode: Mode,
+    /// A piece for each thread in throughput mode, else one. A piece is values, then scratch.
+    words: Vec<u32>,
+    piece: usize,
+}
+
+/// Words in a cache line.
+const LINE: usize = 16;
+
+impl Model {
+    /// Memory for runs of up to `images` images at a time (in throughput mode: at a time on each thread) on up to `threads`
+    /// threads ([`Par::threads`](crate::ops::Par::threads); 0 is 1); more images go through in turns.
+    ///
+    /// Errors if that does not fit in memory.
+    pub fn workspace(&self, images: usize, threads: usize, mode: Mode) -> Result<Workspace> {
+        let threads = threads.max(1);
+        let too_many = || Error::argument("images", images, "so many that they fit in memory");
+        let (pieces, together) = match mode {
+            Mode::Latency => (1, threads),
+            Mode::Throughput => (threads, 1),
+        };
+        let piece = self.piece(images, together).ok_or_else(too_many)?;
+        let len = piece.checked_mul(pieces).and_then(|w| w.checked_add(LINE));
+        let len = len.ok_or_else(too_many)?;
+        let mut words = Vec::new();
+        words.try_reserve_exact(len).map_err(|_| too_many())?;
+        words.resize(len, 0);
+        Ok(Workspace {
+            images,
+            threads,
+            mode,
+            words,
+            piece,
+        })
+    }
+
+    /// Words of values and scratch for `images` images on `threads` threads; none if there is no such number.
+    pub(super) fn piece(&self, images: usize, threads: usize) -> Option<usize> {
+        let values = self.memory.words.checked_mul(images)?;
+        let words = values.checked_add(self.scratch_len(images, threads)?)?;
+        words.checked_next_multiple_of(LINE)
+    }
+}
+
+impl Workspace {
+    /// Images that go through at a time, on each thread in throughput mode.
+    pub fn images(&self) -> usize {
+        self.images
+    }
+
+    /// Threads that it has memory for.
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// How threads share the work.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Bytes in all.
+    pub fn bytes(&self) -> usize {
+        4 * self.words.len()
+    }
+
+    /// The pieces, from the start of a cache line on, and the words of each.
+    pub(super) fn pieces(&mut self) -> (&mut [u32], usize) {
+        let start = self.words.as_ptr().align_offset(4 * LINE).min(LINE);
+        (&mut self.words[start..], self.piece)
+    }
+}

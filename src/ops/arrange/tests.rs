@@ -1,0 +1,1 @@
+//! Concatenation, flattening and up-sampling against their definitions.
