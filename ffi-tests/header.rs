@@ -6,7 +6,7 @@ use std::sync::Once;
 use crate::toolchain::{Compiler, Language};
 
 /// The sources in the order of the header.
-const SOURCES: [&str; 14] = [
+const SOURCES: [&str; 17] = [
     "status",
     "last_error",
     "isa",
@@ -21,6 +21,9 @@ const SOURCES: [&str; 14] = [
     "conv",
     "pooling",
     "model",
+    "steps",
+    "steps_masks",
+    "steps_rules",
 ];
 
 /// The header that is checked in, or, with `QCORE_WRITE_HEADER`, the one that was just made anew.
