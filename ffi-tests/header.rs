@@ -6,7 +6,7 @@ use std::sync::Once;
 use crate::toolchain::{Compiler, Language};
 
 /// The sources in the order of the header.
-const SOURCES: [&str; 17] = [
+const SOURCES: [&str; 20] = [
     "status",
     "last_error",
     "isa",
@@ -24,6 +24,9 @@ const SOURCES: [&str; 17] = [
     "model_builder",
     "model_nodes",
     "model_run",
+    "steps",
+    "steps_masks",
+    "steps_rules",
 ];
 
 /// The header that is checked in, or, with `QCORE_WRITE_HEADER`, the one that was just made anew.

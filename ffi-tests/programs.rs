@@ -97,6 +97,16 @@ fn conv_c() {
 }
 
 #[test]
+fn steps_c() {
+    let Some(built) = build("steps.c", &C) else {
+        return;
+    };
+    for program in &built.programs {
+        assert_eq!(output(&mut command(program)), "steps: all as worked out\n");
+    }
+}
+
+#[test]
 fn errors_c() {
     let Some(built) = build("errors.c", &C) else {
         return;
@@ -368,6 +378,16 @@ fn gemm_c_in_valgrind() {
     }
     if let Some(built) = build("gemm.c", &C[..1]) {
         output(valgrind(&built.programs[0]).arg("quick"));
+    }
+}
+
+#[test]
+fn steps_c_in_valgrind() {
+    if !has("valgrind") {
+        return skip("no valgrind");
+    }
+    if let Some(built) = build("steps.c", &C[..1]) {
+        output(&mut valgrind(&built.programs[0]));
     }
 }
 

@@ -20,7 +20,7 @@
 //!
 //! Threads. A `qc_gemm`, a `qc_weight_only`, a `qc_conv2d`, a `qc_max_pool`, a `qc_average_pool`, a `qc_model` and
 //! a `qc_pool` may be used by many threads at once. A
-//! `qc_workspace` and a `qc_model_builder` are for one call at a time; a second one is refused with `QC_ERROR_BUSY`. Where a call
+//! `qc_workspace`, a `qc_model_builder` and a `qc_freezer` are for one call at a time; a second one is refused with `QC_ERROR_BUSY`. Where a call
 //! takes a pool, NULL means the calling thread alone. Results do not depend on the threads nor on the
 //! ISA. After `fork` the child may use what it inherited; a pool has no workers there, so its work runs
 //! on the calling thread.
@@ -51,6 +51,12 @@ mod pooling;
 mod quantize;
 mod quantize_rows;
 mod status;
+#[cfg(feature = "train")]
+mod steps;
+#[cfg(feature = "train")]
+mod steps_masks;
+#[cfg(feature = "train")]
+mod steps_rules;
 #[cfg(test)]
 mod tests;
 mod weight_only;
@@ -71,6 +77,12 @@ pub use pooling::*;
 pub use quantize::*;
 pub use quantize_rows::*;
 pub use status::*;
+#[cfg(feature = "train")]
+pub use steps::*;
+#[cfg(feature = "train")]
+pub use steps_masks::*;
+#[cfg(feature = "train")]
+pub use steps_rules::*;
 pub use weight_only::*;
 
 use std::any::Any;

@@ -59,6 +59,17 @@ pub(super) fn encoding(name: &'static str, number: i32) -> Answer<Encoding> {
     Ok(encoding)
 }
 
+/// The number of an encoding.
+#[cfg(feature = "train")]
+pub(super) fn number_of(encoding: Encoding) -> i32 {
+    match encoding {
+        Encoding::Bipolar => QC_BIPOLAR,
+        Encoding::Ternary => QC_TERNARY,
+        Encoding::Unsigned(bits) => QC_U1 + bits.get() as i32 - 1,
+        Encoding::Signed(bits) => QC_S1 + bits.get() as i32 - 1,
+    }
+}
+
 /// The number of words of a packed matrix: rows x planes x ceil(cols / 32).
 ///
 /// Word ((row * planes) + plane) * ceil(cols / 32) + k / 32 has column k at bit k % 32. Bits behind the

@@ -63,6 +63,26 @@ impl AdamState {
             v: vec![0.0; len],
         }
     }
+
+    /// The same, borrowed.
+    pub fn moments(&mut self) -> Moments<'_> {
+        Moments {
+            steps: &mut self.steps,
+            m: &mut self.m,
+            v: &mut self.v,
+        }
+    }
+}
+
+/// What Adam remembers of a tensor, kept by somebody else.
+#[derive(Debug)]
+pub struct Moments<'a> {
+    /// Steps that are done.
+    pub steps: &'a mut u64,
+    /// The first moment.
+    pub m: &'a mut [f32],
+    /// The second moment.
+    pub v: &'a mut [f32],
 }
 
 impl Adam {
@@ -89,18 +109,24 @@ impl Adam {
     ///
     /// Errors if the lengths differ or a number is out of its range.
     pub fn observe(&self, value: &[f32], gradient: &[f32], state: &mut AdamState) -> Result<()> {
+        self.observe_moments(value, gradient, state.moments())
+    }
+
+    /// As [`Adam::observe`], with moments that are kept elsewhere.
+    pub fn observe_moments(
+        &self,
+        value: &[f32],
+        gradient: &[f32],
+        moments: Moments<'_>,
+    ) -> Result<()> {
         self.check()?;
-        for (name, len) in [
-            ("gradient", gradient.len()),
-            ("m", state.m.len()),
-            ("v", state.v.len()),
-        ] {
+        let Moments { steps, m, v } = moments;
+        for (name, len) in [("gradient", gradient.len()), ("m", m.len()), ("v", v.len())] {
             check_len(name, len, value.len(), "as the values")?;
         }
-        state.steps += 1;
+        *steps += 1;
         let (rest1, rest2) = (1.0 - self.beta1, 1.0 - self.beta2);
-        let moments = state.m.iter_mut().zip(&mut state.v);
-        for (((m, v), g), value) in moments.zip(gradient).zip(value) {
+        for (((m, v), g), value) in m.iter_mut().zip(v).zip(gradient).zip(value) {
             let g = g + self.weight_decay * value;
             *m = self.beta1 * *m + rest1 * g;
             *v = self.beta2 * *v + rest2 * (g * g);
@@ -112,28 +138,34 @@ impl Adam {
     ///
     /// Errors if the lengths differ, a number is out of its range, or no step is done.
     pub fn metric(&self, state: &AdamState, metric: &mut [f32]) -> Result<()> {
+        self.metric_of(&state.v, state.steps, metric)
+    }
+
+    /// As [`Adam::metric`], of a second moment that is kept elsewhere.
+    pub fn metric_of(&self, v: &[f32], steps: u64, metric: &mut [f32]) -> Result<()> {
         self.check()?;
-        check_len("metric", metric.len(), state.v.len(), "as the moments")?;
-        let (_, by2) = self.corrections(state)?;
-        for (d, v) in metric.iter_mut().zip(&state.v) {
-            *d = (self.eps + (v * by2).sqrt()) / self.lr;
+        check_len("metric", metric.len(), v.len(), "as the moments")?;
+        let by = correction(self.beta2, steps)?;
+        for (d, v) in metric.iter_mut().zip(v) {
+            *d = (self.eps + (v * by).sqrt()) / self.lr;
         }
         Ok(())
     }
 
     /// What the metric divides in a step, m^.
     ///
-    /// Errors if the lengths differ or no step is done.
+    /// Errors if the lengths differ, a number is out of its range, or no step is done.
     pub fn direction(&self, state: &AdamState, direction: &mut [f32]) -> Result<()> {
-        check_len(
-            "direction",
-            direction.len(),
-            state.m.len(),
-            "as the moments",
-        )?;
-        let (by1, _) = self.corrections(state)?;
-        for (to, m) in direction.iter_mut().zip(&state.m) {
-            *to = m * by1;
+        self.direction_of(&state.m, state.steps, direction)
+    }
+
+    /// As [`Adam::direction`], of a first moment that is kept elsewhere.
+    pub fn direction_of(&self, m: &[f32], steps: u64, direction: &mut [f32]) -> Result<()> {
+        self.check()?;
+        check_len("direction", direction.len(), m.len(), "as the moments")?;
+        let by = correction(self.beta1, steps)?;
+        for (to, m) in direction.iter_mut().zip(m) {
+            *to = m * by;
         }
         Ok(())
     }
@@ -142,27 +174,45 @@ impl Adam {
     ///
     /// Errors if the lengths differ or a number is out of its range.
     pub fn step(&self, value: &mut [f32], gradient: &[f32], state: &mut AdamState) -> Result<()> {
-        self.observe(value, gradient, state)?;
-        let (by1, by2) = self.corrections(state)?;
-        for ((value, m), v) in value.iter_mut().zip(&state.m).zip(&state.v) {
+        self.step_moments(value, gradient, state.moments())
+    }
+
+    /// As [`Adam::step`], with moments that are kept elsewhere.
+    pub fn step_moments(
+        &self,
+        value: &mut [f32],
+        gradient: &[f32],
+        moments: Moments<'_>,
+    ) -> Result<()> {
+        let Moments { steps, m, v } = moments;
+        let again = Moments {
+            steps: &mut *steps,
+            m: &mut *m,
+            v: &mut *v,
+        };
+        self.observe_moments(value, gradient, again)?;
+        let (by1, by2) = (
+            correction(self.beta1, *steps)?,
+            correction(self.beta2, *steps)?,
+        );
+        for ((value, m), v) in value.iter_mut().zip(&*m).zip(&*v) {
             let d = (self.eps + (v * by2).sqrt()) / self.lr;
             *value -= (m * by1) / d;
         }
         Ok(())
     }
+}
 
-    /// 1 / (1 - beta^t) of both moments.
-    fn corrections(&self, state: &AdamState) -> Result<(f32, f32)> {
-        if state.steps == 0 {
-            return Err(Error::argument(
-                "steps",
-                0,
-                "moments that have seen a gradient",
-            ));
-        }
-        let of = |beta: f32| (1.0 / (1.0 - power(f64::from(beta), state.steps))) as f32;
-        Ok((of(self.beta1), of(self.beta2)))
+/// 1 / (1 - beta^steps).
+fn correction(beta: f32, steps: u64) -> Result<f32> {
+    if steps == 0 {
+        return Err(Error::argument(
+            "steps",
+            0,
+            "moments that have seen a gradient",
+        ));
     }
+    Ok((1.0 / (1.0 - power(f64::from(beta), steps))) as f32)
 }
 
 /// A step in the metric, latent <- latent - g / D: LAB and LAQ with g the gradient, or Adam with g = m^.

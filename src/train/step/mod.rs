@@ -21,7 +21,7 @@ mod backtrack;
 mod bop;
 mod freeze;
 
-pub use adam::{Adam, AdamState, metric_step};
+pub use adam::{Adam, AdamState, Moments, metric_step};
 pub use backtrack::{Backtrack, Trial, combine, forward_backtrack};
 pub use bop::Bop;
 pub use freeze::{Freezer, dampen};

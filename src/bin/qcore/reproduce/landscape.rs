@@ -150,7 +150,7 @@ pub fn coarse_descent(setting: Setting<'_>) -> Result<Outcome> {
     Ok(out)
 }
 
-pub fn spurious_minimum(setting: Setting<'_>) -> Result<Outcome> {
+pub fn spurious_minimum(_: Setting<'_>) -> Result<Outcome> {
     let (m, n) = (8, 10);
     // Its sum is small but not 0, which the spurious minimum needs.
     let v: Vec<f64> = (0..m)
