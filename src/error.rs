@@ -50,6 +50,8 @@ pub enum Error {
         step: usize,
         /// The loss that came.
         loss: f32,
+        /// The first layer whose output was not finite; "the loss" if all were.
+        layer: String,
     },
     /// A thread pool could not be started.
     Threads {
@@ -72,6 +74,17 @@ impl Error {
         }
     }
 
+    /// An [`Error::Argument`] for a name that is none of `known`, with the nearest of them suggested if one is near.
+    pub fn unknown(name: &'static str, value: &str, known: &[&str]) -> Self {
+        let near = known.iter().min_by_key(|k| distance(value, k));
+        let near = near.filter(|k| distance(value, k) <= value.len().max(4) / 2);
+        let expected = match near {
+            Some(near) => format!("{}; did you mean {near}?", known.join(", ")),
+            None => known.join(", "),
+        };
+        Error::argument(name, format_args!("'{value}'"), expected)
+    }
+
     /// An [`Error::Format`].
     pub fn format(what: impl fmt::Display, problem: impl fmt::Display) -> Self {
         Error::Format {
@@ -88,6 +101,22 @@ impl Error {
             source,
         }
     }
+}
+
+/// How many characters must be put in, left out or changed to make `b` of `a`.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut corner = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let changed = corner + usize::from(x != *y);
+            corner = row[j + 1];
+            row[j + 1] = changed.min(corner + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
 }
 
 impl fmt::Display for Error {
@@ -108,9 +137,15 @@ impl fmt::Display for Error {
                 source,
             } => write!(f, "cannot {doing} {}: {source}", path.display()),
             Error::Format { what, problem } => write!(f, "{what}: {problem}"),
-            Error::Diverged { epoch, step, loss } => write!(
+            Error::Diverged {
+                epoch,
+                step,
+                loss,
+                layer,
+            } => write!(
                 f,
-                "the loss is {loss} at epoch {epoch}, step {step}; a smaller learning rate may help"
+                "the loss is {loss} at epoch {epoch}, step {step}; the first numbers that are not finite come from \
+                 {layer}; a smaller learning rate may help"
             ),
             Error::Threads { problem } => write!(f, "cannot start the thread pool: {problem}"),
         }
@@ -123,5 +158,26 @@ impl std::error::Error for Error {
             Error::Io { source, .. } => Some(source),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_name_is_told_with_the_nearest_known_one() {
+        let said = |value| Error::unknown("rule", value, &["bcgd", "binary-connect"]).to_string();
+        assert_eq!(
+            said("bcdg"),
+            "rule is 'bcdg'; expected bcgd, binary-connect; did you mean bcgd?"
+        );
+        assert!(said("binaryconnect").ends_with("did you mean binary-connect?"));
+        assert_eq!(
+            said("momentum"),
+            "rule is 'momentum'; expected bcgd, binary-connect"
+        );
+        assert_eq!(distance("kitten", "sitting"), 3);
+        assert_eq!([distance("", "abc"), distance("abc", "")], [3, 3]);
     }
 }

@@ -6,18 +6,19 @@
 //! ```text
 //!  error, shape
 //!      |
-//!  bits -> quant -> isa -> kernels -> ops -> model -> nn -> train -> ffi, bin
-//!  what a  floats   how a  one tile,  whole  packed   layers  how to  the outer
-//!  bit     to codes CPU    for every  opera- nets and with    improve doors
-//!  means            counts ISA        tions  files    grads
+//!  bits -> quant -> isa -> kernels -> ops -> model -> nn -> train -> lab -> ffi, bin
+//!  what a  floats   how a  one tile,  whole  packed   with  how to   small  the outer
+//!  bit     to codes CPU    for every  opera- nets and grads improve  truths doors
+//!  means            counts ISA        tions  files
 //! ```
 //!
 //! A room imports rooms to its left, never to its right; a test holds it to that. Where to start:
 //!
 //! * to multiply: [`bits::PackedMatrix`], then [`ops::Gemm`];
 //! * to convolve: [`ops::Geometry`], then [`ops::Conv2d`];
-//! * to run a trained net: [`model::Model`];
-//! * to train one: `train::Trainer`;
+//! * to build a whole net that stays packed: [`model::ModelBuilder`]; to run one: [`model::Model`];
+//! * to train one: `train::Trainer`; with a loop of your own: `train::step`, `nn::weight`, `nn::ste`;
+//! * to see the theory hold: `lab`;
 //! * to know what a rounding or a NaN does: [`numerics`];
 //! * to add an ISA: [`kernels`].
 //!
@@ -50,6 +51,8 @@ pub mod error;
 pub mod ffi;
 pub mod isa;
 pub mod kernels;
+#[cfg(feature = "train")]
+pub mod lab;
 pub mod model;
 #[cfg(feature = "train")]
 pub mod nn;

@@ -12,9 +12,9 @@ use std::fs;
 use std::path::Path;
 
 /// The rooms from left to right.
-const ROOMS: [&str; 12] = [
-    "error", "shape", "bits", "quant", "isa", "kernels", "ops", "model", "nn", "train", "ffi",
-    "bin",
+const ROOMS: [&str; 13] = [
+    "error", "shape", "bits", "quant", "isa", "kernels", "ops", "model", "nn", "train", "lab",
+    "ffi", "bin",
 ];
 
 /// Rooms and single files whose code may say `unsafe`.

@@ -84,9 +84,13 @@ impl<'a> Images<'a> {
                 0 => i32::from(b),
                 _ => i32::from(b as i8),
             };
-            let all = max - min == 255;
             let bad = |&b: &u8| !(min..=max).contains(&integer(b));
-            if let Some(i) = bytes.iter().position(bad).filter(|_| !all) {
+            // Every byte is a code of 8 bits.
+            let first = match max - min {
+                255 => None,
+                _ => bytes.iter().position(bad),
+            };
+            if let Some(i) = first {
                 let value = format!("{} at {i}", integer(bytes[i]));
                 let expected = match min {
                     0 => format!("codes of at most {max}"),

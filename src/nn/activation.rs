@@ -1,17 +1,17 @@
 //! Activations: quantized forward, coarse gradient backward, with a step alpha that is learned.
 //!
 //! The staircase has derivative zero almost everywhere. What goes back instead is a choice, and each
-//! choice is a pure function of x here, so that it can be read and tested value by value:
+//! choice is a pure function of x in [`ste`](crate::nn::ste), so that it can be read and tested value by value:
 //! [`CoarseX::dx`] stands for the derivative by x, [`CoarseAlpha::dalpha`] for the one by alpha.
 //!
 //! Source: Blended Coarse Gradient Descent, arXiv 1808.05240, section 2, and its authors' code (constants
 //! and clamps); PACT, arXiv 1805.06085; hard tanh for the sign as in arXiv 1602.02830.
 
-use serde::{Deserialize, Serialize};
-
-use crate::bits::{Encoding, PackedMatrix};
+use crate::bits::{Bits, Encoding, PackedMatrix};
 use crate::error::Result;
 use crate::kernels::Kernels;
+pub use crate::nn::ste::{CoarseAlpha, CoarseX};
+use crate::nn::ste::{alpha_calibrate, mask_x, sum_alpha};
 use crate::ops::{Par, dequantize, quantize};
 use crate::quant::{ActQuantizer, QuantRelu, Rounding};
 use crate::shape::check_len;
@@ -21,75 +21,6 @@ pub const ALPHA_RANGE: std::ops::RangeInclusive<f32> = 1e-3..=5.0;
 
 /// r: what the gradient by alpha, summed over the batch and channels, is multiplied by.
 pub const ALPHA_RATE: f32 = 0.01;
-
-/// What stands for the derivative of the quantized ReLU by x.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum CoarseX {
-    /// 1 for 0 < x <= q alpha, else 0.
-    #[default]
-    ClippedRelu,
-    /// 1 for x > 0, else 0.
-    Relu,
-    /// 1.
-    Identity,
-}
-
-impl CoarseX {
-    /// The stand-in at `x`.
-    pub fn dx(self, x: f32, relu: &QuantRelu) -> f32 {
-        let passes = match self {
-            CoarseX::ClippedRelu => x > 0.0 && x <= top(relu),
-            CoarseX::Relu => x > 0.0,
-            CoarseX::Identity => true,
-        };
-        if passes { 1.0 } else { 0.0 }
-    }
-}
-
-/// What stands for the derivative of the quantized ReLU by alpha: 0 for x <= 0, q for x > q alpha, and
-/// between them what the variant says. q = 2^bits - 1.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum CoarseAlpha {
-    /// 2^(bits - 1): the paper's three-valued one.
-    #[default]
-    AlphaThree,
-    /// The code of x: the true derivative almost everywhere.
-    AlphaAe,
-    /// 0: two-valued, PACT.
-    AlphaTwo,
-    /// 1.
-    AlphaMin,
-}
-
-impl CoarseAlpha {
-    /// The stand-in at `x`.
-    pub fn dalpha(self, x: f32, relu: &QuantRelu) -> f32 {
-        let middle = match self {
-            CoarseAlpha::AlphaThree => (1u32 << (relu.bits().get() - 1)) as f32,
-            CoarseAlpha::AlphaAe => f32::from(relu.code(x)),
-            CoarseAlpha::AlphaTwo => 0.0,
-            CoarseAlpha::AlphaMin => 1.0,
-        };
-        if x > top(relu) {
-            relu.bits().max_code() as f32
-        } else if x > 0.0 {
-            middle
-        } else {
-            0.0
-        }
-    }
-}
-
-/// The stand-in for the derivative of the sign, and the derivative of the hard tanh: 1 for |x| <= 1.
-pub fn dx_sign(x: f32) -> f32 {
-    if x.abs() <= 1.0 { 1.0 } else { 0.0 }
-}
-
-fn top(relu: &QuantRelu) -> f32 {
-    relu.bits().max_code() as f32 * relu.alpha()
-}
 
 /// The step with the least mean square error for the positive half of N(0, 1), by Lloyd's iteration.
 ///
@@ -171,6 +102,17 @@ impl Activation {
         })
     }
 
+    /// Sets alpha so that the greatest level is the greatest |x|, of a quantized ReLU; `x` that is empty or not finite
+    /// changes nothing.
+    pub fn calibrate(&mut self, x: &[f32]) {
+        if let Function::QuantRelu { first, .. } = self.function
+            && let Ok(alpha) = alpha_calibrate(x, first.bits())
+        {
+            self.alpha = [alpha];
+            self.settle();
+        }
+    }
+
     /// Clamps alpha itself to [`ALPHA_RANGE`]; to be called when it has changed.
     pub fn settle(&mut self) {
         self.alpha[0] = self.alpha[0].clamp(*ALPHA_RANGE.start(), *ALPHA_RANGE.end());
@@ -211,26 +153,12 @@ impl Activation {
         self.d_alpha[0] = 0.0;
         match (self.function, self.quantizer()?) {
             (Function::QuantRelu { by_x, by_alpha, .. }, Some(ActQuantizer::Relu(relu))) => {
-                // A loop for each choice, so that none has a branch inside.
-                self.d_alpha[0] = match by_alpha {
-                    CoarseAlpha::AlphaAe => sum(x, d, |x| CoarseAlpha::AlphaAe.dalpha(x, &relu)),
-                    CoarseAlpha::AlphaThree => {
-                        sum(x, d, |x| CoarseAlpha::AlphaThree.dalpha(x, &relu))
-                    }
-                    CoarseAlpha::AlphaTwo => sum(x, d, |x| CoarseAlpha::AlphaTwo.dalpha(x, &relu)),
-                    CoarseAlpha::AlphaMin => sum(x, d, |x| CoarseAlpha::AlphaMin.dalpha(x, &relu)),
-                };
-                self.d_alpha[0] = (ALPHA_RATE * self.d_alpha[0]).clamp(-1.0, 1.0);
-                match by_x {
-                    CoarseX::ClippedRelu => {
-                        mask(x, d, |x| CoarseX::ClippedRelu.dx(x, &relu));
-                    }
-                    CoarseX::Relu => mask(x, d, |x| CoarseX::Relu.dx(x, &relu)),
-                    CoarseX::Identity => {}
-                }
+                let sum = sum_alpha(by_alpha, x, &relu, d)?;
+                self.d_alpha[0] = (ALPHA_RATE * sum).clamp(-1.0, 1.0);
+                mask_x(by_x, x, relu.alpha(), relu.bits(), d)?;
             }
-            (Function::Relu, _) => mask(x, d, |x| if x > 0.0 { 1.0 } else { 0.0 }),
-            _ => mask(x, d, dx_sign),
+            (Function::Relu, _) => mask_x(CoarseX::Relu, x, 1.0, Bits::new(1)?, d)?,
+            _ => mask_x(CoarseX::HardTanh, x, 1.0, Bits::new(1)?, d)?,
         }
         Ok(())
     }
@@ -247,23 +175,6 @@ pub(crate) fn reshape(
         *codes = PackedMatrix::zeros(encoding, rows, cols)?;
     }
     Ok(())
-}
-
-fn mask(x: &[f32], d: &mut [f32], dx: impl Fn(f32) -> f32) {
-    for (x, d) in x.iter().zip(d) {
-        *d *= dx(*x);
-    }
-}
-
-/// The sum of d * f(x), in sixteen fixed strands: fast, and the same on every machine.
-fn sum(x: &[f32], d: &[f32], f: impl Fn(f32) -> f32) -> f32 {
-    let mut strands = [0f32; 16];
-    for (x, d) in x.chunks(16).zip(d.chunks(16)) {
-        for ((strand, x), d) in strands.iter_mut().zip(x).zip(d) {
-            *strand += d * f(*x);
-        }
-    }
-    strands.iter().sum()
 }
 
 #[cfg(test)]

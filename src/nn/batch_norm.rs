@@ -1,11 +1,12 @@
-//! Batch normalisation with scale and shift, over the rows of `[M, N]`.
+//! Batch normalisation, with scale and shift or without, over the rows of `[M, N]`.
 //!
 //! ```text
 //!   training    y = gamma * (x - mean) / sqrt(var + eps) + beta      mean, var (biased) of the batch
 //!   inference   the same with running averages, as one factor and one summand per channel
 //! ```
 //!
-//! Sums run down the rows in order, channel beside channel, so they are the same on every machine.
+//! Images are M x H x W rows of C channels. Sums run down the rows in order, channel beside channel, so they are the
+//! same on every machine; blocks of rows have sums of their own first, so that many pixels lose no digits.
 //!
 //! Source: Ioffe and Szegedy, arXiv 1502.03167; running averages and eps as torch has them.
 
@@ -18,6 +19,9 @@ pub const EPS: f32 = 1e-5;
 /// How far running averages move towards a batch.
 pub const MOMENTUM: f32 = 0.1;
 
+/// Rows that are summed before their sum is added to that of all.
+const ROWS: usize = 256;
+
 /// Batch normalisation of N channels.
 #[derive(Clone, Debug)]
 pub struct BatchNorm {
@@ -29,6 +33,10 @@ pub struct BatchNorm {
     pub d_gamma: Vec<f32>,
     /// Gradient of the loss by `beta`, `[N]`.
     pub d_beta: Vec<f32>,
+    /// Whether scale and shift are learned; if not they stay 1 and 0.
+    affine: bool,
+    /// How far running averages move towards a batch, 0 to 1: [`MOMENTUM`] unless they are being re-estimated.
+    pub rate: f32,
     /// Running mean, `[N]`.
     pub running_mean: Vec<f32>,
     /// Running variance (unbiased), `[N]`.
@@ -47,11 +55,26 @@ impl BatchNorm {
             beta: vec![0.0; n],
             d_gamma: vec![0.0; n],
             d_beta: vec![0.0; n],
+            affine: true,
+            rate: MOMENTUM,
             running_mean: vec![0.0; n],
             running_var: vec![1.0; n],
             mean: vec![0.0; n],
             inv_std: vec![0.0; n],
         }
+    }
+
+    /// As [`BatchNorm::new`], with or without a scale and shift that are learned.
+    pub fn with_affine(n: usize, affine: bool) -> Self {
+        BatchNorm {
+            affine,
+            ..BatchNorm::new(n)
+        }
+    }
+
+    /// Whether scale and shift are learned.
+    pub fn affine(&self) -> bool {
+        self.affine
     }
 
     /// `x` `[M, N]` normalised by its own statistics into `y` `[M, N]`; moves the running averages.
@@ -67,24 +90,15 @@ impl BatchNorm {
             ));
         }
         let (mean, var) = (&mut self.mean, &mut self.inv_std);
-        mean.fill(0.0);
-        var.fill(0.0);
-        for x in x.chunks_exact(n) {
-            for (mean, x) in mean.iter_mut().zip(x) {
-                *mean += x;
-            }
-        }
+        column_sums(x, mean, |sum, x, _| *sum += x, &[]);
         mean.iter_mut().for_each(|mean| *mean /= m as f32);
         // Around the mean, in a second pass: the one-pass formula cancels.
-        for x in x.chunks_exact(n) {
-            for ((var, mean), x) in var.iter_mut().zip(mean.iter()).zip(x) {
-                *var += (x - mean) * (x - mean);
-            }
-        }
+        let square = |sum: &mut f32, x: f32, mean: f32| *sum += (x - mean) * (x - mean);
+        column_sums(x, var, square, mean);
         for i in 0..n {
             let unbiased = var[i] / (m - 1) as f32;
-            self.running_mean[i] += MOMENTUM * (mean[i] - self.running_mean[i]);
-            self.running_var[i] += MOMENTUM * (unbiased - self.running_var[i]);
+            self.running_mean[i] += self.rate * (mean[i] - self.running_mean[i]);
+            self.running_var[i] += self.rate * (unbiased - self.running_var[i]);
             var[i] = 1.0 / (var[i] / m as f32 + EPS).sqrt();
         }
         let inv_std = &self.inv_std[..n];
@@ -110,10 +124,19 @@ impl BatchNorm {
         self.d_gamma.fill(0.0);
         let (mean, inv_std) = (&self.mean[..n], &self.inv_std[..n]);
         let (d_beta, d_gamma) = (&mut self.d_beta[..n], &mut self.d_gamma[..n]);
-        for (x, d_y) in x.chunks_exact(n).zip(d.chunks_exact(n)) {
+        let (mut beta, mut gamma) = (vec![0f32; n], vec![0f32; n]);
+        for (x, d_y) in x.chunks(ROWS * n).zip(d.chunks(ROWS * n)) {
+            beta.fill(0.0);
+            gamma.fill(0.0);
+            for (x, d_y) in x.chunks_exact(n).zip(d_y.chunks_exact(n)) {
+                for i in 0..n {
+                    beta[i] += d_y[i];
+                    gamma[i] += d_y[i] * ((x[i] - mean[i]) * inv_std[i]);
+                }
+            }
             for i in 0..n {
-                d_beta[i] += d_y[i];
-                d_gamma[i] += d_y[i] * ((x[i] - mean[i]) * inv_std[i]);
+                d_beta[i] += beta[i];
+                d_gamma[i] += gamma[i];
             }
         }
         let (share, gamma) = (1.0 / m as f32, &self.gamma[..n]);
@@ -127,17 +150,19 @@ impl BatchNorm {
         Ok(())
     }
 
-    /// Inference as one factor and one summand per channel, for an `x` that is `unit` times an integer.
+    /// Inference as one factor and one summand per channel, for an `x` that is `unit[n]` times an integer.
     ///
     /// ```text
     ///   g = gamma / sqrt(running_var + eps)     scale = g * unit     bias = beta - g * running_mean
     /// ```
-    pub fn fold(&self, unit: f32) -> (Vec<f32>, Vec<f32>) {
+    ///
+    /// Panics unless there are N units.
+    pub fn fold(&self, unit: &[f32]) -> (Vec<f32>, Vec<f32>) {
         let channels = 0..self.gamma.len();
         channels
             .map(|i| {
                 let g = self.gamma[i] / (self.running_var[i] + EPS).sqrt();
-                (g * unit, self.beta[i] - g * self.running_mean[i])
+                (g * unit[i], self.beta[i] - g * self.running_mean[i])
             })
             .unzip()
     }
@@ -148,7 +173,7 @@ impl BatchNorm {
     pub fn forward_eval(&self, x: &mut [f32]) -> Result<()> {
         let n = self.gamma.len();
         check_len("x", x.len(), x.len() / n.max(1) * n, "M x N")?;
-        let (scale, bias) = self.fold(1.0);
+        let (scale, bias) = self.fold(&vec![1.0; n]);
         for x in x.chunks_exact_mut(n.max(1)) {
             for (i, x) in x.iter_mut().enumerate() {
                 *x = *x * scale[i] + bias[i];
@@ -167,6 +192,25 @@ impl BatchNorm {
         check_len("x", x.len(), elements("x", &[m, n])?, "M x N")?;
         check_len("y", y.len(), x.len(), "M x N")?;
         Ok(m)
+    }
+}
+
+/// Sums down the rows of `x` `[M, N]` into `sums` `[N]`: `add(sum, x, with[channel])`, or with 0 if there is no
+/// `with`.
+fn column_sums(x: &[f32], sums: &mut [f32], add: impl Fn(&mut f32, f32, f32), with: &[f32]) {
+    let n = sums.len();
+    let mut block_sums = vec![0f32; n];
+    let zeros = vec![0f32; if with.is_empty() { n } else { 0 }];
+    let with = if with.is_empty() { &zeros } else { with };
+    sums.fill(0.0);
+    for block in x.chunks(ROWS * n) {
+        block_sums.fill(0.0);
+        for x in block.chunks_exact(n) {
+            for ((sum, x), with) in block_sums.iter_mut().zip(x).zip(with) {
+                add(sum, *x, *with);
+            }
+        }
+        sums.iter_mut().zip(&block_sums).for_each(|(s, b)| *s += b);
     }
 }
 

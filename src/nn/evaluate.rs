@@ -1,46 +1,65 @@
 //! Evaluation of a net: its logits with running averages, on the kernels that the frozen model uses.
 //!
-//! A quantized net computes, layer after layer,
+//! Where weights and what they multiply are codes, a layer and the normalisation behind it are one step,
 //!
 //! ```text
-//!   sum (i32)  = signs . codes                         packed GEMM
+//!   sum (i32)  = codes of weights . codes             packed product or convolution
 //!   y          = scale[n] * sum + bias[n]              f32, product rounded, then the sum
 //!   codes      = quantizer(y)                          the last layer's y are the logits
 //! ```
 //!
-//! with scale and bias folded from delta, the step of the codes and the normalisation. The frozen model has
-//! thresholds that were derived from this very computation, so the two agree bit for bit.
+//! with scale and bias folded from the weights' scales, the step of the codes and the normalisation. The frozen model
+//! has thresholds that were derived from this very computation, so the two agree bit for bit. Everything else is
+//! computed in floats.
 
-use crate::bits::{ByteRef, Encoding, PackedMatrix};
-use crate::error::{Error, Result};
+use crate::bits::{Encoding, PackedMatrix};
+use crate::error::Result;
 use crate::isa::Isa;
 use crate::kernels::Kernels;
-use crate::nn::net::{Mode, Net, PIXEL_STEP};
-use crate::ops::{Activations, Epilogue, Gemm, Par, quantize};
-use crate::quant::ActQuantizer;
+use crate::nn::batch_norm::BatchNorm;
+use crate::nn::layers::{Layer, Layers};
+use crate::nn::net::{Net, PIXEL_STEP};
+use crate::nn::pool::PoolKind;
+use crate::nn::projected::Projected;
+use crate::nn::signal::{Codes, Signal};
+use crate::ops::Par;
 use crate::shape::check_len;
 
-/// Images that are evaluated at a time.
-const BATCH: usize = 512;
+/// Values of the widest layer that are evaluated at a time, about, and images at most.
+const VALUES: usize = 1 << 23;
+const IMAGES: usize = 512;
 
-/// A layer's affine map on integer sums, and what turns its result into codes.
-pub(crate) struct Folded {
-    /// Factor of each output, `[N]`.
-    pub scale: Vec<f32>,
-    /// Summand of each output, `[N]`.
-    pub bias: Vec<f32>,
-    /// `None` in the last layer.
-    pub quantizer: Option<ActQuantizer>,
-    /// The encoding of the layer's input.
-    pub input: Encoding,
+/// Where evaluation runs.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    isa: Isa,
+    kernels: &'a Kernels,
+    packed: bool,
+    par: Par<'a>,
+}
+
+/// Scale and bias of a layer's integer sums, with the normalisation behind it folded in.
+pub(crate) fn folded(
+    weights: &Projected,
+    step: f32,
+    norm: Option<&BatchNorm>,
+) -> Option<(Vec<f32>, Vec<f32>)> {
+    let (_, scales) = weights.packed()?;
+    let unit: Vec<f32> = scales.iter().map(|s| s * step).collect();
+    Some(match norm {
+        Some(norm) => norm.fold(&unit),
+        None => {
+            let bias = vec![0.0; unit.len()];
+            (unit, bias)
+        }
+    })
 }
 
 impl Net {
     /// Logits `[M, classes]` of `images` `[M, height, width, channels]`, with running averages.
     ///
-    /// A net whose weights and activations are all codes runs on the packed kernels of `isa`, as the frozen
-    /// model does; any other in floats. Errors if the length is not a multiple of an image's, or `isa` is
-    /// not available here.
+    /// Codes multiply on the packed kernels of `isa`, as in the frozen model; all else in floats. Errors if the
+    /// length is not a multiple of an image's, or `isa` is not available here.
     pub fn evaluate(&self, isa: Isa, images: &[u8], par: Par<'_>) -> Result<Vec<f32>> {
         let k = self.design().input_len();
         let m = images.len() / k;
@@ -50,112 +69,142 @@ impl Net {
             m * k,
             "M x height x width x channels",
         )?;
-        let kernels = Kernels::of(isa)?;
+        let place = Place {
+            isa,
+            kernels: Kernels::of(isa)?,
+            packed: self.uses_packed(),
+            par,
+        };
+        let batch = (VALUES / self.layers().widest()).clamp(1, IMAGES);
         let mut logits = Vec::with_capacity(m * self.design().classes);
-        if self.is_packed() {
-            let layers = self.plans(isa)?;
-            for batch in images.chunks(BATCH * k) {
-                logits.extend(evaluate_packed(kernels, &layers, batch, k, par)?);
-            }
-        } else {
-            for batch in images.chunks(BATCH * k) {
-                logits.extend(self.evaluate_floats(kernels, batch, par)?);
-            }
+        for images in images.chunks(batch * k) {
+            let values = images.iter().map(|p| f32::from(*p) * PIXEL_STEP).collect();
+            let codes = Codes::Bytes(images, PIXEL_STEP);
+            logits.extend(self.layers().evaluate(place, values, codes)?.0);
         }
         Ok(logits)
     }
+}
 
-    /// What each layer of a packed net does to its integer sums.
-    ///
-    /// Errors if the net is not packed.
-    pub(crate) fn folded(&self) -> Result<Vec<Folded>> {
-        if !self.is_packed() {
-            let design = self.design();
-            let value = match self.mode() {
-                Mode::Float => "in float mode".to_string(),
-                Mode::Quantized if design.bits_w == 1 && design.bits_a <= 8 => {
-                    "used in floats".to_string()
-                }
-                Mode::Quantized => format!("of {} and {} bits", design.bits_w, design.bits_a),
+impl Layers {
+    /// Values of an image at the widest place.
+    fn widest(&self) -> usize {
+        let nodes = self.nodes().iter().map(|node| {
+            let inside = match &node.layer {
+                Layer::Residual(residual) => residual.body.widest(),
+                _ => 0,
             };
-            let expected = "quantized, with 1-bit weights and 1- to 8-bit activations";
-            return Err(Error::argument("the net", value, expected));
-        }
-        let (mut input, mut step) = (Encoding::unsigned(8)?, PIXEL_STEP);
-        let mut all = Vec::new();
-        for layer in self.layers() {
-            let quantizer = match &layer.act {
-                Some(act) => act.quantizer()?,
-                None => None,
-            };
-            let (scale, bias) = layer.norm.fold(layer.linear.delta() * step);
-            all.push(Folded {
-                scale,
-                bias,
-                quantizer,
-                input,
-            });
-            if let Some(quantizer) = quantizer {
-                (input, step) = (quantizer.encoding(), quantizer.step());
-            }
-        }
-        Ok(all)
-    }
-
-    fn plans(&self, isa: Isa) -> Result<Vec<(Gemm, Option<ActQuantizer>)>> {
-        let layers = self.layers().iter().zip(self.folded()?);
-        let plans = layers.map(|(layer, folded)| {
-            let (scale, bias) = (folded.scale, folded.bias);
-            let epilogue = Epilogue::ScaleBias { scale, bias };
-            let plan = Gemm::on(isa, layer.linear.signs().view(), folded.input, epilogue)?;
-            Ok((plan, folded.quantizer))
+            inside.max(node.shape().iter().product())
         });
-        plans.collect()
+        nodes.max().unwrap_or(0).max(self.input().iter().product())
     }
 
-    fn evaluate_floats(&self, kernels: &Kernels, images: &[u8], par: Par<'_>) -> Result<Vec<f32>> {
-        let m = images.len() / self.design().input_len();
-        let mut values: Vec<f32> = images.iter().map(|p| f32::from(*p) * PIXEL_STEP).collect();
-        let mut codes = PackedMatrix::zeros(Encoding::Bipolar, 0, 0)?;
-        for layer in self.layers() {
-            let n = layer.linear.n();
-            let mut x = vec![0.0; m * n];
-            layer.linear.forward_in_floats(&values, &mut x, par)?;
-            layer.norm.forward_eval(&mut x)?;
-            values.resize(x.len(), 0.0);
-            match &layer.act {
-                Some(act) => act.forward(kernels, &x, n, &mut values, &mut codes)?,
-                None => values = x,
+    /// `values` `[M, H, W, C]` through the layers, and what is known of the result.
+    fn evaluate<'a>(
+        &self,
+        place: Place<'_>,
+        mut values: Vec<f32>,
+        mut codes: Codes<'a>,
+    ) -> Result<(Vec<f32>, Codes<'a>)> {
+        let m = values.len() / self.input().iter().product::<usize>().max(1);
+        let mut nodes = self.nodes().iter().peekable();
+        while let Some(node) = nodes.next() {
+            let mut out = vec![0.0; m * node.shape().iter().product::<usize>()];
+            let [_, _, channels] = node.shape();
+            let input = Signal {
+                values: &values,
+                codes,
+            };
+            match &node.layer {
+                Layer::Linear(_) | Layer::Conv(_) => {
+                    let norm = nodes.peek().and_then(|next| match &next.layer {
+                        Layer::Norm(norm) => Some(norm),
+                        _ => None,
+                    });
+                    if product(place, &node.layer, input, norm, &mut out)? {
+                        nodes.next();
+                    }
+                    codes = Codes::None;
+                }
+                Layer::Norm(norm) => {
+                    out.copy_from_slice(&values);
+                    norm.forward_eval(&mut out)?;
+                    codes = Codes::None;
+                }
+                Layer::Act(act) => {
+                    let mut memory = PackedMatrix::zeros(Encoding::Bipolar, 0, 0)?;
+                    act.forward(place.kernels, &values, channels, &mut out, &mut memory)?;
+                    codes = act.quantizer()?.map_or(Codes::None, Codes::Levels);
+                }
+                Layer::Pool(pool) => {
+                    match (pool.kind(), codes) {
+                        // The mean of codes is that of their exact sum, as the packed operation has it.
+                        (PoolKind::Average, Codes::Levels(quantizer)) if place.packed => {
+                            let step = quantizer.step();
+                            values.iter_mut().for_each(|v| *v = (*v / step).round());
+                            pool.forward_scaled(&values, step, &mut out)?;
+                        }
+                        _ => pool.forward(&values, &mut out)?,
+                    }
+                    if pool.kind() == PoolKind::Average || matches!(codes, Codes::Bytes(..)) {
+                        codes = Codes::None;
+                    }
+                }
+                Layer::Flatten | Layer::Dropout(_) => continue,
+                Layer::Residual(residual) => {
+                    let body = &residual.body;
+                    (out, _) = body.evaluate(place, values.clone(), codes)?;
+                    residual.add_shortcut(&values, &mut out)?;
+                    codes = Codes::None;
+                }
             }
+            values = out;
         }
-        Ok(values)
+        Ok((values, codes))
     }
 }
 
-fn evaluate_packed(
-    kernels: &Kernels,
-    layers: &[(Gemm, Option<ActQuantizer>)],
-    images: &[u8],
-    k: usize,
-    par: Par<'_>,
-) -> Result<Vec<f32>> {
-    let m = images.len() / k;
-    let pixels = ByteRef::new(Encoding::unsigned(8)?, m, k, images)?;
-    let mut codes: Option<PackedMatrix> = None;
-    let mut y = Vec::new();
-    for (plan, quantizer) in layers {
-        y.resize(m * plan.n(), 0.0);
-        let entering = match &codes {
-            None => Activations::Bytes(pixels),
-            Some(codes) => Activations::Planes(codes.view()),
-        };
-        let mut scratch = vec![0; plan.scratch_len_of(&entering, m)];
-        plan.run_f32(entering, 0..m, &mut y, &mut scratch, par)?;
-        if let Some(quantizer) = quantizer {
-            let mut next = PackedMatrix::zeros(quantizer.encoding(), m, plan.n())?;
-            quantize(kernels, &y, quantizer, &mut next)?;
-            codes = Some(next);
+/// A linear layer or convolution; whether `norm` went into it.
+fn product(
+    place: Place<'_>,
+    layer: &Layer,
+    input: Signal<'_>,
+    norm: Option<&BatchNorm>,
+    out: &mut [f32],
+) -> Result<bool> {
+    let encoding = input.encoding().filter(|_| place.packed);
+    let fold = |weights, step| folded(weights, step, norm);
+    let mut memory = PackedMatrix::zeros(Encoding::Bipolar, 0, 0)?;
+    match (layer, encoding) {
+        (Layer::Linear(linear), Some((encoding, step))) => {
+            if let Some((scale, bias)) = fold(&linear.weights, step) {
+                let plan = linear.plan(place.isa, encoding, scale, bias)?;
+                let packed = input.pack(place.kernels, linear.k(), &mut memory)?;
+                let (codes, _) = packed.expect("it has an encoding");
+                let rows = codes.rows();
+                let mut scratch = vec![0; plan.scratch_len_of(&codes, rows)];
+                plan.run_f32(codes, 0..rows, out, &mut scratch, place.par)?;
+                return Ok(norm.is_some());
+            }
         }
+        (Layer::Conv(conv), Some((encoding, step))) => {
+            if let Some((scale, bias)) = fold(&conv.weights, step) {
+                let g = *conv.geometry();
+                let plan = conv.plan(place.isa, encoding, scale, bias)?;
+                let packed = input.pack(place.kernels, g.channels, &mut memory)?;
+                let (codes, _) = packed.expect("it has an encoding");
+                let images = codes.rows() / (g.height * g.width);
+                let mut scratch = vec![0; plan.scratch_len(place.par.threads())];
+                plan.run_f32(codes, 0..images, out, &mut scratch, place.par)?;
+                return Ok(norm.is_some());
+            }
+        }
+        _ => {}
     }
-    Ok(y)
+    match layer {
+        Layer::Linear(linear) => linear.forward_in_floats(input.values, out, place.par)?,
+        Layer::Conv(conv) => conv.forward_in_floats(input.values, out, place.par)?,
+        _ => {}
+    }
+    Ok(false)
 }

@@ -1,9 +1,9 @@
 //! The linear layer: latent float weights, a forward pass on the packed kernels, gradients in floats.
 //!
 //! ```text
-//!   w [N, K]   = delta * sign(w_f)          1 bit: the projection of the latent weights
-//!   x [M, N]   = a [M, K] * w^T             packed: delta * step * (integer sum), step that of the codes of a
-//!   d_w [N, K] = d_x^T * a                  at w, and applied to w_f by the weight rule
+//!   w [N, K]   = Q(w_f)                the projection of the latent weights: scale[n] times integers
+//!   x [M, N]   = a [M, K] * w^T        packed: scale[n] * step * (integer sum), step that of the codes of a
+//!   d_w [N, K] = d_x^T * a             at w, and applied to w_f by the weight rule
 //!   d_a [M, K] = d_x * w
 //! ```
 //!
@@ -12,47 +12,22 @@
 //! Source: Blended Coarse Gradient Descent, arXiv 1808.05240, section 2 (projection, gradient at w).
 
 use crate::bits::{Encoding, PackedMatrix};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::isa::Isa;
+use crate::kernels::Kernels;
+use crate::nn::projected::{Projected, Weights};
 use crate::nn::rng::Rng;
 use crate::nn::sgemm::{Matrix, sgemm};
-use crate::ops::{Activations, Epilogue, Gemm, Par};
-use crate::quant::binary_mean;
-use crate::shape::{check_len, elements};
-
-/// What the weights of a layer are in the forward pass.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Weights {
-    /// The latent floats.
-    Float,
-    /// One bit and one scale.
-    Binary,
-}
-
-/// What a layer gets.
-#[derive(Clone, Copy)]
-pub struct Input<'a> {
-    /// The floats, `[M, K]`.
-    pub values: &'a [f32],
-    /// The codes that the values are multiples of, with the step; `None` if there are none.
-    pub codes: Option<(Activations<'a>, f32)>,
-}
+use crate::nn::signal::Signal;
+use crate::ops::{Epilogue, Gemm, Par};
+use crate::shape::check_len;
 
 /// A linear layer of K inputs and N outputs.
 #[derive(Clone, Debug)]
 pub struct Linear {
-    n: usize,
-    k: usize,
-    weights: Weights,
-    /// w_f, `[N, K]`.
-    pub latent: Vec<f32>,
-    /// Gradient of the loss by w, `[N, K]`.
-    pub d_weights: Vec<f32>,
-    /// w as floats, `[N, K]`, for products in floats; of [`Weights::Binary`] only.
-    values: Vec<f32>,
-    signs: PackedMatrix,
-    delta: f32,
-    flips: usize,
+    /// The weights, N rows of K.
+    pub weights: Projected,
+    codes: PackedMatrix,
     scratch: Vec<i32>,
 }
 
@@ -61,111 +36,70 @@ impl Linear {
     ///
     /// Errors if K x N does not fit in memory.
     pub fn new(n: usize, k: usize, weights: Weights, rng: Rng) -> Result<Self> {
-        let len = elements("N x K", &[n, k])?;
-        let mut latent = vec![0.0; len];
-        rng.fill_normal(&mut latent, (2.0 / k.max(1) as f32).sqrt());
-        let mut layer = Linear {
-            n,
-            k,
-            weights,
-            latent,
-            d_weights: vec![0.0; len],
-            values: Vec::new(),
-            signs: PackedMatrix::zeros(Encoding::Bipolar, n, k)?,
-            delta: 0.0,
-            flips: 0,
+        Ok(Linear {
+            weights: Projected::new(n, k, weights, rng)?,
+            codes: PackedMatrix::zeros(Encoding::Bipolar, 0, 0)?,
             scratch: Vec::new(),
-        };
-        layer.set_weights(weights)?;
-        Ok(layer)
+        })
     }
 
     /// Number of outputs, N.
     pub fn n(&self) -> usize {
-        self.n
+        self.weights.rows()
     }
 
     /// Number of inputs, K.
     pub fn k(&self) -> usize {
-        self.k
+        self.weights.cols()
     }
 
-    /// What the weights are in the forward pass.
-    pub fn weights(&self) -> Weights {
-        self.weights
-    }
-
-    /// Changes what the weights are in the forward pass, and projects.
-    pub fn set_weights(&mut self, weights: Weights) -> Result<()> {
-        self.weights = weights;
-        self.project()?;
-        self.flips = 0;
-        Ok(())
-    }
-
-    /// Projects the latent weights. To be called when they have changed.
-    pub fn project(&mut self) -> Result<()> {
-        if self.weights == Weights::Float {
-            return Ok(());
-        }
-        let (signs, delta) = binary_mean(&self.latent, self.n, self.k)?;
-        let old = self.signs.words().iter().zip(signs.words());
-        self.flips += old
-            .map(|(a, b)| (a ^ b).count_ones() as usize)
-            .sum::<usize>();
-        (self.signs, self.delta) = (signs, delta);
-        Ok(())
-    }
-
-    /// The scale delta of the projected weights; 1 for float weights.
-    pub fn delta(&self) -> f32 {
-        match self.weights {
-            Weights::Float => 1.0,
-            Weights::Binary => self.delta,
-        }
-    }
-
-    /// The signs of the projected weights, `[N, K]`.
-    pub fn signs(&self) -> &PackedMatrix {
-        &self.signs
-    }
-
-    /// How many signs changed in projections since this was last asked.
-    pub fn take_flips(&mut self) -> usize {
-        std::mem::take(&mut self.flips)
-    }
-
-    /// The pre-activations `x` `[M, N]` of `input`.
+    /// The pre-activations `x` `[M, N]` of `input` `[M, K]`.
     ///
-    /// Binary weights and codes multiply on the packed kernels of `isa`; whatever has no codes multiplies
-    /// in floats. Errors if a length is wrong or the plan refuses.
+    /// Integers multiply on the packed kernels of `isa`; whatever is none, in floats. Errors if a length is wrong or
+    /// the plan refuses.
     pub fn forward(
         &mut self,
         isa: Isa,
-        input: Input<'_>,
+        input: Signal<'_>,
         x: &mut [f32],
         par: Par<'_>,
     ) -> Result<()> {
-        let (Weights::Binary, Some((codes, step))) = (self.weights, input.codes) else {
+        let (Some((_, scales)), Some((encoding, step))) = (self.weights.packed(), input.encoding())
+        else {
             return self.forward_in_floats(input.values, x, par);
         };
-        let epilogue = Epilogue::ScaleBias {
-            scale: vec![self.delta * step; self.n],
-            bias: vec![0.0; self.n],
+        let scale = scales.iter().map(|s| s * step).collect();
+        let plan = self.plan(isa, encoding, scale, vec![0.0; self.n()])?;
+        let (rows, k) = (self.rows(input.values)?, self.k());
+        let Linear { codes, scratch, .. } = self;
+        let packed = input.pack(Kernels::of(isa)?, k, codes)?;
+        let (codes, _) = packed.expect("it has an encoding");
+        scratch.resize(plan.scratch_len_of(&codes, rows), 0);
+        plan.run_f32(codes, 0..rows, x, scratch, par)
+    }
+
+    /// The packed product with `scale[n] * sum + bias[n]` for inputs of `encoding`.
+    ///
+    /// Errors if the weights are no integers, or the plan refuses.
+    pub fn plan(
+        &self,
+        isa: Isa,
+        encoding: Encoding,
+        scale: Vec<f32>,
+        bias: Vec<f32>,
+    ) -> Result<Gemm> {
+        let Some((weights, _)) = self.weights.packed() else {
+            return Err(Error::argument("weights", "floats", "integers and scales"));
         };
-        let plan = Gemm::on(isa, self.signs.view(), codes.encoding(), epilogue)?;
-        let rows = codes.rows();
-        self.scratch.resize(plan.scratch_len_of(&codes, rows), 0);
-        plan.run_f32(codes, 0..rows, x, &mut self.scratch, par)
+        let epilogue = Epilogue::ScaleBias { scale, bias };
+        Gemm::on(isa, weights.view(), encoding, epilogue)
     }
 
     /// As [`Linear::forward`], but on the floats that the codes stand for: the same up to rounding.
     pub fn forward_in_floats(&self, values: &[f32], x: &mut [f32], par: Par<'_>) -> Result<()> {
-        let m = self.rows(values)?;
-        let a = Matrix::new(values, m, self.k)?;
-        let mut expanded = Vec::new();
-        let w = self.expand(&mut expanded);
-        sgemm(0.0, x, a, Matrix::new(w, self.n, self.k)?.t(), par)
+        let a = Matrix::new(values, self.rows(values)?, self.k())?;
+        let w = Matrix::new(self.weights.values(), self.n(), self.k())?;
+        sgemm(0.0, x, a, w.t(), par)
     }
 
     /// Sets `d_weights` from the gradient `d_x` `[M, N]` by the output and the input's `values` `[M, K]`;
@@ -180,38 +114,21 @@ impl Linear {
         par: Par<'_>,
     ) -> Result<()> {
         let m = self.rows(values)?;
-        let d_x = Matrix::new(d_x, m, self.n)?;
-        let a = Matrix::new(values, m, self.k)?;
-        sgemm(0.0, &mut self.d_weights, d_x.t(), a, par)?;
-        let Some(d_values) = d_values else {
-            return Ok(());
-        };
-        let mut expanded = std::mem::take(&mut self.values);
-        let w = Matrix::new(self.expand(&mut expanded), self.n, self.k)?;
-        let done = sgemm(0.0, d_values, d_x, w, par);
-        self.values = expanded;
-        done
+        let (n, k) = (self.n(), self.k());
+        let d_x = Matrix::new(d_x, m, n)?;
+        let a = Matrix::new(values, m, k)?;
+        sgemm(0.0, &mut self.weights.d_weights, d_x.t(), a, par)?;
+        if let Some(d) = d_values {
+            let w = Matrix::new(self.weights.values(), n, k)?;
+            sgemm(0.0, d, d_x, w, par)?;
+        }
+        self.weights.finish_backward()
     }
 
-    /// The weights of the forward pass as floats, `[N, K]`, in `memory` unless they are the latent ones.
-    fn expand<'a>(&'a self, memory: &'a mut Vec<f32>) -> &'a [f32] {
-        if self.weights == Weights::Float {
-            return &self.latent;
-        }
-        memory.resize(self.latent.len(), 0.0);
-        for (w, latent) in memory.iter_mut().zip(&self.latent) {
-            *w = if *latent >= 0.0 {
-                self.delta
-            } else {
-                -self.delta
-            };
-        }
-        memory
-    }
-
+    /// M, once the length fits.
     fn rows(&self, values: &[f32]) -> Result<usize> {
-        let m = values.len() / self.k.max(1);
-        check_len("values", values.len(), m * self.k, "M x K")?;
+        let m = values.len() / self.k().max(1);
+        check_len("values", values.len(), m * self.k(), "M x K")?;
         Ok(m)
     }
 }
@@ -219,51 +136,44 @@ impl Linear {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::Kernels;
-    use crate::ops::dequantize;
+    use crate::nn::signal::Codes;
+    use crate::quant::{ActQuantizer, QuantRelu, Rounding};
 
     const M: usize = 6;
     const N: usize = 9;
     const K: usize = 70;
 
-    /// A layer, codes of `encoding` and the floats they stand for.
-    fn layer(encoding: Encoding, step: f32) -> (Linear, PackedMatrix, Vec<f32>) {
-        let layer = Linear::new(N, K, Weights::Binary, Rng::new(3)).unwrap();
-        let (low, high) = (encoding.min(), encoding.max());
+    /// A layer, and levels of random codes of a quantizer.
+    fn layer(quantizer: ActQuantizer) -> (Linear, Vec<f32>) {
+        let layer = Linear::new(N, K, Weights::binary(), Rng::new(3)).unwrap();
         let rng = Rng::new(5);
-        let codes: Vec<i32> = (0..(M * K) as u64)
-            .map(|i| match encoding {
-                Encoding::Bipolar => 2 * rng.below(i, 2) as i32 - 1,
-                _ => low + rng.below(i, (high - low + 1) as u32) as i32,
-            })
-            .collect();
-        let codes = PackedMatrix::pack(encoding, M, K, &codes).unwrap();
-        let mut values = vec![0.0; M * K];
-        let kernels = Kernels::of(Isa::chosen().unwrap()).unwrap();
-        dequantize(kernels, codes.view(), step, &mut values, Par::Caller).unwrap();
-        (layer, codes, values)
+        let levels = quantizer.encoding().levels() as u32 + 1;
+        let code = |i| quantizer.value(rng.below(i, levels) as u8);
+        (layer, (0..(M * K) as u64).map(code).collect())
     }
 
-    fn encodings() -> [Encoding; 4] {
-        let unsigned = |b| Encoding::unsigned(b).unwrap();
-        [Encoding::Bipolar, unsigned(1), unsigned(4), unsigned(8)]
+    fn quantizers(step: f32) -> [ActQuantizer; 4] {
+        let relu = |b| ActQuantizer::Relu(QuantRelu::new(b, step, Rounding::Ceil).unwrap());
+        [ActQuantizer::Sign, relu(1), relu(4), relu(8)]
     }
 
     #[test]
     fn packed_and_float_forward_agree() {
         for isa in Isa::available() {
-            for encoding in encodings() {
-                let (mut layer, codes, values) = layer(encoding, 0.37);
-                let input = Input {
+            for quantizer in quantizers(0.37) {
+                let (mut layer, values) = layer(quantizer);
+                let codes = Codes::Levels(quantizer);
+                let input = Signal {
                     values: &values,
-                    codes: Some((codes.view().into(), 0.37)),
+                    codes,
                 };
                 let (mut packed, mut floats) = (vec![0.0; M * N], vec![0.0; M * N]);
                 layer.forward(isa, input, &mut packed, Par::Caller).unwrap();
                 layer
                     .forward_in_floats(&values, &mut floats, Par::Caller)
                     .unwrap();
-                let unit = layer.delta() * 0.37;
+                let (encoding, step) = (quantizer.encoding(), quantizer.step());
+                let unit = layer.weights.packed().unwrap().1[0] * step;
                 for (packed, float) in packed.iter().zip(&floats) {
                     // The sums are integers below 2^24: rescaled and rounded, both must give the same one.
                     let (a, b) = ((packed / unit).round(), (float / unit).round());
@@ -278,13 +188,18 @@ mod tests {
 
     #[test]
     fn integers_are_exact_in_both() {
-        for encoding in encodings() {
-            let (mut layer, codes, values) = layer(encoding, 1.0);
-            layer.latent.iter_mut().for_each(|w| *w = w.signum());
-            layer.project().unwrap();
-            let input = Input {
+        for quantizer in quantizers(1.0) {
+            let (mut layer, values) = layer(quantizer);
+            layer
+                .weights
+                .latent
+                .iter_mut()
+                .for_each(|w| *w = w.signum());
+            layer.weights.project(Rng::new(3)).unwrap();
+            let codes = Codes::Levels(quantizer);
+            let input = Signal {
                 values: &values,
-                codes: Some((codes.view().into(), 1.0)),
+                codes,
             };
             let (mut packed, mut floats) = (vec![0.0; M * N], vec![0.0; M * N]);
             let isa = Isa::best();
@@ -292,26 +207,26 @@ mod tests {
             layer
                 .forward_in_floats(&values, &mut floats, Par::Caller)
                 .unwrap();
-            assert_eq!(packed, floats, "{encoding}");
+            assert_eq!(packed, floats, "{}", quantizer.encoding());
         }
     }
 
     #[test]
     fn gradients_are_taken_at_the_projected_weights() {
-        let (mut layer, _, values) = layer(Encoding::unsigned(2).unwrap(), 0.5);
+        let (mut layer, values) = layer(quantizers(0.5)[1]);
         let mut d_x = vec![0.0; M * N];
         Rng::new(8).fill_normal(&mut d_x, 1.0);
         let mut d_values = vec![0.0; M * K];
         layer
             .backward(&values, &d_x, Some(&mut d_values), Par::Caller)
             .unwrap();
-        let signs = layer.signs().unpack();
+        let w = layer.weights.values();
         for (i, got) in d_values.iter().enumerate() {
             let (m, k) = (i / K, i % K);
-            let terms = (0..N).map(|n| d_x[m * N + n] * layer.delta() * signs[n * K + k] as f32);
+            let terms = (0..N).map(|n| d_x[m * N + n] * w[n * K + k]);
             assert!((got - terms.sum::<f32>()).abs() < 1e-4);
         }
-        for (i, got) in layer.d_weights.iter().enumerate() {
+        for (i, got) in layer.weights.d_weights.iter().enumerate() {
             let (n, k) = (i / K, i % K);
             let terms = (0..M).map(|m| d_x[m * N + n] * values[m * K + k]);
             assert!((got - terms.sum::<f32>()).abs() < 1e-4);
@@ -319,18 +234,8 @@ mod tests {
     }
 
     #[test]
-    fn flips_are_counted_once() {
-        let (mut layer, ..) = layer(Encoding::Bipolar, 1.0);
-        assert_eq!(layer.take_flips(), 0);
-        layer.latent[3] *= -1.0;
-        layer.latent[100] *= -1.0;
-        layer.project().unwrap();
-        assert_eq!((layer.take_flips(), layer.take_flips()), (2, 0));
-    }
-
-    #[test]
     fn lengths_that_do_not_fit_are_refused() {
-        let (layer, ..) = layer(Encoding::Bipolar, 1.0);
+        let (layer, _) = layer(ActQuantizer::Sign);
         let mut x = vec![0.0; N];
         let said = layer.forward_in_floats(&[0.0; K + 1], &mut x, Par::Caller);
         assert_eq!(

@@ -64,6 +64,16 @@ impl Rng {
         self.seed
     }
 
+    /// The tensor.
+    pub const fn tensor(&self) -> u32 {
+        self.tensor
+    }
+
+    /// The step.
+    pub const fn step(&self) -> u32 {
+        self.step
+    }
+
     /// 32 random bits.
     pub fn bits(&self, index: u64) -> u32 {
         self.bits4(index / 4)[(index % 4) as usize]

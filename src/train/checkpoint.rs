@@ -2,15 +2,21 @@
 //!
 //! | tensor | shape | what |
 //! |---|---|---|
-//! | `layer{i}.latent` | `[N * K]` | latent weights |
-//! | `layer{i}.gamma`, `.beta`, `.running_mean`, `.running_var` | `[N]` | normalisation |
-//! | `layer{i}.alpha` | `[1]` | step of the activation, of hidden layers |
-//! | `velocity{j}` | as parameter j | momentum, in the order of [`Net::parameters`] |
+//! | `layers.{i}.latent` | `[N * K]` | latent weights |
+//! | `layers.{i}.step` | `[1]` | their learned step, of LSQ |
+//! | `layers.{i}.gamma`, `.beta`, `.running_mean`, `.running_var` | `[N]` | normalisation |
+//! | `layers.{i}.alpha` | `[1]` | step of the activation |
+//! | `velocity{j}` | as parameter j | momentum, in the order of [`Net::parameters`] and then [`Net::steps`] |
+//! | `moments{j}.m`, `moments{j}.v` | as parameter j | Adam's moments |
+//! | `mean{j}` | as parameter j | Bop's mean of gradients |
+//! | `metric{k}` | as the k-th weights | D of the loss-aware quantizers |
+//! | `freezer{k}` | `[5 N K + 2]` | what freezing remembers of the k-th quantized weights |
 //!
-//! The description is JSON: recipe, epochs done, phase, and the shape of the data. There is no state of a
-//! random generator, since every draw is keyed by seed and epoch.
+//! `i` is a layer's path in the net, as `3` or `7.0`. The description is JSON: recipe, epochs done, Adam's steps, phase, and
+//! the shape of the data. There is no state of a random generator, since every draw is keyed by seed and step.
 //!
 //! [`Net::parameters`]: crate::nn::net::Net::parameters
+//! [`Net::steps`]: crate::nn::net::Net::steps
 
 use std::path::Path;
 
@@ -18,15 +24,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::model::container::{Container, Data};
+use crate::nn::layers::Layers;
 use crate::nn::net::Mode;
+use crate::nn::projected::Projected;
 use crate::train::data::Dataset;
 use crate::train::recipe::Recipe;
-use crate::train::sgd::Velocities;
 use crate::train::trainer::Trainer;
+use crate::train::update::Memory;
 
 /// What the file says it is.
 const KIND: &str = "qcore-checkpoint";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -34,19 +42,69 @@ struct Description {
     recipe: Recipe,
     /// Epochs done, of both phases.
     epoch: usize,
+    /// Steps that Adam's moments have seen.
+    steps: u64,
     phase: Mode,
     /// Height, width and channels of an image.
     input: [usize; 3],
     classes: usize,
 }
 
+impl Recipe {
+    /// The recipe of the run in the checkpoint at `path`.
+    ///
+    /// Errors, naming the file, if it is not a whole, undamaged checkpoint of this version.
+    pub fn of_checkpoint(path: &Path) -> Result<Self> {
+        let file = Container::load(path, KIND, VERSION)?;
+        Ok(describe(&path.display().to_string(), &file)?.recipe)
+    }
+}
+
+fn describe(what: &str, file: &Container) -> Result<Description> {
+    serde_json::from_str(&file.description)
+        .map_err(|e| Error::format(what, format_args!("the description: {e}")))
+}
+
+/// The weights of a net that have a metric, to be changed.
+fn metrics<'n>(layers: &'n mut Layers, visit: &mut dyn FnMut(&'n mut Projected)) {
+    layers.visit_mut("", &mut |_, layer| {
+        if let Some(weights) = layer.weights_mut()
+            && weights.quantizer().is_some()
+        {
+            visit(weights);
+        }
+    });
+}
+
+/// What an optimiser remembers of parameter j, by name.
+fn tensors(j: usize, memory: &mut Memory) -> [(String, &mut Vec<f32>); 4] {
+    [
+        (format!("velocity{j}"), &mut memory.velocity),
+        (format!("moments{j}.m"), &mut memory.adam.m),
+        (format!("moments{j}.v"), &mut memory.adam.v),
+        (format!("mean{j}"), &mut memory.mean),
+    ]
+}
+
 impl<'a> Trainer<'a> {
     /// Writes the run to `path`, whole or not at all.
     pub fn save(&mut self, path: &Path) -> Result<()> {
+        self.to_container()?.save(path, KIND, VERSION)
+    }
+
+    /// The bytes that [`Trainer::save`] writes. Between epochs they are what a run that breaks off can go on from:
+    /// [`write_whole`](crate::model::write_whole) puts them into a file.
+    pub fn to_bytes(&mut self) -> Result<Vec<u8>> {
+        self.to_container()?.to_bytes(KIND, VERSION)
+    }
+
+    fn to_container(&mut self) -> Result<Container> {
         let design = self.net.design();
+        let adam_steps = self.memories.0.iter().map(|m| m.adam.steps);
         let description = Description {
             recipe: self.recipe().clone(),
             epoch: self.done,
+            steps: adam_steps.max().unwrap_or(0),
             phase: self.net.mode(),
             input: design.input,
             classes: design.classes,
@@ -56,11 +114,30 @@ impl<'a> Trainer<'a> {
         for (name, values) in self.net.state() {
             file.put(name, &[values.len()], Data::F32(values.to_vec()));
         }
-        for (j, velocity) in self.velocities.iter_mut().enumerate() {
-            let name = format!("velocity{j}");
-            file.put(name, &[velocity.len()], Data::F32(velocity.clone()));
+        for (j, memory) in self.memories.0.iter_mut().enumerate() {
+            for (name, values) in tensors(j, memory) {
+                if !values.is_empty() {
+                    file.put(name, &[values.len()], Data::F32(values.clone()));
+                }
+            }
         }
-        file.save(path, KIND, VERSION)
+        let mut k = 0;
+        metrics(self.net.layers_mut(), &mut |weights| {
+            let metric = &weights.metric;
+            if !metric.is_empty() {
+                file.put(
+                    format!("metric{k}"),
+                    &[metric.len()],
+                    Data::F32(metric.clone()),
+                );
+            }
+            k += 1;
+        });
+        for (k, freezer) in self.freezers.iter().enumerate() {
+            let floats = freezer.to_floats();
+            file.put(format!("freezer{k}"), &[floats.len()], Data::F32(floats));
+        }
+        Ok(file)
     }
 
     /// Reads a run from `path`, to go on with `data`, which must be what it was trained on.
@@ -70,8 +147,7 @@ impl<'a> Trainer<'a> {
     pub fn resume(path: &Path, data: &'a Dataset) -> Result<Self> {
         let what = path.display().to_string();
         let mut file = Container::load(path, KIND, VERSION)?;
-        let description: Description = serde_json::from_str(&file.description)
-            .map_err(|e| Error::format(&what, format_args!("the description: {e}")))?;
+        let description = describe(&what, &file)?;
         let train = &data.train;
         let input = [train.height(), train.width(), train.channels()];
         let (found, given) = (
@@ -95,21 +171,52 @@ impl<'a> Trainer<'a> {
             return Err(Error::format(&what, problem));
         }
         trainer.done = description.epoch;
-        trainer.net.set_mode(description.phase)?;
-        trainer.velocities = Velocities::zeros(&trainer.net.parameters());
+        trainer.net.set_step(trainer.last_step());
+        match description.phase {
+            Mode::Quantized => trainer.enter_quantized()?,
+            Mode::Float if description.epoch > trainer.recipe().float_epochs => {
+                let problem = "it is in the float phase, which its epochs are beyond";
+                return Err(Error::format(&what, problem));
+            }
+            Mode::Float => {}
+        }
         for (name, values) in trainer.net.state() {
             values.copy_from_slice(&file.take_f32(&what, &name, &[values.len()])?);
         }
-        for (j, velocity) in trainer.velocities.iter_mut().enumerate() {
-            let name = format!("velocity{j}");
-            *velocity = file.take_f32(&what, &name, &[velocity.len()])?;
+        for (j, memory) in trainer.memories.0.iter_mut().enumerate() {
+            for (name, values) in tensors(j, memory) {
+                if !values.is_empty() {
+                    *values = file.take_f32(&what, &name, &[values.len()])?;
+                }
+            }
+            if !memory.adam.m.is_empty() {
+                memory.adam.steps = description.steps;
+            }
+        }
+        let (mut k, mut read) = (0, Ok(()));
+        metrics(trainer.net.layers_mut(), &mut |weights| {
+            let name = format!("metric{k}");
+            if file.tensors.contains_key(&name) {
+                match file.take_f32(&what, &name, &[weights.latent.len()]) {
+                    Ok(metric) => weights.metric = metric,
+                    Err(error) => read = Err(error),
+                }
+            }
+            k += 1;
+        });
+        read?;
+        for (k, freezer) in trainer.freezers.iter_mut().enumerate() {
+            let len = 5 * freezer.frozen().len() + 2;
+            freezer.set_floats(&file.take_f32(&what, &format!("freezer{k}"), &[len])?)?;
         }
         if let Some(name) = file.tensors.keys().next() {
             let problem = format!("the tensor '{name}' is none of the net's");
             return Err(Error::format(&what, problem));
         }
         trainer.net.settle()?;
+        trainer.relax_again()?;
         trainer.net.take_flips();
+        trainer.resume_watch()?;
         Ok(trainer)
     }
 }
@@ -150,10 +257,48 @@ mod tests {
         for (_, values) in trainer.net.state() {
             all.extend(values.iter().map(|v| v.to_bits()));
         }
-        for velocity in trainer.velocities.iter_mut() {
-            all.extend(velocity.iter().map(|v| v.to_bits()));
+        for (j, memory) in trainer.memories.0.iter_mut().enumerate() {
+            all.push(memory.adam.steps as u32);
+            for (_, values) in tensors(j, memory) {
+                all.extend(values.iter().map(|v| v.to_bits()));
+            }
+        }
+        for freezer in &trainer.freezers {
+            all.extend(freezer.to_floats().iter().map(|v| v.to_bits()));
+        }
+        for weights in trainer.net.weights() {
+            all.extend(weights.values().iter().map(|v| v.to_bits()));
+            all.extend(weights.metric.iter().map(|v| v.to_bits()));
         }
         all
+    }
+
+    /// Runs of every kind of memory: what each rule and optimiser keeps from step to step.
+    fn recipes() -> Vec<Recipe> {
+        let of = |text: &str| {
+            let small =
+                "arch = \"4c3-mp2-12\"\nfloat_epochs = 2\nepochs = 2\nbatch = 50\nbits_a = 2\n";
+            Recipe::from_toml("a test", &format!("{small}{text}")).unwrap()
+        };
+        vec![
+            recipe(),
+            of("optimizer = \"adam\"\nlr = 0.01\nclip = 1\nreestimate = 2\nmirror = true"),
+            of(
+                "optimizer = \"adam\"\nlr = 0.01\nrule = { kind = \"forward-backtrack\", period = 2 }",
+            ),
+            of("rule = \"rounding\"\nweights = \"stoch-binary\""),
+            of("rule = { kind = \"binary-relax\", growth = 1.5 }\nalpha_stage = 1"),
+            of("rule = { kind = \"bop\", gamma = 0.01 }\nloss = \"squared-hinge\""),
+            of(
+                "bits_w = 3\ndampening = 0.01\ndiagnostics = true\n[freezing]\nstart = 0.004\nend = 0.003",
+            ),
+            of("bits_w = 4\nweights = \"lsq-weight:bits=4\"\ncoarse_alpha = \"alpha-lsq\""),
+            of("rho_growth = 2\nschedule = \"inverse-root\"\nlearn_alpha = false\naffine = false"),
+            Recipe {
+                arch: "drop0.2-24-drop0.5".to_string(),
+                ..recipe()
+            },
+        ]
     }
 
     #[test]
@@ -161,24 +306,28 @@ mod tests {
         let data = digits(3, 300, 50).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("run.safetensors");
-        let mut whole = Trainer::new(recipe(), &data).unwrap();
-        let last = whole.run(Par::Caller, &mut ()).unwrap().unwrap();
-        // In the float phase, on the border, in the quantized phase.
-        for stop in [1, 2, 3] {
-            let mut first = Trainer::new(recipe(), &data).unwrap();
-            first.run(Par::Caller, &mut StopAt(stop)).unwrap();
-            assert_eq!(first.done(), stop);
-            first.save(&path).unwrap();
-            let mut second = Trainer::resume(&path, &data).unwrap();
-            assert_eq!(state(&mut second), state(&mut first));
-            let report = second.run(Par::Caller, &mut ()).unwrap().unwrap();
-            assert_eq!(
-                state(&mut second),
-                state(&mut whole),
-                "stopped after {stop}"
-            );
-            assert_eq!(report.test_accuracy, last.test_accuracy);
-            assert_eq!(report.train_loss.to_bits(), last.train_loss.to_bits());
+        for recipe in recipes() {
+            let mut whole = Trainer::new(recipe.clone(), &data).unwrap();
+            let last = whole.run(Par::Caller, &mut ()).unwrap().unwrap();
+            // In the float phase, on the border, in the quantized phase.
+            for stop in [1, 2, 3] {
+                let mut first = Trainer::new(recipe.clone(), &data).unwrap();
+                first.run(Par::Caller, &mut StopAt(stop)).unwrap();
+                assert_eq!(first.done(), stop);
+                first.save(&path).unwrap();
+                assert_eq!(first.to_bytes().unwrap(), std::fs::read(&path).unwrap());
+                let mut second = Trainer::resume(&path, &data).unwrap();
+                assert!(state(&mut second) == state(&mut first), "{recipe:?}");
+                let report = second.run(Par::Caller, &mut ()).unwrap().unwrap();
+                let same = state(&mut second) == state(&mut whole);
+                assert!(same, "stopped after {stop}: {recipe:?}");
+                assert_eq!(report.test_accuracy, last.test_accuracy);
+                assert_eq!(report.train_loss.to_bits(), last.train_loss.to_bits());
+            }
+            if recipe.freezing.is_some() {
+                let reports = whole.layer_reports();
+                assert!(reports.iter().any(|r| r.frozen > 0.0), "{reports:?}");
+            }
         }
     }
 
@@ -203,7 +352,7 @@ mod tests {
 
         let other = Container::new("{}".to_string());
         other.save(&path, "model", 1).unwrap();
-        let kinds = "it is a qcore 'model 1'; this call reads 'qcore-checkpoint 1'";
+        let kinds = "it is a qcore 'model 1'; this call reads 'qcore-checkpoint 2'";
         assert!(said(&data).contains(kinds));
         other.save(&path, KIND, VERSION).unwrap();
         assert!(said(&data).contains("the description: missing field `recipe`"));

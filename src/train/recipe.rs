@@ -1,27 +1,70 @@
 //! The recipe: everything that decides a training run, and nothing that does not.
 //!
-//! Two runs of one recipe on one data set give the same bits on one machine, whatever the number of threads.
+//! Two runs of one recipe on one data set give the same bits on one machine, whatever the number of threads and the
+//! ISA. A recipe is TOML ([`Recipe::from_toml`]); [`named`] lists those that come with the crate.
+
+pub mod named;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::nn::activation::{CoarseAlpha, CoarseX};
+use crate::nn::design::{Init, arch};
+use crate::nn::loss::Loss;
 use crate::nn::net::{Design, Kind};
+use crate::nn::ste::{CoarseAlpha, CoarseW, CoarseX};
+use crate::nn::weight::{Scope, TernarySearch, WeightQuantizer};
 use crate::quant::Rounding;
 use crate::train::rule::Rule;
 use crate::train::schedule::Schedule;
+use crate::train::step::{self, Adam};
+use crate::train::written;
 
-/// Names of hidden layers, as in the FINN papers: three layers of one size.
-const ARCHS: [(&str, usize); 3] = [("tfc", 64), ("sfc", 256), ("lfc", 1024)];
+/// The base optimiser.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Optimizer {
+    /// Gradient descent with momentum.
+    #[default]
+    Sgd,
+    /// Adam.
+    Adam,
+}
 
-/// A recipe. As JSON, every field that is left out has its default.
+/// Iterative freezing of weights that oscillate: `step::Freezer`.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Freezing {
+    /// The frequency that freezes a weight in the first quantized epoch; it falls to `end` by half a cosine.
+    pub start: f32,
+    /// The frequency of the last epoch.
+    pub end: f32,
+    /// How fast frequency and mean code move, above 0 and at most 1.
+    pub momentum: f32,
+}
+
+impl Default for Freezing {
+    /// From 0.1 to 0.01 with momentum 0.01, as the code of arXiv 2203.11086 has it.
+    fn default() -> Self {
+        Freezing {
+            start: 0.1,
+            end: 0.01,
+            momentum: 0.01,
+        }
+    }
+}
+
+/// A recipe. In a file, every field that is left out has its default.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Recipe {
-    /// Hidden layers: `tfc`, `sfc` or `lfc` (three of 64, 256 or 1024), or sizes with hyphens: `512-256`.
+    /// The blocks before the last layer: a name such as `sfc` or `lenet5`, or text such as `32c5-mp2-512`
+    /// ([`arch`]).
     pub arch: String,
-    /// Bits of a weight: 1, or 32 for floats.
+    /// Bits of a weight: 1 to 8, or 32 for floats.
     pub bits_w: usize,
+    /// The quantizer of weights that are no floats, by name or as a table; if absent, what
+    /// [`Recipe::quantizer`] says.
+    pub weights: Option<WeightQuantizer>,
     /// Bits of an activation: 1 to 8, or 32 for floats.
     pub bits_a: usize,
     /// The kind of hidden activation.
@@ -32,8 +75,38 @@ pub struct Recipe {
     pub coarse_x: CoarseX,
     /// The coarse gradient by alpha.
     pub coarse_alpha: CoarseAlpha,
+    /// The coarse gradient by latent weights.
+    pub coarse_w: CoarseW,
+    /// Whether alpha is learned; else it stays where it begins.
+    pub learn_alpha: bool,
+    /// Quantized epochs at the start in which each batch sets alpha to its greatest value / q.
+    pub alpha_stage: usize,
+    /// Whether normalisations before an activation have a scale and shift.
+    pub affine: bool,
+    /// Whether the weights of the first layer stay floats.
+    pub float_first: bool,
+    /// Whether the weights of the last layer stay floats.
+    pub float_last: bool,
+    /// How latent weights begin.
+    pub init: Init,
+    /// What training makes small.
+    pub loss: Loss,
     /// How latent weights move.
     pub rule: Rule,
+    /// What rho of `bcgd` is multiplied by after each quantized epoch; it ends at 0.01.
+    pub rho_growth: f32,
+    /// The base optimiser.
+    pub optimizer: Optimizer,
+    /// Decay of Adam's first moment, 0 to below 1.
+    pub beta1: f32,
+    /// Decay of Adam's second moment, 0 to below 1.
+    pub beta2: f32,
+    /// What Adam adds to the root of the second moment, above 0.
+    pub eps: f32,
+    /// Bound of latent weights of quantized layers; 0 is none.
+    pub clip: f32,
+    /// Whether the rate of quantized weights is divided by Glorot's bound sqrt(1.5 / (inputs + outputs)).
+    pub glorot_rate: bool,
     /// Epochs in floats, which initialise the quantized net; may be 0.
     pub float_epochs: usize,
     /// Epochs of the quantized net; may be 0.
@@ -42,15 +115,27 @@ pub struct Recipe {
     pub batch: usize,
     /// Learning rate at the start of each phase, above 0.
     pub lr: f32,
+    /// Learning rate at the start of the float phase, if it is another.
+    pub float_lr: Option<f32>,
     /// How it falls in each phase.
     pub schedule: Schedule,
-    /// Momentum, from 0 to below 1.
+    /// Momentum of SGD, from 0 to below 1.
     pub momentum: f32,
     /// Weight decay, 0 or more, on every parameter.
     pub weight_decay: f32,
+    /// lambda of oscillation dampening in the last quantized epoch; it rises from 0 by half a cosine.
+    pub dampening: f32,
+    /// Freezing of weights that oscillate; `None` is none.
+    pub freezing: Option<Freezing>,
+    /// Batches over which the running averages are estimated anew when all epochs are over; 0 is none.
+    pub reestimate: usize,
     /// Training images are shifted by up to so many pixels along each axis.
     pub max_shift: usize,
-    /// The seed of weights, order and shifts.
+    /// Whether training images are mirrored at random.
+    pub mirror: bool,
+    /// Whether the log tells of each layer how its weights behave.
+    pub diagnostics: bool,
+    /// The seed of weights, order, shifts and draws.
     pub seed: u64,
 }
 
@@ -60,46 +145,82 @@ impl Default for Recipe {
     /// On MNIST's 10,000 test images it gives, in the mean of seeds 1 to 3, 98.34 % with 1 bit, 98.77 % with
     /// 2 bits and 99.09 % with 4 bits of activation.
     fn default() -> Self {
+        let Adam {
+            beta1, beta2, eps, ..
+        } = Adam::default();
         Recipe {
             arch: "sfc".to_string(),
             bits_w: 1,
+            weights: None,
             bits_a: 4,
             activation: Kind::Relu,
             rounding: None,
             coarse_x: CoarseX::default(),
             coarse_alpha: CoarseAlpha::default(),
+            coarse_w: CoarseW::default(),
+            learn_alpha: true,
+            alpha_stage: 0,
+            affine: true,
+            float_first: false,
+            float_last: false,
+            init: Init::default(),
+            loss: Loss::default(),
             rule: Rule::default(),
+            rho_growth: 1.0,
+            optimizer: Optimizer::default(),
+            beta1,
+            beta2,
+            eps,
+            clip: 0.0,
+            glorot_rate: false,
             float_epochs: 10,
             epochs: 60,
             batch: 100,
             lr: 0.1,
+            float_lr: None,
             schedule: Schedule::Cosine,
             momentum: 0.9,
             weight_decay: 1e-4,
+            dampening: 0.0,
+            freezing: None,
+            reestimate: 0,
             max_shift: 1,
+            mirror: false,
+            diagnostics: false,
             seed: 1,
         }
     }
 }
 
 impl Recipe {
-    /// Outputs of each hidden layer.
+    /// Reads a recipe from TOML; `what` names it in errors.
     ///
-    /// Errors if `arch` is neither a name nor sizes of 1 to 1048576 with hyphens between.
-    pub fn hidden(&self) -> Result<Vec<usize>> {
-        if let Some((_, size)) = ARCHS.iter().find(|(name, _)| *name == self.arch) {
-            return Ok(vec![*size; 3]);
+    /// Errors, with line and field, if it is not TOML, has a field or name that is none (the nearest known one is
+    /// told), or [`Recipe::check`] refuses.
+    pub fn from_toml(what: &str, text: &str) -> Result<Self> {
+        let recipe: Recipe = toml::from_str(text).map_err(|e| {
+            let line = e
+                .span()
+                .map(|span| text[..span.start].matches('\n').count() + 1);
+            let line = line.map_or(String::new(), |line| format!("line {line}: "));
+            Error::format(what, format!("{line}{}", written::suggest(e.message())))
+        })?;
+        recipe.check().map_err(|e| Error::format(what, e))?;
+        Ok(recipe)
+    }
+
+    /// The quantizer of weights: what the recipe says, or else that of the bits; for rules that step in a metric the
+    /// loss-aware one of those bits. `None` if the bits have none, as floats do.
+    pub fn quantizer(&self) -> Option<WeightQuantizer> {
+        let scope = Scope::Tensor;
+        let search = TernarySearch::Exact;
+        match (&self.weights, self.bits_w, self.rule.needs_metric()) {
+            (Some(quantizer), ..) => Some(quantizer.clone()),
+            (None, 1, true) => Some(WeightQuantizer::LossAwareBinary { scope }),
+            (None, 2, true) => Some(WeightQuantizer::LossAwareTernary { search }),
+            (None, bits @ 3..=8, true) => Some(WeightQuantizer::LossAwareLinear { bits }),
+            (None, bits, _) => WeightQuantizer::of_bits(bits).ok(),
         }
-        let sizes: std::result::Result<Vec<usize>, _> =
-            self.arch.split('-').map(str::parse).collect();
-        let sizes = sizes
-            .ok()
-            .filter(|s| s.iter().all(|s| (1..=1 << 20).contains(s)));
-        sizes.ok_or_else(|| {
-            let value = format!("'{}'", self.arch);
-            let expected = "tfc, sfc, lfc or sizes of 1 to 1048576 as in 512-256";
-            Error::argument("arch", value, expected)
-        })
     }
 
     /// Where the steps of the quantized ReLU lie: what the recipe says, or else the nearest level for 1 bit
@@ -123,14 +244,20 @@ impl Recipe {
         self.check()?;
         let design = Design {
             input,
-            hidden: self.hidden()?,
+            blocks: arch::parse(&self.arch)?,
             classes,
             bits_w: self.bits_w,
+            weights: self.quantizer(),
+            by_w: self.coarse_w,
+            init: self.init,
             bits_a: self.bits_a,
             kind: self.activation,
             rounding: self.rounding(),
             by_x: self.coarse_x,
             by_alpha: self.coarse_alpha,
+            affine: self.affine,
+            float_first: self.float_first,
+            float_last: self.float_last,
         };
         design.check()?;
         Ok(design)
@@ -138,7 +265,7 @@ impl Recipe {
 
     /// Errors, naming the field, if a number is out of its range.
     pub fn check(&self) -> Result<()> {
-        self.hidden()?;
+        arch::parse(&self.arch)?;
         self.rule.check()?;
         self.schedule.check()?;
         if self.batch < 2 {
@@ -151,15 +278,73 @@ impl Recipe {
                 return Err(Error::argument(name, epochs, format_args!("0 to {most}")));
             }
         }
-        if !(self.lr > 0.0 && self.lr.is_finite()) {
-            return Err(Error::argument("lr", self.lr, "a number above 0"));
+        for (name, rate) in [("lr", Some(self.lr)), ("float_lr", self.float_lr)] {
+            if let Some(rate) = rate
+                && !(rate > 0.0 && rate.is_finite())
+            {
+                return Err(Error::argument(name, rate, "a number above 0"));
+            }
         }
-        if !(0.0..1.0).contains(&self.momentum) {
-            return Err(Error::argument("momentum", self.momentum, "0 to below 1"));
+        for (name, value) in [
+            ("momentum", self.momentum),
+            ("beta1", self.beta1),
+            ("beta2", self.beta2),
+        ] {
+            if !(0.0..1.0).contains(&value) {
+                return Err(Error::argument(name, value, "0 to below 1"));
+            }
         }
-        if !(self.weight_decay >= 0.0 && self.weight_decay.is_finite()) {
-            let expected = "a number of 0 or more";
-            return Err(Error::argument("weight_decay", self.weight_decay, expected));
+        for (name, value) in [
+            ("weight_decay", self.weight_decay),
+            ("clip", self.clip),
+            ("dampening", self.dampening),
+        ] {
+            if !(value >= 0.0 && value.is_finite()) {
+                return Err(Error::argument(name, value, "a number of 0 or more"));
+            }
+        }
+        if !(self.eps > 0.0 && self.eps.is_finite()) {
+            return Err(Error::argument("eps", self.eps, "a number above 0"));
+        }
+        if !(self.rho_growth >= 1.0 && self.rho_growth.is_finite()) {
+            let expected = "a number of 1 or more";
+            return Err(Error::argument("rho_growth", self.rho_growth, expected));
+        }
+        self.check_together()
+    }
+
+    /// Choices that do not go together.
+    fn check_together(&self) -> Result<()> {
+        if let Some(quantizer) = &self.weights {
+            quantizer.check()?;
+        }
+        if self.rule.needs_metric() {
+            let rule = "with a loss-aware rule";
+            if self.optimizer != Optimizer::Adam {
+                return Err(Error::argument("optimizer", "sgd", format!("adam {rule}")));
+            }
+            if let Some(quantizer) = &self.weights
+                && !quantizer.is_loss_aware()
+            {
+                let expected = format!("a loss-aware quantizer {rule}");
+                return Err(Error::argument("weights", quantizer.name(), expected));
+            }
+        }
+        if let Some(freezing) = &self.freezing {
+            for (name, value) in [("start", freezing.start), ("end", freezing.end)] {
+                if !(value > 0.0 && value <= 1.0) {
+                    return Err(Error::argument(name, value, "above 0 and at most 1"));
+                }
+            }
+            step::Freezer::new(0, freezing.momentum, true)?;
+            if self
+                .weights
+                .as_ref()
+                .is_some_and(|w| w.scope() == Scope::Channel)
+            {
+                let expected = "one scale a layer with freezing";
+                return Err(Error::argument("scope", "channel", expected));
+            }
         }
         Ok(())
     }
@@ -168,26 +353,6 @@ impl Recipe {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn archs_by_name_and_by_sizes() {
-        let hidden = |arch: &str| {
-            let arch = arch.to_string();
-            let recipe = Recipe {
-                arch,
-                ..Recipe::default()
-            };
-            recipe.hidden()
-        };
-        assert_eq!(hidden("sfc").unwrap(), [256; 3]);
-        assert_eq!(hidden("tfc").unwrap(), [64; 3]);
-        assert_eq!(hidden("lfc").unwrap(), [1024; 3]);
-        assert_eq!(hidden("512-256").unwrap(), [512, 256]);
-        for bad in ["", "cnv", "0", "12-", "-3", "9999999"] {
-            let said = hidden(bad).unwrap_err().to_string();
-            assert!(said.starts_with(&format!("arch is '{bad}'; expected tfc, sfc")));
-        }
-    }
 
     #[test]
     fn one_bit_goes_to_the_nearest_level_unless_the_recipe_says_else() {
@@ -240,8 +405,8 @@ mod tests {
         };
         assert_eq!(said(|r| r.batch = 1), "batch is 1; expected 2 or more");
         assert_eq!(
-            said(|r| r.bits_w = 2),
-            "bits_w is 2; expected 1, or 32 for floats"
+            said(|r| r.bits_w = 9),
+            "bits_w is 9; expected 1 to 8, or 32 for floats"
         );
         assert_eq!(
             said(|r| r.bits_a = 9),

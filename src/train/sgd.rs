@@ -1,12 +1,10 @@
 //! Stochastic gradient descent with momentum and weight decay, in torch's convention.
 
 use crate::error::Result;
-use crate::nn::net::{Parameter, Role};
 use crate::ops::Par;
 use crate::shape::check_len;
-use crate::train::rule::Rule;
 
-/// Elements that one thread updates at a time: they stay in its first-level cache from blend to step.
+/// Elements that one thread updates at a time.
 const CHUNK: usize = 4096;
 
 /// The numbers of a step.
@@ -38,84 +36,36 @@ impl Sgd {
         }
         Ok(())
     }
-}
 
-/// Velocities of a net's parameters.
-#[derive(Clone, PartialEq, Debug, Default)]
-pub struct Velocities(Vec<Vec<f32>>);
-
-impl Velocities {
-    /// Zeros, as long as `parameters`.
-    pub fn zeros(parameters: &[Parameter<'_>]) -> Self {
-        Velocities(
-            parameters
-                .iter()
-                .map(|p| vec![0.0; p.value.len()])
-                .collect(),
-        )
-    }
-
-    /// The velocities, in the order of the parameters.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Vec<f32>> {
-        self.0.iter_mut()
-    }
-
-    /// Blends the latent weights by `rule`, then steps every parameter.
-    ///
-    /// Errors if these are not the velocities of such parameters.
-    pub fn update(
-        &mut self,
-        parameters: &mut [Parameter<'_>],
-        rule: Rule,
-        sgd: Sgd,
+    /// As [`Sgd::step`], the elements shared out to threads.
+    pub fn step_on(
+        &self,
+        value: &mut [f32],
+        gradient: &[f32],
+        velocity: &mut [f32],
         par: Par<'_>,
     ) -> Result<()> {
-        check_len(
-            "velocities",
-            self.0.len(),
-            parameters.len(),
-            "a vector each",
-        )?;
-        for (parameter, velocity) in parameters.iter_mut().zip(&mut self.0) {
-            let (value, gradient) = (&mut *parameter.value, parameter.gradient);
-            check_len("gradient", gradient.len(), value.len(), "as the values")?;
-            check_len("velocity", velocity.len(), value.len(), "as the values")?;
-            let delta = match parameter.role {
-                Role::Weights(delta) => delta,
-                Role::Norm | Role::Alpha => None,
-            };
-            let chunk = |value: &mut [f32], gradient: &[f32], velocity: &mut [f32]| {
-                if let Some(delta) = delta {
-                    rule.blend(value, delta);
-                }
-                let stepped = sgd.step(value, gradient, velocity);
-                stepped.expect("chunks of slices as long as each other are as long as each other");
-            };
-            par.enter(|| halve(value, gradient, velocity, par, &chunk));
-        }
+        check_len("gradient", gradient.len(), value.len(), "as the values")?;
+        check_len("velocity", velocity.len(), value.len(), "as the values")?;
+        par.enter(|| self.halve(value, gradient, velocity, par));
         Ok(())
     }
-}
 
-/// Halves the slices until they are short, and does the pieces on whatever thread is free.
-fn halve(
-    value: &mut [f32],
-    gradient: &[f32],
-    velocity: &mut [f32],
-    par: Par<'_>,
-    chunk: &(impl Fn(&mut [f32], &[f32], &mut [f32]) + Sync),
-) {
-    if value.len() <= CHUNK {
-        return chunk(value, gradient, velocity);
+    /// Halves the slices until they are short, and does the pieces on whatever thread is free.
+    fn halve(&self, value: &mut [f32], gradient: &[f32], velocity: &mut [f32], par: Par<'_>) {
+        if value.len() <= CHUNK {
+            let stepped = self.step(value, gradient, velocity);
+            return stepped.expect("pieces of slices as long as each other are as long");
+        }
+        let at = value.len() / 2;
+        let (value, value_right) = value.split_at_mut(at);
+        let (gradient, gradient_right) = gradient.split_at(at);
+        let (velocity, velocity_right) = velocity.split_at_mut(at);
+        par.join(
+            || self.halve(value, gradient, velocity, par),
+            || self.halve(value_right, gradient_right, velocity_right, par),
+        );
     }
-    let at = value.len() / 2;
-    let (value, value_right) = value.split_at_mut(at);
-    let (gradient, gradient_right) = gradient.split_at(at);
-    let (velocity, velocity_right) = velocity.split_at_mut(at);
-    par.join(
-        || halve(value, gradient, velocity, par, chunk),
-        || halve(value_right, gradient_right, velocity_right, par, chunk),
-    );
 }
 
 #[cfg(test)]
@@ -140,30 +90,5 @@ mod tests {
             assert!((got - expected).abs() < 1e-6, "{got} {expected}");
         }
         assert!(sgd.step(&mut value, &[0.0; 2], &mut velocity).is_err());
-    }
-
-    #[test]
-    fn weights_are_blended_before_the_step_and_nothing_else_is() {
-        let rule = Rule::Bcgd { rho: 0.5 };
-        let sgd = Sgd {
-            lr: 1.0,
-            momentum: 0.0,
-            weight_decay: 0.0,
-        };
-        for (role, expected) in [
-            (Role::Weights(Some(1.0)), [2.0, -2.5]),
-            (Role::Weights(None), [3.0, -4.0]),
-            (Role::Norm, [3.0, -4.0]),
-        ] {
-            let mut value = [3.0, -4.0];
-            let mut all = [Parameter {
-                role,
-                value: &mut value,
-                gradient: &[0.0; 2],
-            }];
-            let mut velocities = Velocities::zeros(&all);
-            velocities.update(&mut all, rule, sgd, Par::Caller).unwrap();
-            assert_eq!(value, expected, "{role:?}");
-        }
     }
 }

@@ -10,13 +10,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::isa::Isa;
-use crate::nn::loss::{self, Score};
+use crate::nn::loss;
 use crate::nn::net::{Mode, Net};
 use crate::nn::rng::Rng;
 use crate::ops::Par;
 use crate::train::data::Dataset;
+use crate::train::diagnostics::{Diagnostics, LayerReport, has_zero};
 use crate::train::recipe::Recipe;
-use crate::train::sgd::{Sgd, Velocities};
+use crate::train::rule::Rule;
+use crate::train::step::Freezer;
+use crate::train::update::Memories;
 
 /// Streams of the seed, behind those of the layers' weights.
 const ORDER: u32 = 1 << 31;
@@ -79,12 +82,16 @@ pub trait Callback {
 /// Nobody watches.
 impl Callback for () {}
 
-/// A run: net, velocities and how far it has come.
+/// A run: net, the optimiser's memories and how far it has come.
 pub struct Trainer<'a> {
     recipe: Recipe,
     data: &'a Dataset,
     pub(super) net: Net,
-    pub(super) velocities: Velocities,
+    pub(super) memories: Memories,
+    /// Of the weights of each layer that are quantized, if the recipe freezes.
+    pub(super) freezers: Vec<Freezer>,
+    watch: Option<Diagnostics>,
+    layer_reports: Vec<LayerReport>,
     /// Epochs done, of both phases.
     pub(super) done: usize,
     pixels: Vec<u8>,
@@ -97,6 +104,11 @@ impl<'a> Trainer<'a> {
     /// Errors if the recipe cannot be, if there is not a batch of training images, if there are no test
     /// images, or if shifts would reach the size of an image.
     pub fn new(recipe: Recipe, data: &'a Dataset) -> Result<Self> {
+        Self::on(Isa::chosen()?, recipe, data)
+    }
+
+    /// As [`Trainer::new`], on a given ISA, which changes no bit.
+    pub fn on(isa: Isa, recipe: Recipe, data: &'a Dataset) -> Result<Self> {
         let (train, test) = (&data.train, &data.test);
         let input = [train.height(), train.width(), train.channels()];
         let design = recipe.design(input, train.classes())?;
@@ -112,20 +124,90 @@ impl<'a> Trainer<'a> {
             let expected = format!("below {side}, height or width of an image");
             return Err(Error::argument("max_shift", recipe.max_shift, expected));
         }
-        let mut net = Net::new(design, recipe.seed)?;
-        if recipe.float_epochs == 0 {
-            net.set_mode(Mode::Quantized)?;
-        }
-        let velocities = Velocities::zeros(&net.parameters());
-        Ok(Trainer {
+        let mut net = Net::on(isa, design, recipe.seed)?;
+        net.loss = recipe.loss;
+        net.learn_alpha = recipe.learn_alpha;
+        let memories = Memories::new(&mut net, recipe.optimizer, recipe.rule);
+        let mut trainer = Trainer {
             pixels: vec![0; recipe.batch * train.input_len()],
             labels: vec![0; recipe.batch],
             recipe,
             data,
             net,
-            velocities,
+            memories,
+            freezers: Vec::new(),
+            watch: None,
+            layer_reports: Vec::new(),
             done: 0,
-        })
+        };
+        if trainer.recipe.float_epochs == 0 {
+            trainer.enter_quantized()?;
+        }
+        Ok(trainer)
+    }
+
+    /// Makes the net quantized, from the weights that it has, with an optimiser that remembers nothing.
+    pub(super) fn enter_quantized(&mut self) -> Result<()> {
+        self.net.set_mode(Mode::Quantized)?;
+        if self.recipe.rule == Rule::Rounding {
+            self.net.begin_rounding()?;
+        }
+        self.memories = Memories::new(&mut self.net, self.recipe.optimizer, self.recipe.rule);
+        self.begin_watching()
+    }
+
+    /// Freezers and diagnostics of a quantized net, that have seen nothing yet.
+    pub(super) fn begin_watching(&mut self) -> Result<()> {
+        self.freezers.clear();
+        if let Some(freezing) = &self.recipe.freezing {
+            for weights in self.net.weights() {
+                if weights.quantizer().is_some() {
+                    let (len, zero) = (weights.latent.len(), has_zero(weights));
+                    self.freezers
+                        .push(Freezer::new(len, freezing.momentum, zero)?);
+                }
+            }
+        }
+        self.watch = None;
+        if self.recipe.diagnostics {
+            self.watch = Some(Diagnostics::new(&self.net)?);
+        }
+        Ok(())
+    }
+
+    /// The relaxation of the last epoch that is done, of a run that has been read from a checkpoint.
+    pub(super) fn relax_again(&mut self) -> Result<()> {
+        let (rule, epochs) = (self.recipe.rule, self.recipe.epochs);
+        match self.done.checked_sub(self.recipe.float_epochs + 1) {
+            Some(epoch) if matches!(rule, Rule::BinaryRelax { .. }) => {
+                self.net.set_relaxation(rule.relaxation(epoch, epochs))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Diagnostics of a run that has been read from a checkpoint.
+    pub(super) fn resume_watch(&mut self) -> Result<()> {
+        if self.watch.is_some() {
+            self.watch = Some(Diagnostics::new(&self.net)?);
+        }
+        Ok(())
+    }
+
+    /// How the quantized weights behaved in the last epoch, layer by layer; empty unless the recipe has
+    /// [`Recipe::diagnostics`], and in the float phase.
+    pub fn layer_reports(&self) -> &[LayerReport] {
+        &self.layer_reports
+    }
+
+    /// Steps in an epoch.
+    fn steps(&self) -> usize {
+        self.data.train.len() / self.recipe.batch
+    }
+
+    /// The number of the last step of the epochs that are done, of both phases.
+    pub(super) fn last_step(&self) -> u32 {
+        (self.done * self.steps()).saturating_sub(1) as u32
     }
 
     /// The recipe.
@@ -174,11 +256,10 @@ impl<'a> Trainer<'a> {
         Ok(last)
     }
 
-    /// Share of test images that are right, 0 to 1, by [`Net::evaluate`] on the ISA that [`Isa::chosen`]
-    /// gives.
+    /// Share of test images that are right, 0 to 1, by [`Net::evaluate`] on the net's ISA.
     pub fn test(&self, par: Par<'_>) -> Result<f32> {
         let test = &self.data.test;
-        let logits = self.net.evaluate(Isa::chosen()?, test.pixels(), par)?;
+        let logits = self.net.evaluate(self.net.isa(), test.pixels(), par)?;
         let correct = loss::correct(&logits, test.labels(), test.classes())?;
         Ok(correct as f32 / test.len() as f32)
     }
@@ -187,12 +268,8 @@ impl<'a> Trainer<'a> {
     fn epoch(&mut self, par: Par<'_>, callback: &mut dyn Callback) -> Result<Option<EpochReport>> {
         let start = Instant::now();
         let (epoch, batch) = (self.done + 1, self.recipe.batch);
-        let lr = self.enter_epoch()?;
-        let sgd = Sgd {
-            lr,
-            momentum: self.recipe.momentum,
-            weight_decay: self.recipe.weight_decay,
-        };
+        self.enter_epoch()?;
+        let first = self.settings(0);
         let train = &self.data.train;
         let rng = Rng::new(self.recipe.seed);
         let order = rng.at(epoch as u32, ORDER).shuffled(train.len());
@@ -201,15 +278,23 @@ impl<'a> Trainer<'a> {
         let (mut loss, mut correct, mut flips) = (0f64, 0, 0);
         let per_second = |images: usize| images as f64 / start.elapsed().as_secs_f64().max(1e-9);
         for (i, order) in order.chunks_exact(batch).enumerate() {
-            train.augmented_into(order, shifts, self.recipe.max_shift, &mut self.pixels)?;
+            self.fill(order, shifts)?;
             for (label, n) in self.labels.iter_mut().zip(order) {
                 *label = train.labels()[*n as usize];
             }
             // Into the pool once a step: each way in from outside costs a sleep and a wake.
-            let score = par.enter(|| self.step(sgd, par))?;
+            let settings = self.settings(i);
+            let score = par.enter(|| self.step(&settings, par))?;
             if !score.loss.is_finite() {
                 let (step, loss) = (i + 1, score.loss);
-                return Err(Error::Diverged { epoch, step, loss });
+                let layer = self.net.not_finite();
+                let layer = layer.unwrap_or_else(|| "the loss".to_string());
+                return Err(Error::Diverged {
+                    epoch,
+                    step,
+                    loss,
+                    layer,
+                });
             }
             loss += f64::from(score.loss);
             correct += score.correct;
@@ -229,11 +314,20 @@ impl<'a> Trainer<'a> {
         let images_per_second = per_second(steps * batch);
         self.done = epoch;
         let weights = self.net.take_flips().0;
+        if self.done == self.epochs() && self.recipe.reestimate > 0 {
+            self.reestimate(par)?;
+        }
+        self.layer_reports.clear();
+        if let Some(watch) = &mut self.watch {
+            let frozen = |f: &Freezer| f.frozen().iter().filter(|f| **f).count();
+            let frozen: Vec<usize> = self.freezers.iter().map(frozen).collect();
+            self.layer_reports = watch.take(&self.net, &frozen);
+        }
         Ok(Some(EpochReport {
             phase: self.net.mode(),
             epoch,
             epochs: self.epochs(),
-            lr,
+            lr: first.sgd.lr,
             train_loss: (loss / steps as f64) as f32,
             train_accuracy: correct as f32 / (steps * batch) as f32,
             test_accuracy: self.test(par)?,
@@ -241,155 +335,8 @@ impl<'a> Trainer<'a> {
             images_per_second,
         }))
     }
-
-    /// A step on the batch in `pixels` and `labels`; nothing moves if the loss is not finite.
-    fn step(&mut self, sgd: Sgd, par: Par<'_>) -> Result<Score> {
-        let score = self.net.step(&self.pixels, &self.labels, par)?;
-        if score.loss.is_finite() {
-            let mut parameters = self.net.parameters();
-            self.velocities
-                .update(&mut parameters, self.recipe.rule, sgd, par)?;
-            self.net.settle()?;
-        }
-        Ok(score)
-    }
-
-    /// Enters the quantized phase if it is time; the learning rate of the epoch that comes.
-    fn enter_epoch(&mut self) -> Result<f32> {
-        let recipe = &self.recipe;
-        let (epoch, epochs) = match self.done.checked_sub(recipe.float_epochs) {
-            None => (self.done, recipe.float_epochs),
-            Some(epoch) => (epoch, recipe.epochs),
-        };
-        let lr = recipe.lr * recipe.schedule.factor(epoch, epochs);
-        if self.done == recipe.float_epochs && self.net.mode() == Mode::Float {
-            self.net.set_mode(Mode::Quantized)?;
-            self.velocities = Velocities::zeros(&self.net.parameters());
-        }
-        Ok(lr)
-    }
 }
 
+mod steps;
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ops::Pool;
-    use crate::train::data::digits;
-
-    /// Keeps losses and reports; stops after some steps.
-    #[derive(Default)]
-    struct Keep {
-        losses: Vec<u32>,
-        reports: Vec<EpochReport>,
-        stop_after: usize,
-    }
-
-    impl Callback for Keep {
-        fn on_step(&mut self, report: &StepReport) -> ControlFlow<()> {
-            self.losses.push(report.loss.to_bits());
-            if self.losses.len() == self.stop_after {
-                return ControlFlow::Break(());
-            }
-            ControlFlow::Continue(())
-        }
-
-        fn on_epoch(&mut self, _: &mut Trainer<'_>, report: &EpochReport) -> ControlFlow<()> {
-            self.reports.push(*report);
-            ControlFlow::Continue(())
-        }
-    }
-
-    #[test]
-    fn the_number_of_threads_changes_no_bit_of_the_loss_curve() {
-        let data = digits(5, 600, 20).unwrap();
-        // Layers that are large enough for every product to be split.
-        let recipe = Recipe {
-            float_epochs: 1,
-            epochs: 1,
-            ..Recipe::default()
-        };
-        let run = |par: Par<'_>| {
-            let mut keep = Keep::default();
-            let mut trainer = Trainer::new(recipe.clone(), &data).unwrap();
-            trainer.run(par, &mut keep).unwrap();
-            let mut latent = Vec::new();
-            for layer in trainer.net().layers() {
-                latent.extend(layer.linear.latent.iter().map(|w| w.to_bits()));
-            }
-            (keep.losses, latent)
-        };
-        let one = run(Par::Caller);
-        assert_eq!(one.0.len(), 12);
-        for threads in [1, 2, 3] {
-            let pool = Pool::new(threads).unwrap();
-            assert!(run(Par::Pool(&pool)) == one, "{threads} threads");
-        }
-    }
-
-    #[test]
-    fn a_small_net_learns_and_reports_both_phases() {
-        let data = digits(9, 1500, 300).unwrap();
-        let recipe = Recipe {
-            arch: "64".to_string(),
-            float_epochs: 4,
-            epochs: 8,
-            batch: 50,
-            max_shift: 0,
-            ..Recipe::default()
-        };
-        let mut trainer = Trainer::new(recipe, &data).unwrap();
-        let mut keep = Keep::default();
-        let last = trainer.run(Par::Caller, &mut keep).unwrap().unwrap();
-        let phases: Vec<Mode> = keep.reports.iter().map(|r| r.phase).collect();
-        assert_eq!(phases[..4], [Mode::Float; 4]);
-        assert_eq!(phases[4..], [Mode::Quantized; 8]);
-        assert!(keep.reports[..4].iter().all(|r| r.flip_ratio == 0.0));
-        assert!(keep.reports[4].flip_ratio > 0.0);
-        assert_eq!((keep.reports[0].lr, keep.reports[4].lr), (0.1, 0.1));
-        assert!(keep.reports[3].lr < 0.02 && keep.reports[11].lr < 0.01);
-        assert!(last.test_accuracy > 0.8, "{last:?}");
-        assert_eq!(last.test_accuracy, trainer.test(Par::Caller).unwrap());
-        // Nothing is left to do.
-        assert_eq!(trainer.run(Par::Caller, &mut ()).unwrap(), None);
-    }
-
-    #[test]
-    fn a_stop_in_an_epoch_does_not_count_it_and_a_wild_rate_is_told() {
-        let data = digits(2, 200, 20).unwrap();
-        let recipe = Recipe {
-            arch: "16".to_string(),
-            batch: 20,
-            ..Recipe::default()
-        };
-        let mut trainer = Trainer::new(recipe.clone(), &data).unwrap();
-        let mut keep = Keep {
-            stop_after: 3,
-            ..Keep::default()
-        };
-        assert_eq!(trainer.run(Par::Caller, &mut keep).unwrap(), None);
-        assert_eq!((trainer.done(), keep.losses.len()), (0, 3));
-
-        let wild = Recipe { lr: 1e30, ..recipe };
-        let mut trainer = Trainer::new(wild, &data).unwrap();
-        let said = trainer.run(Par::Caller, &mut ()).unwrap_err();
-        assert!(
-            matches!(said, Error::Diverged { epoch: 1, step, loss } if step > 1 && !loss.is_finite())
-        );
-    }
-
-    #[test]
-    fn data_that_do_not_fit_are_refused() {
-        let data = digits(2, 20, 20).unwrap();
-        let said = |change: fn(&mut Recipe)| {
-            let mut recipe = Recipe::default();
-            change(&mut recipe);
-            Trainer::new(recipe, &data).err().unwrap().to_string()
-        };
-        assert_eq!(
-            said(|_| {}),
-            "batch is 100; expected at most the 20 training images"
-        );
-        let shift = said(|r| (r.batch, r.max_shift) = (10, 28));
-        assert!(shift.starts_with("max_shift is 28; expected below 28"));
-    }
-}
+mod tests;

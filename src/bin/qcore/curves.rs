@@ -7,6 +7,8 @@ use plotters::prelude::*;
 use qcore::model::write_whole;
 use qcore::{Error, Result};
 
+use crate::figure::{BLUE as TRAIN, Drawn, ORANGE as TEST, SHADE};
+
 /// An epoch, as the curves show it.
 pub struct Point {
     /// Whether weights and activations were quantized.
@@ -17,12 +19,6 @@ pub struct Point {
     /// Per cent.
     pub test_accuracy: f64,
 }
-
-type Drawn<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
-
-const TRAIN: RGBColor = RGBColor(0x1f, 0x5f, 0xa8);
-const TEST: RGBColor = RGBColor(0xc8, 0x4b, 0x16);
-const SHADE: RGBColor = RGBColor(0xee, 0xee, 0xee);
 
 /// Writes the curves to `path`, whole or not at all.
 pub fn write(path: &Path, title: &str, points: &[Point]) -> Result<()> {

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use qcore::model::{Mode, Model};
 use qcore::ops::{Par, Pool};
-use qcore::train::data::{Dataset, built_in, idx};
+use qcore::train::data::{Dataset, built_in, load_folder};
 use qcore::{Error, Result};
 
 /// Images that go through the model at a time: enough to fill the tiles, little enough for the cache.
@@ -15,7 +15,7 @@ const AT_A_TIME: usize = 256;
 pub struct Args {
     /// The model file
     model: PathBuf,
-    /// Folder of IDX files (MNIST's names, plain or .gz); the built-in digits if absent
+    /// Folder of IDX files (MNIST's names, plain or .gz) or of CIFAR-10's binary files; the built-in digits if absent
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Seed of the built-in digits: the one that the model was trained with
@@ -99,7 +99,7 @@ pub fn run(args: &Args) -> Result<()> {
 /// The data set of a folder, or the built-in digits.
 pub fn load_data(folder: Option<&std::path::Path>, seed: u64) -> Result<Dataset> {
     match folder {
-        Some(folder) => idx::load_folder(folder),
+        Some(folder) => load_folder(folder),
         None => built_in(seed),
     }
 }

@@ -7,10 +7,12 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod curves;
 mod eval;
+mod figure;
 mod image;
 mod info;
 mod inspect;
 mod profile;
+mod reproduce;
 mod run;
 mod table;
 mod train;
@@ -27,7 +29,7 @@ struct Cli {
 enum Command {
     /// Tell the version, the CPU, and which ISAs are compiled, available and chosen
     Info(info::Args),
-    /// Train a quantized net, on the built-in digits unless --data names a folder of IDX files
+    /// Train a quantized net, on the built-in digits unless --data names a folder; --list shows recipes
     Train(train::Args),
     /// Run a packed model over the test images and tell its accuracy
     Eval(eval::Args),
@@ -39,17 +41,26 @@ enum Command {
     Profile(profile::Args),
     /// Measure products and conversions against the limits of this core, and against f32
     Bench(bench::Args),
+    /// Run the experiments behind the training layer and judge what comes out; a status of 1 if one fails
+    Reproduce(reproduce::Args),
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Info(args) => info::run(&args),
-        Command::Train(args) => train::run(&args),
+        Command::Train(args) => match train::run(&args) {
+            Ok(status) => return status,
+            Err(error) => Err(error),
+        },
         Command::Eval(args) => eval::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Profile(args) => profile::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Reproduce(args) => match reproduce::run(&args) {
+            Ok(false) => return ExitCode::FAILURE,
+            other => other.map(|_| ()),
+        },
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,39 +1,10 @@
-//! Coarse gradients value by value, and the layer against the quantizer's own words.
+//! The layer against the quantizer's own words.
 
 use super::*;
-use crate::bits::Bits;
 
 /// 2 bits of step 0.5: q = 3, top 1.5.
 fn relu() -> QuantRelu {
     QuantRelu::new(2, 0.5, Rounding::Ceil).unwrap()
-}
-
-const X: [f32; 8] = [-1.0, 0.0, 0.1, 0.5, 0.6, 1.5, 1.6, f32::NAN];
-
-#[test]
-fn coarse_gradients_by_x_value_by_value() {
-    let dx = |by: CoarseX| X.map(|x| by.dx(x, &relu()));
-    assert_eq!(
-        dx(CoarseX::ClippedRelu),
-        [0.0, 0.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0]
-    );
-    assert_eq!(dx(CoarseX::Relu), [0.0, 0.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0]);
-    assert_eq!(dx(CoarseX::Identity), [1.0; 8]);
-    let sign = [-1.1, -1.0, 0.0, 1.0, 1.1, f32::NAN].map(dx_sign);
-    assert_eq!(sign, [0.0, 1.0, 1.0, 1.0, 0.0, 0.0]);
-}
-
-#[test]
-fn coarse_gradients_by_alpha_value_by_value() {
-    let dalpha = |by: CoarseAlpha| X.map(|x| by.dalpha(x, &relu()));
-    let three = [0.0, 0.0, 2.0, 2.0, 2.0, 2.0, 3.0, 0.0];
-    assert_eq!(dalpha(CoarseAlpha::AlphaThree), three);
-    let ae = [0.0, 0.0, 1.0, 1.0, 2.0, 3.0, 3.0, 0.0];
-    assert_eq!(dalpha(CoarseAlpha::AlphaAe), ae);
-    let two = [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 3.0, 0.0];
-    assert_eq!(dalpha(CoarseAlpha::AlphaTwo), two);
-    let min = [0.0, 0.0, 1.0, 1.0, 1.0, 1.0, 3.0, 0.0];
-    assert_eq!(dalpha(CoarseAlpha::AlphaMin), min);
 }
 
 #[test]
@@ -61,8 +32,8 @@ fn values_are_those_of_the_codes_and_gradients_are_masked_and_summed() {
         let mut d = vec![0.25; x.len()];
         act.backward(&x, &mut d).unwrap();
         let expected = |x: f32| match function {
-            Function::Sign => 0.25 * dx_sign(x),
-            _ => 0.25 * CoarseX::ClippedRelu.dx(x, &relu()),
+            Function::Sign => 0.25 * CoarseX::HardTanh.dx(x, 1.0, Bits::new(1).unwrap()),
+            _ => 0.25 * CoarseX::ClippedRelu.dx(x, relu().alpha(), relu().bits()),
         };
         assert!(x.iter().zip(&d).all(|(x, d)| *d == expected(*x)));
         if function != Function::Sign {

@@ -1,23 +1,14 @@
 //! The net against difference quotients, float arithmetic and its own modes.
 
 use super::*;
-use crate::nn::activation::{CoarseAlpha, CoarseX};
-use crate::quant::Rounding;
 
 const M: usize = 12;
 const INPUT: [usize; 3] = [4, 5, 1];
 
 fn net(bits_a: usize, kind: Kind) -> (Net, Vec<u8>, Vec<u8>) {
     let design = Design {
-        input: INPUT,
-        hidden: vec![9, 8],
-        classes: 3,
-        bits_w: 1,
-        bits_a,
         kind,
-        rounding: Rounding::Ceil,
-        by_x: CoarseX::default(),
-        by_alpha: CoarseAlpha::default(),
+        ..Design::new(INPUT, Block::linear(&[9, 8]), 3, bits_a)
     };
     let rng = Rng::new(21);
     let images = (0..M * 20).map(|i| rng.below(i as u64, 256) as u8);
@@ -29,25 +20,23 @@ fn net(bits_a: usize, kind: Kind) -> (Net, Vec<u8>, Vec<u8>) {
     )
 }
 
-#[test]
-fn the_gradients_of_a_float_net_are_difference_quotients() {
-    let (mut net, images, labels) = net(1, Kind::Sign);
-    net.step(&images, &labels, Par::Caller).unwrap();
+/// Gradients of all parameters of a float net against difference quotients of its loss.
+fn against_quotients(net: &mut Net, images: &[u8], labels: &[u8]) {
+    net.step(images, labels, Par::Caller).unwrap();
     let gradients: Vec<Vec<f32>> = net
         .parameters()
         .iter()
-        .map(|p| p.gradient.to_vec())
+        .map(|p| p.gradient().to_vec())
         .collect();
     let h = 2e-3;
     let (mut seen, mut off) = (0, 0);
     for (j, gradient) in gradients.iter().enumerate() {
         for (i, g) in gradient.iter().enumerate() {
             let mut loss = |step: f32| {
-                let value = &mut net.parameters()[j].value[i];
-                let before = *value;
-                *value += step;
-                let score = net.step(&images, &labels, Par::Caller).unwrap();
-                net.parameters()[j].value[i] = before;
+                let before = net.parameters()[j].value()[i];
+                net.parameters()[j].value()[i] = before + step;
+                let score = net.step(images, labels, Par::Caller).unwrap();
+                net.parameters()[j].value()[i] = before;
                 f64::from(score.loss)
             };
             let quotient = ((loss(h) - loss(-h)) / f64::from(2.0 * h)) as f32;
@@ -55,8 +44,65 @@ fn the_gradients_of_a_float_net_are_difference_quotients() {
             off += usize::from((quotient - g).abs() > 1e-2 * g.abs().max(0.05));
         }
     }
-    // A step across a kink of an activation is no difference quotient; few are.
+    // A step across a kink of an activation or of the greatest is no difference quotient; few are.
     assert!(off * 50 < seen, "{off} of {seen}");
+}
+
+#[test]
+fn the_gradients_of_a_float_net_are_difference_quotients() {
+    let (mut net, images, labels) = net(1, Kind::Sign);
+    against_quotients(&mut net, &images, &labels);
+}
+
+#[test]
+fn so_are_those_of_convolutions_pools_shortcuts_and_dropout_with_every_loss() {
+    let losses = [
+        Loss::CrossEntropy,
+        Loss::SquaredHinge,
+        Loss::MultiClassHinge,
+        Loss::SquaredError,
+    ];
+    let archs = [
+        "4c3p1g1-mp2-6c2p1s2g2-5",
+        "3c2p1-res3-res6s2-ap2-drop0.2",
+        "4c3p1-ap2-act-mp2s1",
+        "2c1-drop0.3-res4-7",
+    ];
+    for (loss, arch) in losses.into_iter().zip(archs) {
+        let blocks = crate::nn::design::arch::parse(arch).unwrap();
+        let mut design = Design::new([4, 5, 2], blocks, 3, 32);
+        design.affine = loss != Loss::SquaredHinge;
+        let mut net = Net::new(design, 8).unwrap();
+        net.loss = loss;
+        net.set_step(5);
+        let images: Vec<u8> = (0..M as u64 * 40)
+            .map(|i| Rng::new(22).below(i, 256) as u8)
+            .collect();
+        let labels: Vec<u8> = (0..M).map(|i| (i % 3) as u8).collect();
+        against_quotients(&mut net, &images, &labels);
+    }
+}
+
+#[test]
+fn reestimated_averages_are_the_means_over_the_batches() {
+    let (mut net, images, _) = net(1, Kind::Relu);
+    let norm = |net: &Net| match &net.layers().nodes()[1].layer {
+        Layer::Norm(norm) => (norm.running_mean.clone(), norm.running_var.clone()),
+        _ => panic!("a normalisation stands second"),
+    };
+    let half = images.len() / 2;
+    let (first, second) = images.split_at(half);
+    let mut alone = |batch: &[u8]| {
+        net.reestimate([batch], Par::Caller).unwrap();
+        norm(&net)
+    };
+    let (a, b) = (alone(first), alone(second));
+    net.reestimate([first, second], Par::Caller).unwrap();
+    let both = norm(&net);
+    for i in 0..9 {
+        assert!((both.0[i] - 0.5 * (a.0[i] + b.0[i])).abs() < 1e-5);
+        assert!((both.1[i] - 0.5 * (a.1[i] + b.1[i])).abs() < 1e-5);
+    }
 }
 
 #[test]
@@ -64,12 +110,16 @@ fn packed_and_float_arithmetic_agree() {
     for (bits_a, kind) in [(1, Kind::Sign), (2, Kind::Relu), (4, Kind::Relu)] {
         let (mut net, images, labels) = net(bits_a, kind);
         net.set_mode(Mode::Quantized).unwrap();
-        for (i, layer) in net.layers_mut().iter_mut().enumerate() {
-            // A pre-activation at the mean would sit on a threshold, and a rounding could move it.
-            Rng::new(31 + i as u64).fill_normal(&mut layer.norm.beta, 0.5);
-        }
+        let mut seed = 30;
+        net.layers_mut().visit_mut("", &mut |_, layer| {
+            if let Layer::Norm(norm) = layer {
+                // A pre-activation at the mean would sit on a threshold, and a rounding could move it.
+                seed += 1;
+                Rng::new(seed).fill_normal(&mut norm.beta, 0.5);
+            }
+        });
         let packed = net.step(&images, &labels, Par::Caller).unwrap();
-        let gradient = net.parameters()[0].gradient.to_vec();
+        let gradient = net.parameters()[0].gradient().to_vec();
         net.use_packed(false);
         let floats = net.step(&images, &labels, Par::Caller).unwrap();
         let (a, b) = (packed.loss, floats.loss);
@@ -78,7 +128,7 @@ fn packed_and_float_arithmetic_agree() {
             let gaps = a.iter().zip(b).map(|(a, b)| (a - b).abs());
             gaps.fold(0f32, f32::max)
         };
-        assert!(apart(&gradient, net.parameters()[0].gradient) < 1e-3);
+        assert!(apart(&gradient, net.parameters()[0].gradient()) < 1e-3);
         let float_logits = net.evaluate(net.isa, &images, Par::Caller).unwrap();
         net.use_packed(true);
         let logits = net.evaluate(net.isa, &images, Par::Caller).unwrap();
@@ -89,15 +139,19 @@ fn packed_and_float_arithmetic_agree() {
 #[test]
 fn the_mode_keeps_weights_and_changes_what_is_seen() {
     let (mut net, images, _) = net(2, Kind::Relu);
-    let latent = net.layers()[1].linear.latent.clone();
-    assert_eq!(net.parameters()[0].role, Role::Weights(None));
+    let latent = net.weights()[1].latent.clone();
+    assert!(net.weights()[0].packed().is_none());
     net.set_mode(Mode::Quantized).unwrap();
-    assert_eq!(net.layers()[1].linear.latent, latent);
-    assert!(matches!(net.parameters()[0].role, Role::Weights(Some(d)) if d > 0.0));
+    assert_eq!(net.weights()[1].latent, latent);
+    assert!(net.weights()[0].packed().is_some());
     net.forward_train(&images, Par::Caller).unwrap();
-    let step = net.layers()[0].act.as_ref().unwrap().alpha[0];
+    let node = &net.layers().nodes()[2];
+    let Layer::Act(act) = &node.layer else {
+        panic!("an activation stands third")
+    };
+    let step = act.alpha[0];
     let levels = [0.0, step, 2.0 * step, 3.0 * step];
-    assert!(net.layers[0].out.iter().all(|v| levels.contains(v)));
+    assert!(node.out.iter().all(|v| levels.contains(v)));
     let said = net.forward_train(&images[..19], Par::Caller).unwrap_err();
     assert!(said.to_string().starts_with("images is 19 elements long"));
 }
@@ -110,8 +164,10 @@ fn designs_that_cannot_be_are_refused() {
         change(&mut design);
         Net::new(design, 1).err().unwrap().to_string()
     };
-    assert!(said(|d| d.hidden[1] = 0).starts_with("a layer's size is 0; expected 1 to"));
+    assert!(
+        said(|d| d.blocks[1] = Block::Linear(0)).starts_with("a layer's size is 0; expected 1 to")
+    );
     assert!(said(|d| d.input[2] = 0).starts_with("a layer's size is 0"));
-    assert!(said(|d| d.bits_w = 4).starts_with("bits_w is 4; expected 1, or 32"));
+    assert!(said(|d| d.bits_w = 9).starts_with("bits_w is 9; expected 1 to 8, or 32"));
     assert!(said(|d| d.kind = Kind::Sign).starts_with("bits_a is 4; expected 1 (or"));
 }

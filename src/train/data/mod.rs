@@ -3,6 +3,8 @@
 //! Pixels are bytes, `[len, height, width, channels]` (NHWC). What they mean as floats is the
 //! network's first layer's affair.
 
+#[cfg(feature = "datasets")]
+pub mod cifar;
 mod digits;
 #[cfg(feature = "datasets")]
 pub mod idx;
@@ -44,6 +46,17 @@ pub struct Images {
 /// when it is given no folder. The same `seed` gives the same bytes on every machine.
 pub fn built_in(seed: u64) -> Result<Dataset> {
     digits(seed, BUILT_IN_TRAIN, BUILT_IN_TEST)
+}
+
+/// Reads a data set from a folder: CIFAR-10's binary files if there is a `data_batch_1.bin` in it, else IDX files.
+///
+/// Errors as [`cifar::load_folder`] and [`idx::load_folder`] do.
+#[cfg(feature = "datasets")]
+pub fn load_folder(dir: &std::path::Path) -> Result<Dataset> {
+    match dir.join(cifar::FIRST).is_file() {
+        true => cifar::load_folder(dir),
+        false => idx::load_folder(dir),
+    }
 }
 
 impl Images {
@@ -185,6 +198,25 @@ impl Images {
         Ok(())
     }
 
+    /// Mirrors images of a batch left to right, by a coin each that depends on `rng` and the image's number only.
+    ///
+    /// `batch` holds the images with the numbers in `order`; what is left over is not touched.
+    pub fn mirror(&self, order: &[u32], rng: Rng, batch: &mut [u8]) {
+        let row = self.width * self.channels;
+        for (&n, image) in order.iter().zip(batch.chunks_exact_mut(self.input_len())) {
+            if rng.bits(u64::from(n)) >> 31 == 0 {
+                continue;
+            }
+            for row in image.chunks_exact_mut(row) {
+                for x in 0..self.width / 2 {
+                    let (left, right) = row.split_at_mut((self.width - 1 - x) * self.channels);
+                    let left = &mut left[x * self.channels..][..self.channels];
+                    left.swap_with_slice(&mut right[..self.channels]);
+                }
+            }
+        }
+    }
+
     /// Copies an image `down` rows down and `right` columns right; both are smaller than the image.
     fn shift(&self, from: &[u8], down: isize, right: isize, to: &mut [u8]) {
         to.fill(0);
@@ -305,6 +337,26 @@ mod tests {
             images.augmented_into(&[*n], rng, 3, &mut one).unwrap();
             assert_eq!(one, expected);
         }
+    }
+
+    #[test]
+    fn mirrored_images_are_mirrored_as_a_whole() {
+        let images = ten();
+        let order: Vec<u32> = (0..10).collect();
+        let rng = Rng::new(6).at(2, 0);
+        let mut out = images.pixels().to_vec();
+        images.mirror(&order, rng, &mut out);
+        let mut mirrored = 0;
+        for (n, out) in out.chunks_exact(40).enumerate() {
+            let from = images.image(n);
+            let turned = (0..40).all(|i| out[i] == from[i / 10 * 10 + (4 - i / 2 % 5) * 2 + i % 2]);
+            assert!(turned || out == from);
+            mirrored += usize::from(turned);
+        }
+        assert!((1..10).contains(&mirrored), "{mirrored}");
+        let mut one = images.image(3).to_vec();
+        images.mirror(&[3], rng, &mut one);
+        assert_eq!(one, out[120..160]);
     }
 
     #[test]

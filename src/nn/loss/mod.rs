@@ -1,7 +1,69 @@
-//! The loss: softmax cross-entropy, forward and backward in one pass, and the count of right answers.
+//! Losses, forward and backward in one pass, and the count of right answers.
+//!
+//! | [`Loss`] | mean over the M rows of | source |
+//! |---|---|---|
+//! | `cross-entropy` | log(sum_j exp(z_j)) - z_y | |
+//! | `squared-hinge` | mean over classes of max(0, 1 - t_j z_j)^2, t_j = +1 at the label, else -1 | BinaryConnect, LAQ, arXiv 1511.00363, 1802.08635 |
+//! | `multi-class-hinge` | max(0, 1 - (z_y - z_xi)), xi the greatest of the others | arXiv 2011.11256 |
+//! | `squared-error` | 1/2 sum_j (z_j - [j = y])^2 | |
+//!
+//! z are logits, y is the label.
+
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::shape::{check_len, elements};
+
+mod hinge;
+
+/// What training makes small.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Loss {
+    /// Softmax cross-entropy.
+    #[default]
+    CrossEntropy,
+    /// Squared hinge of each class against +1 or -1.
+    SquaredHinge,
+    /// Hinge of the label against the greatest other class.
+    MultiClassHinge,
+    /// Half of the squared distance to the label's unit vector.
+    SquaredError,
+}
+
+impl Loss {
+    /// The mean loss of `logits` `[M, classes]` against `labels` `[M]`, with its gradient into `d_logits`.
+    ///
+    /// Logits that are not finite make the loss NaN or infinite. Errors as [`cross_entropy`] does.
+    pub fn run(
+        self,
+        logits: &[f32],
+        labels: &[u8],
+        classes: usize,
+        d_logits: &mut [f32],
+    ) -> Result<Score> {
+        let row = match self {
+            Loss::CrossEntropy => return cross_entropy(logits, labels, classes, d_logits),
+            Loss::SquaredHinge => hinge::squared_hinge,
+            Loss::MultiClassHinge => hinge::multi_class_hinge,
+            Loss::SquaredError => hinge::squared_error,
+        };
+        check(logits, labels, classes)?;
+        check_len("d_logits", d_logits.len(), logits.len(), "M x classes")?;
+        let share = 1.0 / labels.len() as f32;
+        let (mut sum, mut correct) = (0f64, 0);
+        let rows = logits.chunks_exact(classes).zip(labels);
+        for ((z, &label), d_z) in rows.zip(d_logits.chunks_exact_mut(classes)) {
+            correct += usize::from(argmax(z) == usize::from(label));
+            sum += f64::from(row(z, usize::from(label), d_z));
+            d_z.iter_mut().for_each(|d| *d *= share);
+        }
+        Ok(Score {
+            loss: (sum / labels.len() as f64) as f32,
+            correct,
+        })
+    }
+}
 
 /// What a batch scored.
 #[derive(Clone, Copy, PartialEq, Debug)]

@@ -1,12 +1,19 @@
 //! What a net is made of: sizes, bits and the kind of activation, in floats and quantized.
 
+pub mod arch;
+mod build;
+
 use serde::{Deserialize, Serialize};
 
 use crate::bits::Bits;
 use crate::error::{Error, Result};
-use crate::nn::activation::{CoarseAlpha, CoarseX, Function, alpha_init};
+use crate::nn::activation::{Function, alpha_init};
+use crate::nn::ste::{CoarseAlpha, CoarseW, CoarseX};
+use crate::nn::weight::WeightQuantizer;
 use crate::quant::{QuantRelu, Rounding};
 use crate::shape::elements;
+
+pub use arch::Block;
 
 /// The kind of hidden activation.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
@@ -19,17 +26,34 @@ pub enum Kind {
     Sign,
 }
 
+/// How latent weights begin, K inputs and N outputs of a weight's row and column (times the taps of a filter).
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Init {
+    /// N(0, 2 / K).
+    #[default]
+    He,
+    /// Even in [-g, g], g = sqrt(1.5 / (K + N)): the code of BinaryConnect and LAQ.
+    GlorotUniform,
+}
+
 /// What a net is made of.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Design {
     /// Height, width and channels of an image.
     pub input: [usize; 3],
-    /// Outputs of each hidden layer.
-    pub hidden: Vec<usize>,
+    /// The blocks before the last linear layer.
+    pub blocks: Vec<Block>,
     /// Number of logits.
     pub classes: usize,
-    /// Bits of a weight: 1, or 32 for floats.
+    /// Bits of a weight: 1 to 8, or 32 for floats.
     pub bits_w: usize,
+    /// The quantizer of weights that are no floats; `None` is that of the bits ([`WeightQuantizer::of_bits`]).
+    pub weights: Option<WeightQuantizer>,
+    /// What stands for the derivative of projected weights by the latent ones.
+    pub by_w: CoarseW,
+    /// How latent weights begin.
+    pub init: Init,
     /// Bits of an activation: 1 to 8, or 32 for floats.
     pub bits_a: usize,
     /// The kind of hidden activation.
@@ -40,9 +64,37 @@ pub struct Design {
     pub by_x: CoarseX,
     /// The coarse gradient of the quantized ReLU by alpha.
     pub by_alpha: CoarseAlpha,
+    /// Whether the normalisation before an activation has a scale and shift; that of the logits always has.
+    pub affine: bool,
+    /// Whether the weights of the first layer stay floats.
+    pub float_first: bool,
+    /// Whether the weights of the last layer stay floats.
+    pub float_last: bool,
 }
 
 impl Design {
+    /// A net of `blocks` for images of `input` in `classes` classes: 1-bit weights, activations of `bits_a` bits (32 for
+    /// floats) by a quantized ReLU, and everything else as is usual.
+    pub fn new(input: [usize; 3], blocks: Vec<Block>, classes: usize, bits_a: usize) -> Self {
+        Design {
+            input,
+            blocks,
+            classes,
+            bits_w: 1,
+            weights: None,
+            by_w: CoarseW::default(),
+            init: Init::default(),
+            bits_a,
+            kind: Kind::Relu,
+            rounding: Rounding::Ceil,
+            by_x: CoarseX::default(),
+            by_alpha: CoarseAlpha::default(),
+            affine: true,
+            float_first: false,
+            float_last: false,
+        }
+    }
+
     /// Bytes of an image.
     pub fn input_len(&self) -> usize {
         self.input.iter().product()
@@ -50,12 +102,12 @@ impl Design {
 
     /// Errors, naming the field, if there cannot be such a net.
     pub fn check(&self) -> Result<()> {
-        if self.bits_w != 1 && self.bits_w != 32 {
-            return Err(Error::argument(
-                "bits_w",
-                self.bits_w,
-                "1, or 32 for floats",
-            ));
+        if self.bits_w != 32 && Bits::new(self.bits_w).is_err() {
+            let expected = "1 to 8, or 32 for floats";
+            return Err(Error::argument("bits_w", self.bits_w, expected));
+        }
+        if let Some(quantizer) = &self.weights {
+            quantizer.check()?;
         }
         if self.bits_a != 32 && Bits::new(self.bits_a).is_err() {
             let expected = "1 to 8, or 32 for floats";
@@ -65,12 +117,27 @@ impl Design {
             let expected = "1 (or 32 for floats) with sign activations";
             return Err(Error::argument("bits_a", self.bits_a, expected));
         }
-        let sizes = self.input.iter().chain(&self.hidden).chain([&self.classes]);
+        let wide = self.blocks.iter().filter_map(|block| match block {
+            Block::Linear(n) => Some(n),
+            _ => None,
+        });
+        let sizes = self.input.iter().chain(wide).chain([&self.classes]);
         if let Some(size) = sizes.clone().find(|s| !(1..=1 << 20).contains(*s)) {
             return Err(Error::argument("a layer's size", size, "1 to 1048576"));
         }
         elements("input", &self.input)?;
         Ok(())
+    }
+
+    /// The quantizer of weights in quantized mode; `None` if they stay floats.
+    ///
+    /// Errors if the bits have none.
+    pub fn quantizer(&self) -> Result<Option<WeightQuantizer>> {
+        match (self.bits_w, &self.weights) {
+            (32, _) => Ok(None),
+            (_, Some(quantizer)) => Ok(Some(quantizer.clone())),
+            (bits, None) => WeightQuantizer::of_bits(bits).map(Some),
+        }
     }
 
     /// The function of a hidden layer in `mode`.

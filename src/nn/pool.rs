@@ -1,0 +1,299 @@
+//! Pooling in floats: the greatest, or the mean, of each window of an image, with gradients.
+//!
+//! ```text
+//!   greatest  y = max of the window         d_x goes to the first of the greatest; NaN wins, so that it shows
+//!   mean      y = sum of the window * (1 / count)       d_x = d_y * (1 / count) for every pixel of it
+//! ```
+//!
+//! `[M, H, W, C]` becomes `[M, OH, OW, C]`, OH = (H - KH) / stride + 1, rounded down; there is no padding. The greatest
+//! of levels of a quantizer is a level, so codes stay codes; a mean is none.
+
+use crate::error::{Error, Result};
+use crate::shape::{check_len, elements};
+
+/// Which value of a window.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PoolKind {
+    /// The greatest.
+    Max,
+    /// The mean.
+    Average,
+}
+
+/// Pooling of images of one shape.
+#[derive(Clone, Debug)]
+pub struct Pool2d {
+    kind: PoolKind,
+    /// H, W, C.
+    input: [usize; 3],
+    /// Rows and columns of a window, and pixels from one to the next.
+    window: usize,
+    stride: usize,
+    /// Of the greatest: where it stood in its image, `[M, OH, OW, C]`.
+    at: Vec<u32>,
+}
+
+impl Pool2d {
+    /// Windows of `window` x `window` pixels, `stride` from one to the next, over images of `input` (H, W, C).
+    ///
+    /// Errors if a number is 0 or the window is larger than the image.
+    pub fn new(kind: PoolKind, input: [usize; 3], window: usize, stride: usize) -> Result<Self> {
+        let side = input[0].min(input[1]);
+        if input.contains(&0) || elements("image", &input)? > u32::MAX as usize {
+            let value = format!("{input:?}");
+            return Err(Error::argument("image", value, "1 to 2^32 - 1 pixels"));
+        }
+        if !(1..=side).contains(&window) {
+            let expected = format!("1 to {side}, the image's smaller side");
+            return Err(Error::argument("window", window, expected));
+        }
+        if stride == 0 {
+            return Err(Error::argument("stride", stride, "1 or more"));
+        }
+        Ok(Pool2d {
+            kind,
+            input,
+            window,
+            stride,
+            at: Vec::new(),
+        })
+    }
+
+    /// Which value of a window.
+    pub fn kind(&self) -> PoolKind {
+        self.kind
+    }
+
+    /// Rows and columns of a window, and pixels from one to the next.
+    pub fn window(&self) -> (usize, usize) {
+        (self.window, self.stride)
+    }
+
+    /// OH, OW and C.
+    pub fn output(&self) -> [usize; 3] {
+        let size = |side: usize| (side - self.window) / self.stride + 1;
+        [size(self.input[0]), size(self.input[1]), self.input[2]]
+    }
+
+    /// Pools `x` `[M, H, W, C]` into `y` `[M, OH, OW, C]`, and keeps what the gradient needs.
+    ///
+    /// Errors if a length is wrong.
+    pub fn forward_train(&mut self, x: &[f32], y: &mut [f32]) -> Result<()> {
+        let mut at = std::mem::take(&mut self.at);
+        at.resize(y.len(), 0);
+        let done = self.pool(x, y, 1.0, Some(&mut at));
+        self.at = at;
+        done
+    }
+
+    /// Pools `x` `[M, H, W, C]` into `y` `[M, OH, OW, C]`.
+    ///
+    /// Errors if a length is wrong.
+    pub fn forward(&self, x: &[f32], y: &mut [f32]) -> Result<()> {
+        self.pool(x, y, 1.0, None)
+    }
+
+    /// As [`Pool2d::forward`], with means as `sum * (scale / count)`; the greatest are not scaled.
+    ///
+    /// Errors if a length is wrong.
+    pub fn forward_scaled(&self, x: &[f32], scale: f32, y: &mut [f32]) -> Result<()> {
+        self.pool(x, y, scale, None)
+    }
+
+    fn pool(
+        &self,
+        x: &[f32],
+        y: &mut [f32],
+        scale: f32,
+        mut at: Option<&mut Vec<u32>>,
+    ) -> Result<()> {
+        self.check(x, y)?;
+        let c = self.input[2];
+        let share = scale / (self.window * self.window) as f32;
+        for (i, y) in y.chunks_exact_mut(c).enumerate() {
+            let (image, places) = self.places(i);
+            for (j, from) in places.enumerate() {
+                let x = &x[image + from..][..c];
+                match self.kind {
+                    PoolKind::Average if j == 0 => y.copy_from_slice(x),
+                    PoolKind::Average => y.iter_mut().zip(x).for_each(|(y, x)| *y += x),
+                    PoolKind::Max => {
+                        let at = at.as_mut().map(|at| &mut at[i * c..][..c]);
+                        take_greatest(x, y, at, from, j == 0);
+                    }
+                }
+            }
+            if self.kind == PoolKind::Average {
+                y.iter_mut().for_each(|y| *y *= share);
+            }
+        }
+        Ok(())
+    }
+
+    /// The gradient by the input into `d_x` `[M, H, W, C]`, of the one by the output, `d_y` `[M, OH, OW, C]`, for the
+    /// batch of the last [`Pool2d::forward_train`].
+    ///
+    /// Errors if a length is wrong.
+    pub fn backward(&self, d_y: &[f32], d_x: &mut [f32]) -> Result<()> {
+        self.check(d_x, d_y)?;
+        let c = self.input[2];
+        d_x.fill(0.0);
+        if self.kind == PoolKind::Max {
+            check_len("d_y", d_y.len(), self.at.len(), "as the last output")?;
+        }
+        let share = 1.0 / (self.window * self.window) as f32;
+        for (i, d_y) in d_y.chunks_exact(c).enumerate() {
+            let (image, places) = self.places(i);
+            match self.kind {
+                PoolKind::Max => {
+                    for (d, at) in d_y.iter().zip(&self.at[i * c..]) {
+                        d_x[image + *at as usize] += d;
+                    }
+                }
+                PoolKind::Average => {
+                    for to in places {
+                        let d_x = d_x[image + to..][..c].iter_mut();
+                        d_x.zip(d_y).for_each(|(d_x, d)| *d_x += share * d);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Output pixel `i`, counted through the images: where its image begins, and where in it the pixels of its
+    /// window do.
+    fn places(&self, i: usize) -> (usize, impl Iterator<Item = usize> + use<>) {
+        let [h, w, c] = self.input;
+        let [oh, ow, _] = self.output();
+        let (image, y, x) = (i / (oh * ow), i / ow % oh, i % ow);
+        let (window, stride) = (self.window, self.stride);
+        let row = move |ky: usize| (y * stride + ky) * w;
+        let places =
+            (0..window).flat_map(move |ky| (0..window).map(move |kx| row(ky) + x * stride + kx));
+        (image * h * w * c, places.map(move |pixel| pixel * c))
+    }
+
+    fn check(&self, x: &[f32], y: &[f32]) -> Result<()> {
+        let [h, w, c] = self.input;
+        let [oh, ow, _] = self.output();
+        let m = x.len() / (h * w * c);
+        check_len("x", x.len(), m * h * w * c, "M x H x W x C")?;
+        check_len("y", y.len(), m * oh * ow * c, "M x OH x OW x C")
+    }
+}
+
+/// A pixel of a window, which lies at `from` in its image: the greatest so far, channel by channel.
+fn take_greatest(x: &[f32], y: &mut [f32], at: Option<&mut [u32]>, from: usize, first: bool) {
+    let beats = |x: f32, y: f32| first || x > y || x.is_nan();
+    match at {
+        None => y.iter_mut().zip(x).for_each(|(y, x)| {
+            if beats(*x, *y) {
+                *y = *x;
+            }
+        }),
+        Some(at) => {
+            for (i, ((y, x), at)) in y.iter_mut().zip(x).zip(at).enumerate() {
+                if beats(*x, *y) {
+                    (*y, *at) = (*x, (from + i) as u32);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::rng::Rng;
+
+    const INPUT: [usize; 3] = [5, 7, 3];
+
+    fn images(m: usize) -> Vec<f32> {
+        let mut x = vec![0.0; m * 105];
+        Rng::new(4).fill_normal(&mut x, 1.0);
+        x
+    }
+
+    #[test]
+    fn both_kinds_and_their_gradients_follow_the_definition() {
+        for (kind, window, stride) in [
+            (PoolKind::Max, 2, 2),
+            (PoolKind::Max, 3, 1),
+            (PoolKind::Average, 2, 2),
+            (PoolKind::Average, 3, 2),
+            (PoolKind::Average, 5, 1),
+        ] {
+            let mut pool = Pool2d::new(kind, INPUT, window, stride).unwrap();
+            let [oh, ow, c] = pool.output();
+            let (x, mut y) = (images(2), vec![9.0; 2 * oh * ow * c]);
+            pool.forward_train(&x, &mut y).unwrap();
+            let mut without = vec![9.0; y.len()];
+            pool.forward(&x, &mut without).unwrap();
+            assert_eq!(y, without);
+            let mut d_y = vec![0.0; y.len()];
+            Rng::new(5).fill_normal(&mut d_y, 1.0);
+            let mut d_x = vec![9.0; x.len()];
+            pool.backward(&d_y, &mut d_x).unwrap();
+            let mut expected = vec![0f32; x.len()];
+            for (i, y) in y.iter().enumerate() {
+                let (m, oy, ox, ch) = (i / c / ow / oh, i / c / ow % oh, i / c % ow, i % c);
+                let all = (0..window).flat_map(|ky| (0..window).map(move |kx| (ky, kx)));
+                let at: Vec<usize> = all
+                    .map(|(ky, kx)| {
+                        let (iy, ix) = (oy * stride + ky, ox * stride + kx);
+                        ((m * 5 + iy) * 7 + ix) * 3 + ch
+                    })
+                    .collect();
+                match kind {
+                    PoolKind::Max => {
+                        let best = at.iter().copied().max_by(|a, b| x[*a].total_cmp(&x[*b]));
+                        assert_eq!(*y, x[best.unwrap()]);
+                        expected[best.unwrap()] += d_y[i];
+                    }
+                    PoolKind::Average => {
+                        let mean = at.iter().map(|at| x[*at]).sum::<f32>() / at.len() as f32;
+                        assert!((y - mean).abs() < 1e-5);
+                        at.iter()
+                            .for_each(|a| expected[*a] += d_y[i] / at.len() as f32);
+                    }
+                }
+            }
+            for (d, e) in d_x.iter().zip(&expected) {
+                assert!((d - e).abs() < 1e-5, "{kind:?} {window} {stride}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_of_equals_gets_the_gradient_and_nan_shows() {
+        let mut pool = Pool2d::new(PoolKind::Max, [2, 2, 1], 2, 2).unwrap();
+        let (mut y, mut d_x) = ([0.0], [9.0; 4]);
+        pool.forward_train(&[1.0, 3.0, 3.0, 2.0], &mut y).unwrap();
+        pool.backward(&[5.0], &mut d_x).unwrap();
+        assert_eq!((y, d_x), ([3.0], [0.0, 5.0, 0.0, 0.0]));
+        for at in 0..4 {
+            let mut x = [1.0; 4];
+            x[at] = f32::NAN;
+            pool.forward(&x, &mut y).unwrap();
+            assert!(y[0].is_nan());
+        }
+    }
+
+    #[test]
+    fn windows_that_cannot_be_are_refused() {
+        let said = |input, window, stride| {
+            let pool = Pool2d::new(PoolKind::Max, input, window, stride);
+            pool.err().unwrap().to_string()
+        };
+        assert_eq!(
+            said(INPUT, 6, 1),
+            "window is 6; expected 1 to 5, the image's smaller side"
+        );
+        assert_eq!(said(INPUT, 2, 0), "stride is 0; expected 1 or more");
+        assert!(said([0, 1, 1], 1, 1).starts_with("image is [0, 1, 1]"));
+        let pool = Pool2d::new(PoolKind::Max, INPUT, 2, 2).unwrap();
+        assert!(pool.forward(&[0.0; 104], &mut [0.0; 18]).is_err());
+        assert!(pool.forward(&[0.0; 105], &mut [0.0; 17]).is_err());
+    }
+}

@@ -1,0 +1,415 @@
+//! The weights of a layer: latent floats, what the forward pass sees of them, and their gradient.
+//!
+//! ```text
+//!   w_f [N, K]           latent weights, which the optimiser moves
+//!   w   [N, K] = Q(w_f)  their projection: scale[n] times small integers, or something near it, or w_f itself
+//!   d_w [N, K]           the gradient of the loss by w, taken at w; then, by the coarse gradient, that by w_f
+//! ```
+//!
+//! N are rows (output channels), K are inputs of a row; for a convolution K = KH x KW x C / groups (OHWI).
+
+use crate::bits::{Encoding, PackedMatrix};
+use crate::error::Result;
+use crate::nn::rng::Rng;
+use crate::nn::ste::{CoarseW, mask_w};
+use crate::nn::weight::{
+    Given, Project, Projection, Scope, WeightQuantizer, grid_det, lsq_backward, lsq_bounds,
+    lsq_gradient_scale, lsq_step, relax_in_place,
+};
+use crate::quant::binary_mean;
+use crate::shape::elements;
+
+/// Streams of the seed for stochastic projections; a tensor each.
+const DRAWS: u32 = 1 << 29;
+
+/// What the weights of a layer are in the forward pass.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Weights {
+    /// The latent floats.
+    Float,
+    /// What a quantizer makes of them.
+    Quantized(WeightQuantizer),
+}
+
+impl Weights {
+    /// One bit and one scale: [`WeightQuantizer::BinaryMean`].
+    pub fn binary() -> Self {
+        Weights::Quantized(WeightQuantizer::default())
+    }
+}
+
+/// Latent weights with their projection and gradient.
+#[derive(Clone, Debug)]
+pub struct Projected {
+    rows: usize,
+    cols: usize,
+    weights: Weights,
+    /// Whether they are floats in every mode of the net.
+    pub stays_float: bool,
+    /// Taps of a filter, KH x KW; 1 of a linear layer. What N outputs fan out to.
+    pub taps: usize,
+    /// w_f, `[N, K]`.
+    pub latent: Vec<f32>,
+    /// Gradient of the loss, `[N, K]`.
+    pub d_weights: Vec<f32>,
+    /// D, what a change of each weight costs, `[N, K]`, for the loss-aware quantizers; empty is 1 everywhere.
+    pub metric: Vec<f32>,
+    /// The learned step of [`WeightQuantizer::LsqWeight`] (used by it alone).
+    pub step: [f32; 1],
+    /// Gradient of the loss by the step, times 1 / sqrt(N K Qp).
+    pub d_step: [f32; 1],
+    /// What stands for the derivative of w by w_f.
+    pub by_w: CoarseW,
+    /// lambda of BinaryRelax: the forward pass sees (w_f + lambda w) / (1 + lambda); `None` is w.
+    relaxation: Option<f32>,
+    /// Integers and values of the projection; integers are made on demand where `codes` has them.
+    projection: Projection,
+    codes: Option<PackedMatrix>,
+    /// What the integer 1 stands for in each row, `[N]`.
+    scales: Vec<f32>,
+    /// What draws of the projection depend on: the stream, and the seed and step of the last one.
+    stream: u32,
+    flips: usize,
+}
+
+impl Projected {
+    /// N x K latent weights drawn from N(0, 2 / K), which keeps the variance through a ReLU.
+    ///
+    /// Errors if they do not fit in memory, or the quantizer refuses.
+    pub fn new(rows: usize, cols: usize, weights: Weights, rng: Rng) -> Result<Self> {
+        let len = elements("N x K", &[rows, cols])?;
+        let mut latent = vec![0.0; len];
+        rng.fill_normal(&mut latent, (2.0 / cols.max(1) as f32).sqrt());
+        let mut all = Projected {
+            rows,
+            cols,
+            weights: Weights::Float,
+            stays_float: false,
+            taps: 1,
+            latent,
+            d_weights: vec![0.0; len],
+            metric: Vec::new(),
+            step: [0.0],
+            d_step: [0.0],
+            by_w: CoarseW::Identity,
+            relaxation: None,
+            projection: Projection::default(),
+            codes: None,
+            scales: Vec::new(),
+            stream: DRAWS + rng.tensor(),
+            flips: 0,
+        };
+        all.set_weights(weights, rng)?;
+        Ok(all)
+    }
+
+    /// Number of rows, N.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Inputs of a row, K.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// What the weights are in the forward pass.
+    pub fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
+    /// Their quantizer; `None` if they are floats.
+    pub fn quantizer(&self) -> Option<&WeightQuantizer> {
+        match &self.weights {
+            Weights::Float => None,
+            Weights::Quantized(quantizer) => Some(quantizer),
+        }
+    }
+
+    /// sqrt(1.5 / (K + N taps)), the bound of Glorot's even draws.
+    pub fn glorot(&self) -> f32 {
+        (1.5 / (self.cols + self.rows * self.taps) as f32).sqrt()
+    }
+
+    /// Changes what the weights are in the forward pass, and projects with the draws of `rng`'s seed and step.
+    /// A learned step gets its first value; the metric is forgotten.
+    ///
+    /// Errors as [`Projected::project`].
+    pub fn set_weights(&mut self, weights: Weights, rng: Rng) -> Result<()> {
+        if let Weights::Quantized(WeightQuantizer::LsqWeight { bits }) = weights {
+            self.step = [lsq_step(&self.latent, bits)?];
+        }
+        self.weights = weights;
+        self.codes = None;
+        self.projection = Projection::default();
+        self.metric.clear();
+        self.relaxation = None;
+        self.project(rng)?;
+        self.flips = 0;
+        Ok(())
+    }
+
+    /// lambda of BinaryRelax from the next projection on; `None` for hard weights.
+    pub fn set_relaxation(&mut self, lambda: Option<f32>) {
+        self.relaxation = lambda;
+    }
+
+    /// Projects the latent weights. To be called when they have changed. Draws are those of `rng`'s seed and step and
+    /// of the tensor's own stream.
+    ///
+    /// Errors if a parameter of the quantizer is out of its range, or lambda is.
+    pub fn project(&mut self, rng: Rng) -> Result<()> {
+        let Weights::Quantized(quantizer) = &self.weights else {
+            return Ok(());
+        };
+        let mean = WeightQuantizer::BinaryMean {
+            scope: Scope::Tensor,
+        };
+        if *quantizer == mean {
+            self.project_binary_mean()?;
+        } else {
+            let given = Given {
+                metric: (!self.metric.is_empty()).then_some(&self.metric[..]),
+                rng: rng.at(rng.step(), self.stream),
+                step: matches!(quantizer, WeightQuantizer::LsqWeight { .. })
+                    .then_some(self.step[0]),
+            };
+            let (rows, cols) = (self.rows, self.cols);
+            let mut new = Projection::default();
+            quantizer.project_into(&self.latent, rows, cols, given, &mut new)?;
+            let pairs = self.projection.codes.iter().zip(&new.codes);
+            self.flips += pairs.filter(|(a, b)| a != b).count();
+            self.projection = new;
+            self.scales.clear();
+            let scales = &self.projection.scales;
+            match scales.len() == rows {
+                true => self.scales.extend_from_slice(scales),
+                false => self
+                    .scales
+                    .resize(rows, scales.first().copied().unwrap_or(0.0)),
+            }
+            self.codes = match quantizer.encoding() {
+                None => None,
+                Some(encoding) => Some(self.projection.pack(encoding, rows, cols)?),
+            };
+        }
+        match self.relaxation {
+            None => Ok(()),
+            Some(lambda) => relax_in_place(&self.latent, lambda, &mut self.projection.values),
+        }
+    }
+
+    /// The quantizer of most runs, straight to bits.
+    fn project_binary_mean(&mut self) -> Result<()> {
+        let (signs, delta) = binary_mean(&self.latent, self.rows, self.cols)?;
+        if let Some(codes) = &self.codes {
+            let old = codes.words().iter().zip(signs.words());
+            let flips = old.map(|(a, b)| (a ^ b).count_ones() as usize);
+            self.flips += flips.sum::<usize>();
+        }
+        self.codes = Some(signs);
+        self.scales.clear();
+        self.scales.resize(self.rows, delta);
+        let values = &mut self.projection.values;
+        values.clear();
+        let sign = |w: &f32| if *w >= 0.0 { delta } else { -delta };
+        values.extend(self.latent.iter().map(sign));
+        Ok(())
+    }
+
+    /// w, what the forward pass sees, `[N, K]`.
+    pub fn values(&self) -> &[f32] {
+        match self.weights {
+            Weights::Float => &self.latent,
+            Weights::Quantized(_) => &self.projection.values,
+        }
+    }
+
+    /// The latent weights and the gradient to be changed, and w; w is empty if it is w_f.
+    pub fn parts(&mut self) -> (&mut [f32], &mut [f32], &[f32]) {
+        (
+            &mut self.latent,
+            &mut self.d_weights,
+            &self.projection.values,
+        )
+    }
+
+    /// Puts the nearest projection in the place of the latent weights, also of quantizers that draw.
+    pub(crate) fn round_to_nearest(&mut self) {
+        match self.quantizer() {
+            None => {}
+            Some(WeightQuantizer::StochBinary { scale }) => {
+                let scale = *scale;
+                let sign = |w: &mut f32| *w = if *w >= 0.0 { scale } else { -scale };
+                self.latent.iter_mut().for_each(sign);
+            }
+            Some(WeightQuantizer::GridStoch { delta }) => {
+                let delta = *delta;
+                let near = |w: &mut f32| *w = delta * grid_det(*w, delta) as f32;
+                self.latent.iter_mut().for_each(near);
+            }
+            Some(_) => self.keep_projection(),
+        }
+    }
+
+    /// Puts w in the place of the latent weights: for rules that keep none.
+    pub fn keep_projection(&mut self) {
+        if self.quantizer().is_some() {
+            self.latent.copy_from_slice(&self.projection.values);
+        }
+    }
+
+    /// w as integers `[N, K]` with the scale of each row `[N]`; `None` if it is none of that.
+    pub fn packed(&self) -> Option<(&PackedMatrix, &[f32])> {
+        let codes = self.codes.as_ref().filter(|_| self.relaxation.is_none());
+        codes.map(|codes| (codes, &self.scales[..]))
+    }
+
+    /// The integers of the projection, `[N, K]`; empty if the weights are floats.
+    pub fn integers(&self) -> Vec<i32> {
+        match (&self.codes, &self.weights) {
+            (_, Weights::Float) => Vec::new(),
+            (Some(codes), _) => codes.unpack(),
+            (None, _) => self.projection.codes.clone(),
+        }
+    }
+
+    /// What the integer 1 stands for in each row, `[N]`; empty if the weights are floats.
+    pub fn scales(&self) -> &[f32] {
+        match self.weights {
+            Weights::Float => &[],
+            Weights::Quantized(_) => &self.scales,
+        }
+    }
+
+    /// The least and the greatest level, with the scale of the first row.
+    pub fn range(&self) -> (f32, f32) {
+        let scale = self.scales.first().copied().unwrap_or(0.0);
+        let encoding = self.quantizer().and_then(Project::encoding);
+        match (self.quantizer(), encoding) {
+            (Some(WeightQuantizer::LsqWeight { bits }), _) => {
+                let (qn, qp) = lsq_bounds(*bits).unwrap_or((1.0, 1.0));
+                (-qn * scale, qp * scale)
+            }
+            // Symmetric quantizers leave the lowest code of a two's complement out.
+            (_, Some(Encoding::Signed(bits))) => {
+                let top = ((1u32 << (bits.get() - 1)) - 1) as f32 * scale;
+                (-top, top)
+            }
+            (_, Some(_)) => (-scale, scale),
+            (_, None) => (f32::NEG_INFINITY, f32::INFINITY),
+        }
+    }
+
+    /// Turns the gradient by w into that by w_f, as [`Projected::by_w`] says; of LSQ as LSQ says, with the gradient
+    /// by the step. To be called once after each backward pass.
+    ///
+    /// Errors if a learned step has left the positive numbers.
+    pub fn finish_backward(&mut self) -> Result<()> {
+        match self.weights {
+            Weights::Float => Ok(()),
+            Weights::Quantized(WeightQuantizer::LsqWeight { bits }) => {
+                let d = lsq_backward(&self.latent, self.step[0], bits, &mut self.d_weights)?;
+                let (_, qp) = lsq_bounds(bits)?;
+                self.d_step = [d * lsq_gradient_scale(self.latent.len(), qp)];
+                Ok(())
+            }
+            Weights::Quantized(_) => mask_w(self.by_w, &self.latent, &mut self.d_weights),
+        }
+    }
+
+    /// How many codes changed in projections since this was last asked.
+    pub fn take_flips(&mut self) -> usize {
+        std::mem::take(&mut self.flips)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flips_are_counted_once() {
+        for quantizer in ["binary-mean", "binary-median"] {
+            let weights = Weights::Quantized(quantizer.parse().unwrap());
+            let mut w = Projected::new(9, 70, weights, Rng::new(3)).unwrap();
+            assert_eq!(w.take_flips(), 0);
+            w.latent[3] *= -1.0;
+            w.latent[100] *= -1.0;
+            w.project(Rng::new(3)).unwrap();
+            assert_eq!((w.take_flips(), w.take_flips()), (2, 0), "{quantizer}");
+        }
+    }
+
+    #[test]
+    fn values_are_the_integers_times_the_scale_for_every_quantizer() {
+        let mut w = Projected::new(3, 37, Weights::Float, Rng::new(3)).unwrap();
+        assert_eq!(w.values(), w.latent);
+        assert!(w.packed().is_none() && w.integers().is_empty());
+        for name in [
+            "binary-mean",
+            "binary-mean:scope=channel",
+            "binary-plain",
+            "stoch-binary",
+            "ternary-twn",
+            "ternary-exact:scope=channel",
+            "uniform-sym:bits=4",
+            "loss-aware-binary",
+            "loss-aware-linear:bits=3",
+            "lsq-weight:bits=3",
+            "dorefa:bits=2",
+        ] {
+            let weights = Weights::Quantized(name.parse().unwrap());
+            w.set_weights(weights, Rng::new(3)).unwrap();
+            let (codes, scales) = w.packed().unwrap();
+            assert_eq!(codes.unpack(), w.integers());
+            for (i, (value, code)) in w.values().iter().zip(codes.unpack()).enumerate() {
+                let expected = scales[i / 37] * code as f32;
+                assert!((value - expected).abs() <= 1e-6 * expected.abs(), "{name}");
+            }
+            let (low, high) = w.range();
+            assert!(
+                w.values().iter().all(|v| (low..=high).contains(v)),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn relaxed_weights_are_floats_between_and_draws_follow_the_step() {
+        let mut w = Projected::new(4, 40, Weights::binary(), Rng::new(5)).unwrap();
+        let hard = w.values().to_vec();
+        w.set_relaxation(Some(1.0));
+        w.project(Rng::new(5)).unwrap();
+        assert!(w.packed().is_none());
+        for ((w, latent), hard) in w.values().iter().zip(&w.latent).zip(&hard) {
+            assert!((w - 0.5 * (latent + hard)).abs() < 1e-6);
+        }
+        w.set_weights(
+            Weights::Quantized("stoch-binary".parse().unwrap()),
+            Rng::new(5),
+        )
+        .unwrap();
+        let mut at = |step: u32| {
+            w.project(Rng::new(5).at(step, 0)).unwrap();
+            w.integers()
+        };
+        assert_eq!(at(3), at(3));
+        assert_ne!(at(3), at(4));
+    }
+
+    #[test]
+    fn the_learned_step_gets_a_gradient() {
+        let weights = Weights::Quantized("lsq-weight:bits=4".parse().unwrap());
+        let mut w = Projected::new(2, 30, weights, Rng::new(6)).unwrap();
+        w.d_weights.fill(1.0);
+        w.finish_backward().unwrap();
+        let (latent, s) = (&w.latent, w.step[0]);
+        let by_step = |w: &f32| match (w / s).clamp(-8.0, 7.0) {
+            at if at == w / s => at.round_ties_even() - at,
+            at => at,
+        };
+        let expected = latent.iter().map(by_step).sum::<f32>() / (60.0 * 7.0f32).sqrt();
+        assert!((w.d_step[0] - expected).abs() < 1e-5);
+    }
+}

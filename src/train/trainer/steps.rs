@@ -1,0 +1,162 @@
+//! A step of training, and what changes from step to step and from epoch to epoch.
+
+use super::{ORDER, SHIFT, Trainer};
+use crate::error::Result;
+use crate::nn::loss::Score;
+use crate::nn::net::Mode;
+use crate::nn::rng::Rng;
+use crate::ops::Par;
+use crate::train::rule::Rule;
+use crate::train::schedule::{Moment, cosine};
+use crate::train::sgd::Sgd;
+use crate::train::step::Adam;
+use crate::train::update::Settings;
+
+/// Where rho ends if it grows, as in the code of arXiv 1808.05240.
+const RHO_MAX: f32 = 0.01;
+
+impl Trainer<'_> {
+    /// The batch of the images `order`, shifted and mirrored by `rng`, into `pixels`.
+    pub(super) fn fill(&mut self, order: &[u32], rng: Rng) -> Result<()> {
+        let (train, shift) = (&self.data.train, self.recipe.max_shift);
+        train.augmented_into(order, rng, shift, &mut self.pixels)?;
+        if self.recipe.mirror {
+            train.mirror(order, rng, &mut self.pixels);
+        }
+        Ok(())
+    }
+
+    /// A step on the batch in `pixels` and `labels`; nothing moves if the loss is not finite.
+    pub(super) fn step(&mut self, settings: &Settings, par: Par<'_>) -> Result<Score> {
+        self.net.set_step(settings.rng.step());
+        let quantized = self.net.mode() == Mode::Quantized;
+        let epoch = self.done.saturating_sub(self.recipe.float_epochs);
+        let (images, labels) = (&self.pixels, &self.labels);
+        let score = match settings.rule {
+            Rule::ForwardBacktrack { a, .. } if quantized && settings.rule.backtracks(epoch) => {
+                let net = &mut self.net;
+                self.memories
+                    .backtrack(net, images, labels, a, settings, par)?
+            }
+            _ => {
+                let score = self.net.step(images, labels, par)?;
+                if score.loss.is_finite() {
+                    self.memories.update(&mut self.net, settings, par)?;
+                }
+                score
+            }
+        };
+        if !score.loss.is_finite() {
+            return Ok(score);
+        }
+        self.net.settle()?;
+        self.freeze(epoch)?;
+        if let Some(watch) = &mut self.watch {
+            watch.step(&self.net)?;
+        }
+        Ok(score)
+    }
+
+    /// Freezes weights that oscillate, after a step of the quantized epoch `epoch`, from 0.
+    pub(super) fn freeze(&mut self, epoch: usize) -> Result<()> {
+        let Some(freezing) = self.recipe.freezing else {
+            return Ok(());
+        };
+        let done = epoch as f64 / self.recipe.epochs.saturating_sub(1).max(1) as f64;
+        let threshold = cosine(freezing.start, freezing.end, done);
+        let mut freezers = self.freezers.iter_mut();
+        let mut result = Ok(0);
+        self.net.layers_mut().visit_mut("", &mut |_, layer| {
+            if let Some(weights) = layer.weights_mut()
+                && weights.quantizer().is_some()
+                && let Some(freezer) = freezers.next()
+                && result.is_ok()
+            {
+                let (codes, scale) = (weights.integers(), weights.scales()[0]);
+                result = freezer.step(&codes, scale, threshold, &mut weights.latent);
+            }
+        });
+        result?;
+        self.net.settle()
+    }
+
+    /// Estimates the running averages anew, on training images.
+    pub(super) fn reestimate(&mut self, par: Par<'_>) -> Result<()> {
+        let rng = Rng::new(self.recipe.seed);
+        let epoch = self.done as u32 + 1;
+        let order = rng.at(epoch, ORDER).shuffled(self.data.train.len());
+        let shifts = rng.at(epoch, SHIFT);
+        let mut batches = Vec::new();
+        let chunks = order.chunks_exact(self.recipe.batch);
+        for order in chunks.take(self.recipe.reestimate) {
+            self.fill(order, shifts)?;
+            batches.push(self.pixels.clone());
+        }
+        self.net.reestimate(batches.iter().map(|b| &b[..]), par)
+    }
+
+    /// Enters the quantized phase if it is time, and sets what changes from epoch to epoch.
+    pub(super) fn enter_epoch(&mut self) -> Result<()> {
+        let float_epochs = self.recipe.float_epochs;
+        if self.done == float_epochs && self.net.mode() == Mode::Float {
+            self.enter_quantized()?;
+        }
+        let epoch = self.done.saturating_sub(float_epochs);
+        let quantized = self.net.mode() == Mode::Quantized;
+        self.net.calibrate_alpha = quantized && epoch < self.recipe.alpha_stage;
+        if quantized && matches!(self.recipe.rule, Rule::BinaryRelax { .. }) {
+            let lambda = self.recipe.rule.relaxation(epoch, self.recipe.epochs);
+            self.net.set_relaxation(lambda)?;
+        }
+        Ok(())
+    }
+
+    /// The numbers of step `step`, from 0, of the epoch that comes or runs.
+    pub(super) fn settings(&self, step: usize) -> Settings {
+        let recipe = &self.recipe;
+        let (epoch, epochs, first_lr) = match self.done.checked_sub(recipe.float_epochs) {
+            None => {
+                let lr = recipe.float_lr.unwrap_or(recipe.lr);
+                (self.done, recipe.float_epochs, lr)
+            }
+            Some(epoch) => (epoch, recipe.epochs, recipe.lr),
+        };
+        let at = Moment {
+            epoch,
+            epochs,
+            step: epoch * self.steps() + step,
+        };
+        let lr = first_lr * recipe.schedule.factor(at);
+        let rule = match recipe.rule {
+            Rule::Bcgd { rho } if recipe.rho_growth > 1.0 => Rule::Bcgd {
+                rho: (rho * recipe.rho_growth.powi(epoch as i32)).min(rho.max(RHO_MAX)),
+            },
+            rule => rule,
+        };
+        let done = epoch as f64 / epochs.saturating_sub(1).max(1) as f64;
+        let total = (self.done * self.steps() + step) as u32;
+        Settings {
+            optimizer: recipe.optimizer,
+            sgd: Sgd {
+                lr,
+                momentum: recipe.momentum,
+                weight_decay: recipe.weight_decay,
+            },
+            adam: Adam {
+                lr,
+                beta1: recipe.beta1,
+                beta2: recipe.beta2,
+                eps: recipe.eps,
+                weight_decay: recipe.weight_decay,
+            },
+            rule,
+            clip: recipe.clip,
+            glorot_rate: recipe.glorot_rate,
+            dampening: match self.net.mode() {
+                Mode::Float => 0.0,
+                Mode::Quantized => cosine(0.0, recipe.dampening, done),
+            },
+            rng: Rng::new(recipe.seed).at(total, 0),
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Whole small runs: the same bits for all threads and ISAs, what is learned, what is refused.
+
+use super::*;
+use crate::ops::Pool;
+use crate::train::data::digits;
+
+/// Keeps losses and reports; stops after some steps.
+#[derive(Default)]
+struct Keep {
+    losses: Vec<u32>,
+    reports: Vec<EpochReport>,
+    stop_after: usize,
+}
+
+impl Callback for Keep {
+    fn on_step(&mut self, report: &StepReport) -> ControlFlow<()> {
+        self.losses.push(report.loss.to_bits());
+        if self.losses.len() == self.stop_after {
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn on_epoch(&mut self, _: &mut Trainer<'_>, report: &EpochReport) -> ControlFlow<()> {
+        self.reports.push(*report);
+        ControlFlow::Continue(())
+    }
+}
+
+#[test]
+fn the_number_of_threads_changes_no_bit_of_the_loss_curve() {
+    let data = digits(5, 600, 20).unwrap();
+    // Layers that are large enough for every product to be split.
+    let recipe = Recipe {
+        float_epochs: 1,
+        epochs: 1,
+        ..Recipe::default()
+    };
+    let run = |par: Par<'_>| {
+        let mut keep = Keep::default();
+        let mut trainer = Trainer::new(recipe.clone(), &data).unwrap();
+        trainer.run(par, &mut keep).unwrap();
+        let mut latent = Vec::new();
+        for weights in trainer.net().weights() {
+            latent.extend(weights.latent.iter().map(|w| w.to_bits()));
+        }
+        (keep.losses, latent)
+    };
+    let one = run(Par::Caller);
+    assert_eq!(one.0.len(), 12);
+    for threads in [1, 2, 3] {
+        let pool = Pool::new(threads).unwrap();
+        assert!(run(Par::Pool(&pool)) == one, "{threads} threads");
+    }
+}
+
+#[test]
+fn neither_isa_nor_threads_change_a_bit_of_a_convolutional_run() {
+    let data = digits(6, 200, 50).unwrap();
+    let text =
+        "arch = \"8c3p1-mp2-8c3s2-20\"\nbits_a = 2\nfloat_epochs = 1\nepochs = 2\nbatch = 40\n";
+    for rest in [
+        "optimizer = \"adam\"\nlr = 0.01\nrule = \"loss-aware\"",
+        "arch = \"drop0.1-6c3-res6-res12s2-mp2-20\"\nweights = \"stoch-binary\"\nmirror = true",
+    ] {
+        let text = match rest.starts_with("arch") {
+            true => text.lines().skip(1).collect::<Vec<_>>().join("\n") + "\n",
+            false => text.to_string(),
+        };
+        let recipe = Recipe::from_toml("a test", &(text + rest)).unwrap();
+        let run = |isa: Isa, par: Par<'_>| {
+            let mut keep = Keep::default();
+            let mut trainer = Trainer::on(isa, recipe.clone(), &data).unwrap();
+            trainer.run(par, &mut keep).unwrap();
+            (keep.losses, trainer.to_bytes().unwrap())
+        };
+        let one = run(Isa::Portable, Par::Caller);
+        assert_eq!(one.0.len(), 15);
+        for isa in Isa::available() {
+            assert!(run(isa, Par::Caller) == one, "{isa}: {rest}");
+        }
+        for threads in [1, 2, 3] {
+            let pool = Pool::new(threads).unwrap();
+            let same = run(Isa::best(), Par::Pool(&pool)) == one;
+            assert!(same, "{threads} threads: {rest}");
+        }
+    }
+}
+
+#[test]
+fn a_small_net_learns_and_reports_both_phases() {
+    let data = digits(9, 1500, 300).unwrap();
+    let recipe = Recipe {
+        arch: "64".to_string(),
+        float_epochs: 4,
+        epochs: 8,
+        batch: 50,
+        max_shift: 0,
+        ..Recipe::default()
+    };
+    let mut trainer = Trainer::new(recipe, &data).unwrap();
+    let mut keep = Keep::default();
+    let last = trainer.run(Par::Caller, &mut keep).unwrap().unwrap();
+    let phases: Vec<Mode> = keep.reports.iter().map(|r| r.phase).collect();
+    assert_eq!(phases[..4], [Mode::Float; 4]);
+    assert_eq!(phases[4..], [Mode::Quantized; 8]);
+    assert!(keep.reports[..4].iter().all(|r| r.flip_ratio == 0.0));
+    assert!(keep.reports[4].flip_ratio > 0.0);
+    assert_eq!((keep.reports[0].lr, keep.reports[4].lr), (0.1, 0.1));
+    assert!(keep.reports[3].lr < 0.02 && keep.reports[11].lr < 0.01);
+    assert!(last.test_accuracy > 0.8, "{last:?}");
+    assert_eq!(last.test_accuracy, trainer.test(Par::Caller).unwrap());
+    // Nothing is left to do.
+    assert_eq!(trainer.run(Par::Caller, &mut ()).unwrap(), None);
+}
+
+#[test]
+fn a_stop_in_an_epoch_does_not_count_it_and_a_wild_rate_is_told() {
+    let data = digits(2, 200, 20).unwrap();
+    let recipe = Recipe {
+        arch: "16".to_string(),
+        batch: 20,
+        ..Recipe::default()
+    };
+    let mut trainer = Trainer::new(recipe.clone(), &data).unwrap();
+    let mut keep = Keep {
+        stop_after: 3,
+        ..Keep::default()
+    };
+    assert_eq!(trainer.run(Par::Caller, &mut keep).unwrap(), None);
+    assert_eq!((trainer.done(), keep.losses.len()), (0, 3));
+
+    let wild = Recipe { lr: 1e30, ..recipe };
+    let mut trainer = Trainer::new(wild, &data).unwrap();
+    let said = trainer.run(Par::Caller, &mut ()).unwrap_err();
+    assert!(
+        matches!(&said, Error::Diverged { epoch: 1, step, loss, .. } if *step > 1 && !loss.is_finite())
+    );
+    assert!(said.to_string().contains("come from layer "), "{said}");
+}
+
+#[test]
+fn data_that_do_not_fit_are_refused() {
+    let data = digits(2, 20, 20).unwrap();
+    let said = |change: fn(&mut Recipe)| {
+        let mut recipe = Recipe::default();
+        change(&mut recipe);
+        Trainer::new(recipe, &data).err().unwrap().to_string()
+    };
+    assert_eq!(
+        said(|_| {}),
+        "batch is 100; expected at most the 20 training images"
+    );
+    let shift = said(|r| (r.batch, r.max_shift) = (10, 28));
+    assert!(shift.starts_with("max_shift is 28; expected below 28"));
+}

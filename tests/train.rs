@@ -1,0 +1,222 @@
+//! `qcore train` from outside: recipes, interrupts, runs that diverge.
+#![cfg(feature = "cli")]
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use qcore::train::data::{Images, digits};
+use tempfile::TempDir;
+
+/// The tool, through cargo's runner where the tests were built for another machine.
+fn tool() -> Command {
+    let binary = env!("CARGO_BIN_EXE_qcore");
+    let arch = std::env::consts::ARCH.to_uppercase();
+    match std::env::var_os(format!("CARGO_TARGET_{arch}_UNKNOWN_LINUX_GNU_RUNNER")) {
+        Some(runner) => {
+            let mut command = Command::new(runner);
+            command.arg(binary);
+            command
+        }
+        None => Command::new(binary),
+    }
+}
+
+fn qcore(args: &[&str]) -> Output {
+    tool().args(args).output().expect("the tool runs")
+}
+
+fn ok(args: &[&str]) -> String {
+    let output = qcore(args);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{args:?}: {said}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Runs and must fail with status 2, saying each of `words`.
+fn refused(args: &[&str], words: &[&str]) {
+    let output = qcore(args);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
+    for word in words {
+        assert!(said.contains(word), "{args:?}: '{word}' is not in: {said}");
+    }
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).unwrap();
+    let mut names: Vec<String> = entries
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+/// A folder of IDX files: 600 training and 100 test digits.
+fn idx_folder() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let data = digits(3, 600, 100).unwrap();
+    for (name, half) in [("train", &data.train), ("t10k", &data.test)] {
+        write_idx(dir.path(), name, half);
+    }
+    dir
+}
+
+fn write_idx(dir: &Path, name: &str, half: &Images) {
+    let header = |kind: u8, dims: &[usize]| -> Vec<u8> {
+        let sizes = dims.iter().flat_map(|&d| (d as u32).to_be_bytes());
+        [0, 0, 8, kind].into_iter().chain(sizes).collect()
+    };
+    let images = [header(3, &[half.len(), 28, 28]), half.pixels().to_vec()].concat();
+    std::fs::write(dir.join(format!("{name}-images-idx3-ubyte")), images).unwrap();
+    let labels = [header(1, &[half.len()]), half.labels().to_vec()].concat();
+    std::fs::write(dir.join(format!("{name}-labels-idx1-ubyte")), labels).unwrap();
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// A small run: its options, and where it writes to.
+fn small<'a>(data: &'a Path, out: &'a Path) -> Vec<&'a str> {
+    let mut args = vec![
+        "train",
+        "--data",
+        path(data),
+        "--out",
+        path(out),
+        "--arch",
+        "32-32",
+    ];
+    args.extend(["--float-epochs", "2", "--epochs", "3", "--batch", "50"]);
+    args
+}
+
+#[test]
+fn recipes_are_listed_shown_and_run_from_a_file() {
+    let listed = ok(&["train", "--list"]);
+    for line in ["lenet5-bcgd  ", "default  "] {
+        assert!(listed.contains(line), "{listed}");
+    }
+    let shown = ok(&["train", "--show", "lenet5-packed"]);
+    assert!(shown.contains("arch = \"lenet5\""));
+    refused(&["train", "--show", "lenet"], &["recipe is 'lenet'"]);
+
+    let (data, out) = (idx_folder(), tempfile::tempdir().unwrap());
+    let file = out.path().join("mine.toml");
+    let text = shown.replace("= 10 ", "= 1 ") + "\nseed = 4\n";
+    let edited = text
+        .replace("float_epochs = 10", "float_epochs = 1")
+        .replace("\nepochs = 40", "\nepochs = 2")
+        .replace("\"lenet5\"", "\"4c5s2-mp2-16\"");
+    std::fs::write(&file, &edited).unwrap();
+    let said = ok(&[
+        "train",
+        "--recipe",
+        path(&file),
+        "--data",
+        path(data.path()),
+        "--out",
+        path(out.path()),
+        "--batch",
+        "60",
+    ]);
+    assert!(said.contains("bit for bit"), "{said}");
+    let log = std::fs::read_to_string(out.path().join("log.jsonl")).unwrap();
+    let lines: Vec<serde_json::Value> = log
+        .lines()
+        .map(|l| serde_json::from_str(l).unwrap())
+        .collect();
+    let recipe = &lines[0]["recipe"];
+    assert_eq!((&recipe["batch"], &recipe["seed"]), (&60.into(), &4.into()));
+    let layers: Vec<_> = lines.iter().filter(|l| l["layer"].is_string()).collect();
+    assert_eq!(layers.len(), 2 * 3, "three layers in two quantized epochs");
+    assert!(layers.iter().all(|l| l["flip_ratio"].is_number()));
+    let said = ok(&["inspect", path(&out.path().join("model.safetensors"))]);
+    assert!(said.contains("conv"), "{said}");
+
+    std::fs::write(&file, edited.replace("max_shift", "max_shfit")).unwrap();
+    refused(
+        &["train", "--recipe", path(&file)],
+        &["mine.toml: line", "did you mean max_shift?"],
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupt_saves_and_the_resumed_run_ends_as_if_there_had_been_none() {
+    let data = idx_folder();
+    let folder = || tempfile::tempdir().unwrap();
+    let (whole, broken, resumed) = (folder(), folder(), folder());
+    let args = |out: &TempDir| -> Vec<String> {
+        let options = "--arch 24 --float-epochs 2 --epochs 300 --batch 50 --bits-a 2 --threads 1";
+        let mut args = vec!["train".to_string()];
+        args.extend(options.split(' ').map(String::from));
+        for (name, dir) in [("--data", data.path()), ("--out", out.path())] {
+            args.extend([name.to_string(), path(dir).to_string()]);
+        }
+        args
+    };
+    assert!(tool().args(args(&whole)).output().unwrap().status.success());
+
+    let mut child = tool()
+        .args(args(&broken))
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let log = broken.path().join("log.jsonl");
+    let lines = || std::fs::read_to_string(&log).map_or(0, |log| log.lines().count());
+    while lines() < 5 {
+        assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    let sent = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status();
+    assert!(sent.unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(
+        names(broken.path()),
+        ["checkpoint.safetensors", "log.jsonl"]
+    );
+
+    let checkpoint = broken.path().join("checkpoint.safetensors");
+    let (d, o) = (path(data.path()), path(resumed.path()));
+    let resume = [
+        "train",
+        "--data",
+        d,
+        "--out",
+        o,
+        "--resume",
+        path(&checkpoint),
+    ];
+    ok(&resume);
+    for name in ["model.safetensors", "checkpoint.safetensors"] {
+        let bytes = |dir: &TempDir| std::fs::read(dir.path().join(name)).unwrap();
+        assert!(bytes(&whole) == bytes(&resumed), "{name}");
+    }
+}
+
+#[test]
+fn a_run_that_diverges_keeps_the_last_good_checkpoint_and_names_the_layer() {
+    let (data, out) = (idx_folder(), tempfile::tempdir().unwrap());
+    let mut args = small(data.path(), out.path());
+    args.extend(["--lr", "1e30"]);
+    refused(
+        &args,
+        &["the loss is", "at epoch 1, step", "come from layer"],
+    );
+    let checkpoint = out.path().join("checkpoint.safetensors");
+    let again = tempfile::tempdir().unwrap();
+    let (d, o) = (path(data.path()), path(again.path()));
+    let resume = [
+        "train",
+        "--data",
+        d,
+        "--out",
+        o,
+        "--resume",
+        path(&checkpoint),
+    ];
+    refused(&resume, &["the loss is"]);
+}
