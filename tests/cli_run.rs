@@ -280,7 +280,14 @@ fn profiles_node_by_node() {
         "--runs",
         "2",
     ]);
-    for word in ["stem", "classes", "conv", "linear", "16 x 3 x 3 x 3", "7 x 320"] {
+    for word in [
+        "stem",
+        "classes",
+        "conv",
+        "linear",
+        "16 x 3 x 3 x 3",
+        "7 x 320",
+    ] {
         assert!(said.contains(word), "'{word}' is not in: {said}");
     }
     let said = ok(&["profile", &path, "--json", "--runs", "2"]);

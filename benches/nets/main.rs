@@ -24,6 +24,9 @@ use qcore::model::{Mode, Model, Workspace};
 use qcore::ops::{Par, Pool};
 use report::{Report, Row};
 
+/// Bytes of values between layers that shall stay in the second-level cache, beside weights and scratch.
+const CACHE: usize = 1 << 20;
+
 /// What the command line asks for.
 struct Options {
     nets: Vec<&'static Net>,
@@ -239,7 +242,9 @@ fn measure(net: &Net, model: &Model, [threads, batch]: [usize; 2], least: f64) -
     } else {
         Mode::Throughput
     };
-    let mut runner = Runner::new(net, model, &images, batch, threads, mode);
+    // As many at a time as keep their values in the second-level cache.
+    let at_a_time = (CACHE / model.peak_bytes(1).max(1)).clamp(1, batch);
+    let mut runner = Runner::new(net, model, &images, at_a_time, threads, mode);
     runner.run();
     let (begin, mut times) = (Instant::now(), Vec::new());
     while times.len() < 3 || begin.elapsed().as_secs_f64() < least {

@@ -221,6 +221,12 @@ impl Kernels {
             out.fill(0);
             return;
         }
+        if planes.row_words() * 32 == stride && planes.cols() == stride {
+            // Rows of one plane of whole words are one long row.
+            // SAFETY: features as in `bitgemm`; safe slices carry their lengths.
+            unsafe { (self.unpack)(planes.words(), planes.encoding(), out) }
+            return;
+        }
         let there = stride.min(words(planes.cols()) * 32);
         let rows = planes.words().chunks_exact(planes.row_words());
         for (row, out) in rows.zip(out.chunks_exact_mut(stride)) {

@@ -56,22 +56,28 @@ pub(crate) enum RowTask<'a> {
         signed: bool,
         sums: &'a mut [i32],
     },
-    /// The greater of two codes, in planes of equal length, into `into`. `signed`: the last plane is that of the
-    /// sign.
+    /// The greater of two codes, into `into`, of pixels that are `pixel` words long: planes of equal length. Those of `from` lie
+    /// `step` words apart. `signed`: the last plane is that of the sign.
     Max {
         planes: usize,
         signed: bool,
+        pixel: usize,
+        step: usize,
         from: &'a [u32],
         into: &'a mut [u32],
     },
-    /// The greater of two floats, into `into`; a NaN is less than every float.
+    /// The greater of two floats, into `into`; a NaN is less than every float. Pixels as in `Max`.
     MaxFloats {
+        pixel: usize,
+        step: usize,
         from: &'a [f32],
         into: &'a mut [f32],
     },
-    /// The greater of two bytes, signed or not, into `into`.
+    /// The greater of two bytes, signed or not, into `into`. Pixels as in `Max`.
     MaxBytes {
         signed: bool,
+        pixel: usize,
+        step: usize,
         from: &'a [u8],
         into: &'a mut [u8],
     },
@@ -197,8 +203,12 @@ fn run(task: RowTask<'_>) {
                 }
             }
         }
-        RowTask::MaxFloats { from, into } => {
-            assert_eq!(from.len(), into.len());
+        RowTask::MaxFloats {
+            pixel,
+            step,
+            from,
+            into,
+        } => pixels(pixel, step, from, into, |from, into| {
             for (into, &from) in into.iter_mut().zip(from) {
                 let old = *into;
                 *into = if from > old || old.is_nan() {
@@ -207,19 +217,29 @@ fn run(task: RowTask<'_>) {
                     old
                 };
             }
-        }
-        RowTask::MaxBytes { signed, from, into } => {
-            assert_eq!(from.len(), into.len());
-            if signed {
-                for (into, &from) in into.iter_mut().zip(from) {
-                    *into = (*into as i8).max(from as i8) as u8;
-                }
-            } else {
-                for (into, &from) in into.iter_mut().zip(from) {
-                    *into = (*into).max(from);
-                }
+        }),
+        RowTask::MaxBytes {
+            signed: true,
+            pixel,
+            step,
+            from,
+            into,
+        } => pixels(pixel, step, from, into, |from, into| {
+            for (into, &from) in into.iter_mut().zip(from) {
+                *into = (*into as i8).max(from as i8) as u8;
             }
-        }
+        }),
+        RowTask::MaxBytes {
+            signed: false,
+            pixel,
+            step,
+            from,
+            into,
+        } => pixels(pixel, step, from, into, |from, into| {
+            for (into, &from) in into.iter_mut().zip(from) {
+                *into = (*into).max(from);
+            }
+        }),
         RowTask::AddFloats { from, into } => {
             assert_eq!(from.len(), into.len());
             for (into, &from) in into.iter_mut().zip(from) {
@@ -229,22 +249,32 @@ fn run(task: RowTask<'_>) {
         RowTask::Max {
             planes,
             signed,
+            pixel,
+            step,
             from,
             into,
         } => {
             // Complementing the plane of the sign makes the order of signed codes that of unsigned ones.
             let flip = if signed { !0 } else { 0 };
             match planes {
-                1 => max::<1>(from, into, flip),
-                2 => max::<2>(from, into, flip),
-                3 => max::<3>(from, into, flip),
-                4 => max::<4>(from, into, flip),
-                5 => max::<5>(from, into, flip),
-                6 => max::<6>(from, into, flip),
-                7 => max::<7>(from, into, flip),
-                _ => max::<8>(from, into, flip),
+                1 => pixels(pixel, step, from, into, |a, b| max::<1>(a, b, flip)),
+                2 => pixels(pixel, step, from, into, |a, b| max::<2>(a, b, flip)),
+                3 => pixels(pixel, step, from, into, |a, b| max::<3>(a, b, flip)),
+                4 => pixels(pixel, step, from, into, |a, b| max::<4>(a, b, flip)),
+                5 => pixels(pixel, step, from, into, |a, b| max::<5>(a, b, flip)),
+                6 => pixels(pixel, step, from, into, |a, b| max::<6>(a, b, flip)),
+                7 => pixels(pixel, step, from, into, |a, b| max::<7>(a, b, flip)),
+                _ => pixels(pixel, step, from, into, |a, b| max::<8>(a, b, flip)),
             }
         }
+    }
+}
+
+/// Calls `max` for each pixel of `into` and the one of `from` that is `step` elements behind the last.
+#[inline(always)]
+fn pixels<T>(pixel: usize, step: usize, from: &[T], into: &mut [T], max: impl Fn(&[T], &mut [T])) {
+    for (i, into) in into.chunks_exact_mut(pixel).enumerate() {
+        max(&from[i * step..][..pixel], into);
     }
 }
 
@@ -326,24 +356,48 @@ fn finish(
     }
 }
 
-/// Decides from the most significant plane down, 32 codes at a time.
+/// Decides from the most significant plane down, 64 codes at a time.
 #[inline(always)]
 fn max<const P: usize>(from: &[u32], into: &mut [u32], flip: u32) {
     let words = into.len() / P;
     assert!(from.len() == into.len() && into.len() == words * P);
-    for w in 0..words {
-        let (mut greater, mut equal) = (0u32, !0u32);
-        for p in (0..P).rev() {
-            let flip = if p == P - 1 { flip } else { 0 };
-            let (a, b) = (from[p * words + w] ^ flip, into[p * words + w] ^ flip);
-            greater |= equal & a & !b;
-            equal &= !(a ^ b);
-        }
-        for p in 0..P {
-            let at = p * words + w;
-            into[at] = into[at] & !greater | from[at] & greater;
+    let pairs = words / 2;
+    for w in 0..pairs {
+        let at = |p: usize| p * words + 2 * w;
+        let pair = |x: &[u32], p: usize| u64::from(x[at(p)]) | u64::from(x[at(p) + 1]) << 32;
+        let (from, old) = (
+            std::array::from_fn(|p| pair(from, p)),
+            std::array::from_fn(|p| pair(into, p)),
+        );
+        let flip = u64::from(flip) | u64::from(flip) << 32;
+        for (p, greatest) in greater::<P>(from, old, flip).into_iter().enumerate() {
+            into[at(p)] = greatest as u32;
+            into[at(p) + 1] = (greatest >> 32) as u32;
         }
     }
+    if words % 2 == 1 {
+        let at = |p: usize| p * words + words - 1;
+        let (from, old) = (
+            std::array::from_fn(|p| from[at(p)].into()),
+            std::array::from_fn(|p| into[at(p)].into()),
+        );
+        for (p, greatest) in greater::<P>(from, old, flip.into()).into_iter().enumerate() {
+            into[at(p)] = greatest as u32;
+        }
+    }
+}
+
+/// The greater of codes in planes; `flip` complements the last plane while they are compared.
+#[inline(always)]
+fn greater<const P: usize>(a: [u64; P], b: [u64; P], flip: u64) -> [u64; P] {
+    let (mut greater, mut equal) = (0u64, !0u64);
+    for p in (0..P).rev() {
+        let flip = if p == P - 1 { flip } else { 0 };
+        let (a, b) = (a[p] ^ flip, b[p] ^ flip);
+        greater |= equal & a & !b;
+        equal &= !(a ^ b);
+    }
+    std::array::from_fn(|p| b[p] & !greater | a[p] & greater)
 }
 
 /// Compiled for any CPU.

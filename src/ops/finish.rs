@@ -199,8 +199,11 @@ impl Finish {
     pub(crate) fn scratch_len(&self) -> usize {
         match self.residual {
             ResidualAt::Nowhere => 0,
-            // A row of floats, and its codes a byte each.
-            _ => self.n + self.n.div_ceil(4),
+            // Rows of floats, and their codes a byte each.
+            _ => {
+                let elements = self.residual_rows() * self.n;
+                elements + elements.div_ceil(4)
+            }
         }
     }
 
@@ -311,8 +314,11 @@ impl Finish {
                 finish(sums, Some(floats));
             }
             Some(codes) => {
-                for (row, sums) in sums.chunks_exact_mut(self.n).enumerate() {
-                    let floats = self.residual_row(kernels, codes, pixel + row, scratch);
+                let together = self.residual_rows();
+                for (i, sums) in sums.chunks_mut(together * self.n).enumerate() {
+                    let first = pixel + i * together;
+                    let rows = first..first + sums.len() / self.n;
+                    let floats = self.residual_floats(kernels, codes, rows, scratch);
                     finish(sums, Some(floats));
                 }
             }
@@ -328,9 +334,13 @@ impl Finish {
             (OutRows::Codes(out), OutputKind::Codes(quantizer)) => {
                 let (steps, planes) =
                     (Steps::new(&quantizer.into()), quantizer.encoding().planes());
-                let words = planes * words(self.n);
-                let rows = floats.chunks_exact(self.n);
-                for (floats, out) in rows.zip(out.chunks_exact_mut(words)) {
+                // Rows of one plane of whole words are one long row.
+                let row = match (planes, self.n % 32) {
+                    (1, 0) => floats.len(),
+                    _ => self.n,
+                };
+                let rows = floats.chunks_exact(row);
+                for (floats, out) in rows.zip(out.chunks_exact_mut(planes * words(row))) {
                     kernels.quantize(floats, &steps, planes, out);
                 }
             }
@@ -338,24 +348,28 @@ impl Finish {
         }
     }
 
-    /// Row `row` of a residual as floats.
-    fn residual_row<'s>(
+    /// Rows of a residual that are made floats together: enough that calls cost little, few enough for the first-level
+    /// cache.
+    fn residual_rows(&self) -> usize {
+        (2048 / self.n.max(1)).clamp(1, 64)
+    }
+
+    /// Rows `rows` of a residual of codes as floats.
+    fn residual_floats<'s>(
         &self,
         kernels: &Kernels,
         residual: Residual<'s>,
-        row: usize,
+        rows: std::ops::Range<usize>,
         scratch: &'s mut [i32],
     ) -> &'s [f32] {
-        let (floats, bytes) = scratch.split_at_mut(self.n);
-        let bytes = &mut bytemuck::cast_slice_mut(bytes)[..self.n];
+        let some = rows.start * self.n..rows.end * self.n;
+        let (floats, bytes) = scratch.split_at_mut(some.len());
+        let bytes = &mut bytemuck::cast_slice_mut(bytes)[..some.len()];
         let (encoding, codes, scale) = match residual {
-            Residual::Floats(all) => return &all[row * self.n..(row + 1) * self.n],
-            Residual::Bytes { codes, scale } => {
-                let data = &codes.data()[row * self.n..(row + 1) * self.n];
-                (codes.encoding(), data, scale)
-            }
+            Residual::Floats(all) => return &all[some],
+            Residual::Bytes { codes, scale } => (codes.encoding(), &codes.data()[some], scale),
             Residual::Planes { codes, scale } => {
-                kernels.unpack(codes.slice_rows(row..row + 1), self.n, bytes);
+                kernels.unpack(codes.slice_rows(rows), self.n, bytes);
                 (codes.encoding(), &*bytes, scale)
             }
         };

@@ -125,14 +125,23 @@ impl MaxPool {
         let row = input.row_words();
         let planes = encoding.planes();
         let signed = matches!(encoding, Encoding::Signed(_));
-        self.greatest(input.words(), row, out.words(), row, par, |from, into| {
-            kernels.row(RowTask::Max {
-                planes,
-                signed,
-                from,
-                into,
-            });
-        });
+        self.greatest(
+            input.words(),
+            row,
+            out.words(),
+            row,
+            par,
+            |step, from, into| {
+                kernels.row(RowTask::Max {
+                    planes,
+                    signed,
+                    pixel: row,
+                    step,
+                    from,
+                    into,
+                });
+            },
+        );
         Ok(())
     }
 
@@ -150,8 +159,14 @@ impl MaxPool {
         check_len("out", out.len(), len, "images x OH x OW x C")?;
         let signed = matches!(input.encoding(), Encoding::Signed(_));
         let cost = row.div_ceil(16);
-        self.greatest(input.data(), row, out, cost, par, |from, into| {
-            kernels.row(RowTask::MaxBytes { signed, from, into });
+        self.greatest(input.data(), row, out, cost, par, |step, from, into| {
+            kernels.row(RowTask::MaxBytes {
+                signed,
+                pixel: row,
+                step,
+                from,
+                into,
+            });
         });
         Ok(())
     }
@@ -169,13 +184,19 @@ impl MaxPool {
         let len = elements("output", &[pixels, row])?;
         check_len("out", out.len(), len, "images x OH x OW x C")?;
         let cost = row.div_ceil(4);
-        self.greatest(input, row, out, cost, par, |from, into| {
-            kernels.row(RowTask::MaxFloats { from, into });
+        self.greatest(input, row, out, cost, par, |step, from, into| {
+            kernels.row(RowTask::MaxFloats {
+                pixel: row,
+                step,
+                from,
+                into,
+            });
         });
         Ok(())
     }
 
-    /// Writes rows of `row` elements: the first pixel of each window, then `max` of it and each other one, which costs `cost`.
+    /// Writes pixels of `row` elements, a line of output at a time: the first pixel of each window, then tap by tap `max` of pixels
+    /// so many elements apart and the line, which costs `cost` a pixel.
     fn greatest<T: Copy + Send + Sync>(
         &self,
         input: &[T],
@@ -183,19 +204,38 @@ impl MaxPool {
         out: &mut [T],
         cost: usize,
         par: Par<'_>,
-        max: impl Fn(&[T], &mut [T]) + Sync,
+        max: impl Fn(usize, &[T], &mut [T]) + Sync,
     ) {
         if row == 0 {
             return;
         }
-        let [kh, kw] = self.0.geometry.kernel;
-        par.rows(out, row, kh * kw * (cost + 2), &|at, into: &mut [T]| {
-            for (i, pixel) in self.0.pixels(at).1.enumerate() {
-                let from = &input[pixel * row..][..row];
+        let Windows {
+            geometry,
+            rows,
+            cols,
+            ..
+        } = &self.0;
+        let [kh, kw] = geometry.kernel;
+        let width = cols.count();
+        let cost = width * kh * kw * (cost + 2);
+        par.rows(out, width * row, cost, &|at, out: &mut [T]| {
+            let (image, y) = (at / rows.count(), at % rows.count());
+            for (i, ky) in rows.inside(y).enumerate() {
+                let line = image * geometry.height + rows.at(y, ky);
+                let line = &input[line * geometry.width * row..][..geometry.width * row];
                 if i == 0 {
-                    into.copy_from_slice(from);
-                } else {
-                    max(from, into);
+                    for (x, out) in out.chunks_exact_mut(row).enumerate() {
+                        let first = cols.at(x, cols.inside(x).start);
+                        out.copy_from_slice(&line[first * row..][..row]);
+                    }
+                }
+                for kx in 0..kw {
+                    let reach = cols.reach(kx);
+                    if !reach.is_empty() {
+                        let from = &line[cols.at(reach.start, kx) * row..];
+                        let out = &mut out[reach.start * row..reach.end * row];
+                        max(cols.step * row, from, out);
+                    }
                 }
             }
         });

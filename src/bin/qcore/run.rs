@@ -10,7 +10,10 @@ use serde_json::{Value, json};
 
 use crate::image::{self, Kind, Values, Wanted, npy};
 
-/// Images that go through the model at a time.
+/// Bytes of values between layers that shall stay in the second-level cache of a core.
+const CACHE: usize = 1 << 20;
+
+/// Images that go through the model at a time, at most.
 const AT_A_TIME: usize = 32;
 
 #[derive(clap::Args)]
@@ -146,7 +149,8 @@ fn all_floats(
         true => Mode::Latency,
         false => Mode::Throughput,
     };
-    let at_a_time = count.clamp(1, AT_A_TIME * pool.threads());
+    let fits = CACHE / model.peak_bytes(1).max(1);
+    let at_a_time = count.min(fits).clamp(1, AT_A_TIME);
     let mut workspace = model.workspace(at_a_time, pool.threads(), mode)?;
     let mut buffers: Vec<Buffer> = model
         .outputs()

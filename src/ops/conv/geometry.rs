@@ -231,7 +231,7 @@ pub(in crate::ops) struct Axis {
     /// Inputs.
     pub(super) input: usize,
     /// Inputs from one output to the next.
-    pub(super) step: usize,
+    pub(in crate::ops) step: usize,
     first: isize,
     /// Inputs from one tap to the next.
     pub(super) tap_step: usize,
@@ -299,6 +299,15 @@ impl Axis {
     pub(in crate::ops) fn inside(&self, j: usize) -> Range<usize> {
         let inside = &self.outputs[j].0;
         inside.start as usize..inside.end as usize
+    }
+
+    /// The outputs of whose taps `tap` is inside of the input; each output has one inside.
+    pub(in crate::ops) fn reach(&self, tap: usize) -> Range<usize> {
+        // As `j` grows, both ends of its taps inside move down.
+        let before = |(inside, _): &(Range<u32>, u32)| inside.start as usize > tap;
+        let within = |(inside, _): &(Range<u32>, u32)| tap < inside.end as usize;
+        let start = self.outputs.partition_point(before);
+        start..self.outputs.partition_point(within).max(start)
     }
 
     /// The border class of output `j`.
