@@ -114,10 +114,10 @@
 //!
 //! # Pools
 //!
-//! The greatest of codes is that of their integers. Of floats a NaN is less than every other, so that a window of NaN alone
-//! gives NaN; of 0.0 and -0.0 the one that comes first in the window stays. The mean of codes is their sum, exact, converted to
-//! the nearest f32, times scale / count, a quotient rounded once; floats are summed row by row of the window, from 0, in f32.
-//! Pads are no part of a window.
+//! The greatest of codes is that of their integers. Of floats a NaN is less than every other, so that a window of NaN
+//! alone gives NaN; of 0.0 and -0.0 the one that comes first in the window stays. The mean of codes is their sum,
+//! exact, converted to the nearest f32, times scale / count, a quotient rounded once; floats are summed row by row of
+//! the window, from 0, in f32. Pads are no part of a window.
 //!
 //! # Threads
 //!

@@ -114,9 +114,9 @@ impl ModelBuilder {
 
     /// A convolution of codes, in planes or bytes; what leaves is what the finish says.
     ///
-    /// Errors as [`Conv2d::new`](crate::ops::Conv2d::new) and [`Conv2d::transposed`](crate::ops::Conv2d::transposed), if `x` is
-    /// not codes, if 16-bit floats leave, or if there is a residual though the finish adds none, or none though it does, or one
-    /// of another shape.
+    /// Errors as [`Conv2d::new`](crate::ops::Conv2d::new) and [`Conv2d::transposed`](crate::ops::Conv2d::transposed),
+    /// if `x` is not codes, if 16-bit floats leave, or if there is a residual though the finish adds none, or none
+    /// though it does, or one of another shape.
     pub fn conv(&mut self, x: Value, conv: Conv) -> Result<Value> {
         let reads = reads(x, conv.residual);
         let op = Op::Conv(conv);
@@ -131,8 +131,8 @@ impl ModelBuilder {
 
     /// A convolution of floats by packed filters; floats leave.
     ///
-    /// Errors if `x` is not floats, the geometry is refused ([`Geometry::output`](crate::ops::Geometry::output)), the filters have
-    /// other than KH x KW x C columns, or as [`WeightOnlyGemm::new`](crate::ops::WeightOnlyGemm::new).
+    /// Errors if `x` is not floats, the geometry is refused ([`Geometry::output`](crate::ops::Geometry::output)), the
+    /// filters have other than KH x KW x C columns, or as [`WeightOnlyGemm::new`](crate::ops::WeightOnlyGemm::new).
     pub fn float_conv(&mut self, x: Value, conv: FloatConv) -> Result<Value> {
         self.add_node(Op::FloatConv(conv), vec![x], Step::of)
     }
@@ -157,11 +157,11 @@ impl ModelBuilder {
         self.float_conv(x, conv)
     }
 
-    /// A finish by itself, without residual, over the elements x of each channel n, floats or the integers of codes: batch
-    /// norm, an activation function, or codes of other codes. It begins with `scale[n] * x + bias[n]`.
+    /// A finish by itself, without residual, over the elements x of each channel n, floats or the integers of codes:
+    /// batch norm, an activation function, or codes of other codes. It begins with `scale[n] * x + bias[n]`.
     ///
-    /// Errors if `x` is i32 or ternary, the finish has other than C channels, adds a residual, or begins with anything but scale and
-    /// bias, or if 16-bit floats leave.
+    /// Errors if `x` is i32 or ternary, the finish has other than C channels, adds a residual, or begins with
+    /// anything but scale and bias, or if 16-bit floats leave.
     pub fn apply(&mut self, x: Value, finish: Finish) -> Result<Value> {
         let op = Op::Apply {
             finish,
@@ -170,8 +170,8 @@ impl ModelBuilder {
         self.add_node(op, vec![x], Step::of)
     }
 
-    /// The sum of two values of equal height, width and channels, each floats or codes: as [`ModelBuilder::apply`], with `b` added
-    /// where the finish says. [`Finish::new`] with scales 1, biases 0, and
+    /// The sum of two values of equal height, width and channels, each floats or codes: as [`ModelBuilder::apply`],
+    /// with `b` added where the finish says. [`Finish::new`] with scales 1, biases 0, and
     /// [`BeforeFunction`](crate::ops::ResidualAt::BeforeFunction) is `function(a + b)`.
     pub fn add(&mut self, a: Value, b: impl Into<Scaled>, finish: Finish) -> Result<Value> {
         let residual = Some(b.into());
@@ -197,14 +197,15 @@ impl ModelBuilder {
 
     /// Per channel the greatest element of each window, pads aside: of codes by integer; a NaN is less than every float.
     ///
-    /// Errors if the window is refused ([`Geometry::output`](crate::ops::Geometry::output)) or may hold nothing but padding, or if `x` is i32 or
-    /// ternary.
+    /// Errors if the window is refused ([`Geometry::output`](crate::ops::Geometry::output)) or may hold nothing but
+    /// padding, or if `x` is i32 or ternary.
     pub fn max_pool(&mut self, x: Value, window: Window) -> Result<Value> {
         self.add_node(Op::MaxPool(window), vec![x], Step::of)
     }
 
-    /// Per channel the mean of each window, pads aside, as [`AveragePool`](crate::ops::AveragePool) has it: `sum * (scale / count)`, with
-    /// the sum of floats in f32, row by row of the window. Floats leave, or the codes of `quantizer` in planes.
+    /// Per channel the mean of each window, pads aside, as [`AveragePool`](crate::ops::AveragePool) has it:
+    /// `sum * (scale / count)`, with the sum of floats in f32, row by row of the window. Floats leave, or the codes of
+    /// `quantizer` in planes.
     ///
     /// Errors as [`ModelBuilder::max_pool`], or if the scale is not finite.
     pub fn average_pool(

@@ -35,8 +35,8 @@ pub struct NodeInfo {
     pub macs: u64,
     /// The kernel that runs; empty where no product is.
     pub kernel: String,
-    /// The instructions of the kernel's inner loop, and how often they are needed for each multiply-accumulate, where there is one
-    /// such loop.
+    /// The instructions of the kernel's inner loop, and how often they are needed for each multiply-accumulate, where
+    /// there is one such loop.
     pub sequence: Option<(Sequence, usize)>,
 }
 

@@ -10,8 +10,8 @@
 //!
 //! Nothing depends on the ISA. All numbers are little-endian, all tensors row-major.
 //!
-//! The description is JSON. Node i makes value i, and `reads` are numbers of values, all below i. Node 0 is the image and the only
-//! one of its kind. `outputs` are the values that leave, 1 to 8. `name` is for people and may be absent.
+//! The description is JSON. Node i makes value i, and `reads` are numbers of values, all below i. Node 0 is the image
+//! and the only one of its kind. `outputs` are the values that leave, 1 to 8. `name` is for people and may be absent.
 //!
 //! ```json
 //! {"nodes": [
@@ -46,13 +46,13 @@
 //! * Encodings are `bipolar`, `ternary`, `u1`..`u8`, `s1`..`s8` ([`Encoding`](crate::bits::Encoding)).
 //! * `window`: pairs are [vertical, horizontal]; `padding` is [top, left, bottom, right]. `pad` is `zero`, `plus_one` or
 //!   `minus_one`.
-//! * `finish` ([`Finish`](crate::ops::Finish)): `leaves` is `i32` (the sums, nothing else), `f32`, `{"planes": quantizer}`,
-//!   `{"bytes": quantizer}`, or `{"levels": encoding}` for ready thresholds; `function` is `relu`, `prelu`, `rprelu` or
-//!   `{"clamp": [low, high]}`, absent for none; `residual` is `before` or `after` the function, absent for none, and
-//!   then the node reads a second value.
+//! * `finish` ([`Finish`](crate::ops::Finish)): `leaves` is `i32` (the sums, nothing else), `f32`,
+//!   `{"planes": quantizer}`, `{"bytes": quantizer}`, or `{"levels": encoding}` for ready thresholds; `function` is
+//!   `relu`, `prelu`, `rprelu` or `{"clamp": [low, high]}`, absent for none; `residual` is `before` or `after` the function,
+//!   absent for none, and then the node reads a second value.
 //! * A quantizer is `"sign"`, `{"relu": {"bits", "alpha", "rounding"}}` with rounding `ceil` or `nearest`,
-//!   `{"symmetric": {"bits", "scale"}}` or `{"affine": {"encoding", "scale", "zero"}}`; planes by a finish or an average pool are of the first
-//!   two.
+//!   `{"symmetric": {"bits", "scale"}}` or `{"affine": {"encoding", "scale", "zero"}}`; planes by a finish or an
+//!   average pool are of the first two.
 //! * Numbers with a fraction are f32, written so that the nearest f32 of the nearest f64 is the number.
 //!
 //! Node i has the tensors
@@ -68,14 +68,15 @@
 //! | `nodes.i.scales` | F32, `[1]`, `[N]` or `[N, ceil(K / G)]` | `float_conv` |
 //! | `nodes.i.bias` | F32 `[N]` | `float_conv` with a bias |
 //!
-//! and there are no others. Planes of weights, the lowest first: `bipolar` has one, 1 for +1 and 0 for -1; `ternary` has two, the
-//! sign (1 for +1) and whether it is not 0, and the sign of 0 is 0; `u` and `s` have as many as bits, in two's complement.
+//! and there are no others. Planes of weights, the lowest first: `bipolar` has one, 1 for +1 and 0 for -1; `ternary`
+//! has two, the sign (1 for +1) and whether it is not 0, and the sign of 0 is 0; `u` and `s` have as many as bits, in
+//! two's complement.
 //!
-//! A finish makes, in f32, each operation rounded by itself: `y = scale sum + bias`; `y = y + residual` if `before`; the
-//! function; `y = y + residual` if `after`; the code of y, if codes leave. The residual is a float, or `residual_scale` times the integer
-//! of a code. `relu` quantizers of q = 2^bits - 1 levels give the number of c in 0 .. q with y > c alpha (`ceil`) or
-//! y >= (c + 1/2) alpha (`nearest`); the sign is +1 for y >= 0; `symmetric` and `affine` give
-//! clamp(round(y (1 / scale)) + zero), ties to even. [`numerics`](crate::numerics) has the rest.
+//! A finish makes, in f32, each operation rounded by itself: `y = scale sum + bias`; `y = y + residual` if `before`;
+//! the function; `y = y + residual` if `after`; the code of y, if codes leave. The residual is a float, or
+//! `residual_scale` times the integer of a code. `relu` quantizers of q = 2^bits - 1 levels give the number of c in 0
+//! .. q with y > c alpha (`ceil`) or y >= (c + 1/2) alpha (`nearest`); the sign is +1 for y >= 0; `symmetric` and
+//! `affine` give clamp(round(y (1 / scale)) + zero), ties to even. [`numerics`](crate::numerics) has the rest.
 
 use std::path::Path;
 

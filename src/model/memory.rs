@@ -1,8 +1,8 @@
 //! Where values lie while a model runs: planned once, by who reads them last.
 //!
-//! A value needs memory from the node that makes it to the last node that reads it; an output to the end. Nodes are placed
-//! in order, each in the smallest hole that takes it (best fit), or else at the end. All sizes are of one image: a run over M images
-//! multiplies every place by M.
+//! A value needs memory from the node that makes it to the last node that reads it; an output to the end. Nodes are
+//! placed in order, each in the smallest hole that takes it (best fit), or else at the end. All sizes are of one
+//! image: a run over M images multiplies every place by M.
 
 use super::node::{Node, Op};
 use super::value::{Kind, Value, ValueType};
@@ -139,8 +139,8 @@ pub(super) fn is_flat(image: &ValueType) -> bool {
     }
 }
 
-/// The last node that reads each value or one that shares its memory, the number of nodes for those that leave, and none for
-/// values that no output needs.
+/// The last node that reads each value or one that shares its memory, the number of nodes for those that leave, and
+/// none for values that no output needs.
 fn last_readers(nodes: &[Node], outputs: &[Value], roots: &[usize]) -> Vec<Option<usize>> {
     let mut last: Vec<Option<usize>> = vec![None; nodes.len()];
     for output in outputs {

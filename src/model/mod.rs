@@ -1,8 +1,8 @@
 //! The packed net: a graph of operations over typed values, its file, and how it runs.
 //!
-//! A [`Model`] is what [`ModelBuilder`] builds, what training freezes into and what inference loads. Between its nodes there may
-//! be nothing but packed codes; floats are there where a node makes them. It is immutable: share it between threads, one
-//! [`Workspace`] each.
+//! A [`Model`] is what [`ModelBuilder`] builds, what training freezes into and what inference loads. Between its
+//! nodes there may be nothing but packed codes; floats are there where a node makes them. It is immutable: share it
+//! between threads, one [`Workspace`] each.
 //!
 //! Start reading at [`ModelBuilder`]: its methods are the operations. `node` holds their definitions, `step` checks them
 //! and makes their plans, `memory` decides where values lie, `run` and `execute` run them, and `file` is the page by

@@ -10,8 +10,8 @@ use crate::error::{Error, Result};
 use crate::isa::Isa;
 use crate::kernels::Kernels;
 
-/// A packed net, ready to run: what [`ModelBuilder::build`] makes and files hold. Immutable; threads may share it, each with
-/// a [`Workspace`](super::Workspace) of its own.
+/// A packed net, ready to run: what [`ModelBuilder::build`] makes and files hold. Immutable; threads may share it,
+/// each with a [`Workspace`](super::Workspace) of its own.
 pub struct Model {
     pub(super) kernels: &'static Kernels,
     pub(super) nodes: Vec<Node>,
@@ -62,8 +62,8 @@ impl Model {
         self.kernels.isa()
     }
 
-    /// Bytes that values take at most at one time, for `images` images at a time, without the image itself: values that are no longer
-    /// needed make room for others.
+    /// Bytes that values take at most at one time, for `images` images at a time, without the image itself: values
+    /// that are no longer needed make room for others.
     pub fn peak_bytes(&self, images: usize) -> usize {
         self.memory.words.saturating_mul(4).saturating_mul(images)
     }

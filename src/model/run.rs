@@ -46,10 +46,10 @@ impl Model {
     /// All outputs, for `images` `[M, H, W, C]`: floats into [`OutRows::F32`], sums into [`OutRows::I32`], planes into
     /// [`OutRows::Codes`], bytes into [`OutRows::Bytes`], [`ValueType::stored_len`] elements for each image.
     ///
-    /// M follows from the length of `images` and may be anything; images go through the workspace as many at a time as it is
-    /// for. Nothing is allocated, and the results depend neither on threads, mode nor workspace. Errors if a length or kind
-    /// is wrong, a byte is no code of the input, or the workspace is too small for this model, for the threads of `par`, or for no images;
-    /// then `outs` are untouched.
+    /// M follows from the length of `images` and may be anything; images go through the workspace as many at a time
+    /// as it is for. Nothing is allocated, and the results depend neither on threads, mode nor workspace. Errors if a
+    /// length or kind is wrong, a byte is no code of the input, or the workspace is too small for this model, for the
+    /// threads of `par`, or for no images; then `outs` are untouched.
     pub fn run_all<'a>(
         &self,
         images: impl Into<Images<'a>>,
@@ -249,11 +249,11 @@ impl Model {
         Ok(())
     }
 
-    /// Medians of the time of each node, in order, over `runs` runs of all `images`, which must fit in the workspace at a time. In
-    /// throughput mode one thread runs, as each of them would.
+    /// Medians of the time of each node, in order, over `runs` runs of all `images`, which must fit in the workspace
+    /// at a time. In throughput mode one thread runs, as each of them would.
     ///
-    /// Nodes that only name what is there take no time. Errors as [`Model::run_all`], if there are no images or more than the workspace is
-    /// for, or if `runs` is 0.
+    /// Nodes that only name what is there take no time. Errors as [`Model::run_all`], if there are no images or more
+    /// than the workspace is for, or if `runs` is 0.
     pub fn profile<'a>(
         &self,
         images: impl Into<Images<'a>>,

@@ -1,4 +1,5 @@
-//! Random graphs against the naive interpreter, after a trip through the file, on every ISA, for every way to share the work.
+//! Random graphs against the naive interpreter, after a trip through the file, on every ISA, for every way to share
+//! the work.
 
 use std::collections::HashMap;
 

@@ -116,7 +116,8 @@ impl ValueType {
         self.len() == 0
     }
 
-    /// Elements of an image as they lie in memory: [`ValueType::len`], or for planes words, H x W x planes x ceil(C / 32).
+    /// Elements of an image as they lie in memory: [`ValueType::len`], or for planes words, H x W x planes x ceil(C /
+    /// 32).
     pub fn stored_len(&self) -> usize {
         match self.kind {
             Kind::Planes(e) => self.pixels() * e.planes() * words(self.channels),

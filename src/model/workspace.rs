@@ -56,8 +56,8 @@ impl<'a> Images<'a> {
         }
     }
 
-    /// Images of type `image`, once all of them are: errors on another kind, a length that is not theirs, or a byte that is no
-    /// code.
+    /// Images of type `image`, once all of them are: errors on another kind, a length that is not theirs, or a byte
+    /// that is no code.
     pub(super) fn check(&self, image: &ValueType) -> Result<usize> {
         let len = image.len();
         match (self, image.kind) {
@@ -132,8 +132,8 @@ pub struct Workspace {
 const LINE: usize = 16;
 
 impl Model {
-    /// Memory for runs of up to `images` images at a time (in throughput mode: at a time on each thread) on up to `threads`
-    /// threads ([`Par::threads`](crate::ops::Par::threads); 0 is 1); more images go through in turns.
+    /// Memory for runs of up to `images` images at a time (in throughput mode: at a time on each thread) on up to
+    /// `threads` threads ([`Par::threads`](crate::ops::Par::threads); 0 is 1); more images go through in turns.
     ///
     /// Errors if that does not fit in memory.
     pub fn workspace(&self, images: usize, threads: usize, mode: Mode) -> Result<Workspace> {

@@ -21,8 +21,8 @@ fn place<T: Copy + Send + Sync>(
     });
 }
 
-/// Writes `part` `[pixels, c]` into channels `first` and up of `out` `[pixels, channels]`: concatenation is one call for each
-/// part, in the order of the channels, for a part of planes clears the channels behind it in its last words.
+/// Writes `part` `[pixels, c]` into channels `first` and up of `out` `[pixels, channels]`: concatenation is one call
+/// for each part, in the order of the channels, for a part of planes clears the channels behind it in its last words.
 ///
 /// `out` is floats, planes or bytes as the part is. Errors if it is not, or if lengths do not fit.
 pub fn concat_part<'a>(
@@ -98,7 +98,8 @@ fn place_bits(part: &[u32], first: usize, out: &mut [u32]) {
     }
 }
 
-/// Planes of images of `pixels` pixels as rows of all their channels: `[images, pixels x C]` into `out` of the same encoding.
+/// Planes of images of `pixels` pixels as rows of all their channels: `[images, pixels x C]` into `out` of the same
+/// encoding.
 ///
 /// Floats and bytes need no such call: they lie so already. Errors if rows are not whole images or `out` does not fit.
 pub fn flatten<'a>(
@@ -133,8 +134,8 @@ pub fn flatten<'a>(
     Ok(())
 }
 
-/// Each pixel `factors[0]` times below itself and `factors[1]` times beside itself. `x` is images of `size` (H, W) pixels of
-/// `unit` elements as they lie in memory: C, or planes x ceil(C / 32) words.
+/// Each pixel `factors[0]` times below itself and `factors[1]` times beside itself. `x` is images of `size` (H, W)
+/// pixels of `unit` elements as they lie in memory: C, or planes x ceil(C / 32) words.
 ///
 /// Errors if a size or a factor is 0, or the lengths do not fit.
 pub fn up_sample<T: Copy + Send + Sync>(

@@ -83,10 +83,12 @@ impl Elements<'_> {
     }
 }
 
-/// `finish` by itself over `x` `[pixels, N]`: it begins with `scale[n] * x + bias[n]`, x a float or the integer of a code.
+/// `finish` by itself over `x` `[pixels, N]`: it begins with `scale[n] * x + bias[n]`, x a float or the integer of a
+/// code.
 ///
-/// Into `out` `[pixels, N]`, of the kind that the finish makes. Errors if `x` is ternary or has other than N channels, the finish
-/// is of integers or ready thresholds, or `residual` and `out` do not fit it; then `out` is untouched.
+/// Into `out` `[pixels, N]`, of the kind that the finish makes. Errors if `x` is ternary or has other than N
+/// channels, the finish is of integers or ready thresholds, or `residual` and `out` do not fit it; then `out` is
+/// untouched.
 pub fn apply<'a>(
     kernels: &Kernels,
     finish: &Finish,
@@ -251,8 +253,8 @@ impl Pass<'_> {
         }
     }
 
-    /// Calls `work` with pixels, channels of them, and the rows of `out` of those pixels, `row` elements each: as many whole
-    /// pixels as pass at a time, or some channels of one.
+    /// Calls `work` with pixels, channels of them, and the rows of `out` of those pixels, `row` elements each: as
+    /// many whole pixels as pass at a time, or some channels of one.
     fn pixels<T: Send>(
         &self,
         out: &mut [T],

@@ -244,8 +244,8 @@ impl MaxPool {
 
 /// A plan for average-pooling of codes or floats: per channel the mean of a window, pads aside.
 ///
-/// The mean is `sum * (scale / count)` in f32: the integers of the window summed exactly and converted to the nearest f32, or
-/// its floats summed row by row in f32; the scale divided by their number and rounded; then one product.
+/// The mean is `sum * (scale / count)` in f32: the integers of the window summed exactly and converted to the nearest
+/// f32, or its floats summed row by row in f32; the scale divided by their number and rounded; then one product.
 pub struct AveragePool(Windows);
 
 impl AveragePool {

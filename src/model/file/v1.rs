@@ -8,9 +8,9 @@
 //!             {"op": "linear", "n": 10, "k": 256, "weights": "bipolar", "then": "f32"}]}
 //! ```
 //!
-//! `then` is the encoding of the codes that leave the layer, or `f32` for the result, which is that of the last layer. Layer i
-//! has the tensors `layers.i.weights`, and `layers.i.thresholds` and `layers.i.sign`, or `layers.i.scale` and
-//! `layers.i.bias`, as the nodes of version 2 have them.
+//! `then` is the encoding of the codes that leave the layer, or `f32` for the result, which is that of the last
+//! layer. Layer i has the tensors `layers.i.weights`, and `layers.i.thresholds` and `layers.i.sign`, or
+//! `layers.i.scale` and `layers.i.bias`, as the nodes of version 2 have them.
 
 use serde::Deserialize;
 

@@ -16,10 +16,11 @@ use crate::shape::{check_len, elements};
 /// Output pixels of a block: as many rows as the product takes at a time.
 const BLOCK_ROWS: usize = 144;
 
-/// A plan for the convolution of float images `[N, H, W, C]` by packed filters `[O, KH, KW, C]` to floats `[N, OH, OW, O]`; the
-/// float 0 stands outside of the images.
+/// A plan for the convolution of float images `[N, H, W, C]` by packed filters `[O, KH, KW, C]` to floats `[N, OH,
+/// OW, O]`; the float 0 stands outside of the images.
 ///
-/// Each result is that of [`WeightOnlyGemm`] for the row of its taps, so the same on every ISA and for every number of threads.
+/// Each result is that of [`WeightOnlyGemm`] for the row of its taps, so the same on every ISA and for every number
+/// of threads.
 pub struct FloatConv2d {
     gemm: WeightOnlyGemm,
     geometry: Geometry,
@@ -31,8 +32,8 @@ pub struct FloatConv2d {
 impl FloatConv2d {
     /// A plan for `filters` of any encoding with their scales, and a summand for each output channel or none.
     ///
-    /// Errors if the geometry is refused ([`Geometry::output`]) or has groups, the filters have other than KH x KW x C columns, or
-    /// as [`WeightOnlyGemm::on`].
+    /// Errors if the geometry is refused ([`Geometry::output`]) or has groups, the filters have other than KH x KW x
+    /// C columns, or as [`WeightOnlyGemm::on`].
     pub fn on(
         isa: Isa,
         filters: PackedRef<'_>,
@@ -121,8 +122,8 @@ impl FloatConv2d {
 
     /// The convolution of all images of `input` into `out` `[images x OH x OW, O]`.
     ///
-    /// `scratch` has [`FloatConv2d::scratch_len`] elements or more. Errors if `input` is not whole images or a length does not
-    /// fit; then `out` is untouched.
+    /// `scratch` has [`FloatConv2d::scratch_len`] elements or more. Errors if `input` is not whole images or a length
+    /// does not fit; then `out` is untouched.
     pub fn run(
         &self,
         input: &[f32],
