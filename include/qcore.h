@@ -24,7 +24,7 @@
  *
  * Threads. A `qc_gemm`, a `qc_weight_only`, a `qc_conv2d`, a `qc_max_pool`, a `qc_average_pool`, a `qc_model` and
  * a `qc_pool` may be used by many threads at once. A
- * `qc_workspace` is for one call at a time; a second one is refused with `QC_ERROR_BUSY`. Where a call
+ * `qc_workspace` and a `qc_model_builder` are for one call at a time; a second one is refused with `QC_ERROR_BUSY`. Where a call
  * takes a pool, NULL means the calling thread alone. Results do not depend on the threads nor on the
  * ISA. After `fork` the child may use what it inherited; a pool has no workers there, so its work runs
  * on the calling thread.
@@ -361,6 +361,36 @@
 #define QC_PAD_MINUS_ONE 2
 
 /**
+ * Threads share the work on each image.
+ */
+#define QC_MODE_LATENCY 0
+
+/**
+ * Each thread has images of its own.
+ */
+#define QC_MODE_THROUGHPUT 1
+
+/**
+ * Kind: packed codes, `uint32_t` words, a row of the packed form a pixel.
+ */
+#define QC_KIND_PLANES 0
+
+/**
+ * Kind: codes a byte each, `uint8_t`; signed ones in two's complement of eight bits.
+ */
+#define QC_KIND_BYTES 1
+
+/**
+ * Kind: `float`.
+ */
+#define QC_KIND_F32 2
+
+/**
+ * Kind: the sums of a layer, `int32_t`, which no node reads.
+ */
+#define QC_KIND_I32 3
+
+/**
  * A plan for average pooling: per channel the mean of a window. Immutable.
  */
 typedef struct qc_average_pool qc_average_pool;
@@ -385,6 +415,15 @@ typedef struct qc_max_pool qc_max_pool;
  * A packed net, ready to run. Immutable.
  */
 typedef struct qc_model qc_model;
+
+/**
+ * A model that is being built: a graph of nodes without cycles, from the images to the outputs.
+ *
+ * Each `qc_model_builder_...` that makes a node checks everything about it, copies what it is given, and numbers the value
+ * that the node makes, for later nodes to read: 0 is the images, and each node has the next number. An error names the
+ * node and the argument, and leaves the builder as it was. One call at a time may use it.
+ */
+typedef struct qc_model_builder qc_model_builder;
 
 /**
  * Worker threads of the library's own. Many threads may give work to one pool at once.
@@ -868,23 +907,31 @@ typedef struct qc_model_info {
    */
   size_t channels;
   /**
-   * Bits of a code of the image, 1 to 8, a code is a byte; 32 for floats.
+   * Bits of a code of the image, 1 to 8; a code is a byte. 32 for images of floats.
    */
   size_t bits;
   /**
-   * Logits of an image: elements of the first output.
+   * Elements of an image, height x width x channels.
+   */
+  size_t inputs;
+  /**
+   * Elements of the first output of an image: the logits, where there is no other.
    */
   size_t outputs;
   /**
-   * Nodes, the image aside.
+   * Outputs that the model has.
    */
-  size_t layers;
+  size_t n_outputs;
   /**
-   * Bytes of all nodes packed.
+   * Nodes, the images among them.
+   */
+  size_t nodes;
+  /**
+   * Bytes of all layers packed.
    */
   size_t packed_bytes;
   /**
-   * Bytes that the same nodes take in f32.
+   * Bytes that the same layers take in f32.
    */
   size_t float_bytes;
   /**
@@ -892,6 +939,72 @@ typedef struct qc_model_info {
    */
   const char *isa;
 } qc_model_info;
+
+/**
+ * The type of a value of a model: images, NHWC, as many as a run has. Fill it with `qc_value_type_init` first.
+ */
+typedef struct qc_value_type {
+  /**
+   * `sizeof(qc_value_type)`.
+   */
+  size_t struct_size;
+  /**
+   * Rows of an image, H. Default: 1.
+   */
+  size_t height;
+  /**
+   * Columns of an image, W. Default: 1.
+   */
+  size_t width;
+  /**
+   * Channels of a pixel, C. Default: 1.
+   */
+  size_t channels;
+  /**
+   * `QC_KIND_...`. Default: `QC_KIND_BYTES`.
+   */
+  int32_t kind;
+  /**
+   * Encoding of codes; 0 for the other kinds. Default: `QC_U8`.
+   */
+  int32_t encoding;
+} qc_value_type;
+
+/**
+ * Where an output goes.
+ */
+typedef struct qc_output {
+  /**
+   * Elements of the output's kind, images x H x W x C; for packed codes the words of images x H x W rows of C columns.
+   */
+  void *data;
+  /**
+   * Number of elements, or words, at `data`.
+   */
+  size_t len;
+} qc_output;
+
+/**
+ * What a node is. Set `struct_size` before the call.
+ */
+typedef struct qc_node_info {
+  /**
+   * `sizeof(qc_node_info)`.
+   */
+  size_t struct_size;
+  /**
+   * Bytes of packed weights, thresholds, scales and the like.
+   */
+  size_t packed_bytes;
+  /**
+   * Bytes that the same node takes in f32.
+   */
+  size_t float_bytes;
+  /**
+   * Multiply-accumulates for an image.
+   */
+  size_t macs;
+} qc_node_info;
 
 #ifdef __cplusplus
 extern "C" {
@@ -1592,29 +1705,54 @@ int32_t qc_model_load_memory(const uint8_t *bytes,
                              struct qc_model **model);
 
 /**
+ * Writes the model into a file: beside it first, then under its name.
+ */
+int32_t qc_model_save(const struct qc_model *model, const char *path);
+
+/**
+ * The bytes of the model's file, which do not depend on the ISA.
+ *
+ * `*length` receives their number. They are written if `len`, that of `bytes`, is not below it; with `len` 0 `bytes` may be
+ * NULL.
+ */
+int32_t qc_model_to_bytes(const struct qc_model *model,
+                          uint8_t *bytes,
+                          size_t len,
+                          size_t *length);
+
+/**
  * What the model takes and gives. Set `info->struct_size` first.
  */
 int32_t qc_model_get_info(const struct qc_model *model, struct qc_model_info *info);
 
 /**
- * The nodes, for people, a line each. As `snprintf` does.
- *
- * `buf` receives up to `len` bytes, the last of them a closing zero; with `len` 0 it may be NULL.
- * `*length` receives the length of the whole text without its zero: the text was cut if that is not
- * below `len`.
+ * The type of the images. Set `value_type->struct_size` first.
  */
-int32_t qc_model_describe(const struct qc_model *model, char *buf, size_t len, size_t *length);
+int32_t qc_model_input_type(const struct qc_model *model, struct qc_value_type *value_type);
 
 /**
- * Memory for runs of `model` over up to `images` images at a time on up to `threads` threads (0 is 1), which work together on
- * each image; more images go through in turns.
+ * The type of output `index`, below `n_outputs`. Set `value_type->struct_size` first.
+ */
+int32_t qc_model_output_type(const struct qc_model *model,
+                             size_t index,
+                             struct qc_value_type *value_type);
+
+/**
+ * Memory for runs of `model` over up to `images` images at a time, more in turns, on up to `threads` threads (0: those of
+ * a run without a pool, one), in a mode, `QC_MODE_LATENCY` or `QC_MODE_THROUGHPUT`.
  *
  * One call at a time may use it. It does not need the model to live. Free it with `qc_workspace_free`.
  */
 int32_t qc_workspace_new(const struct qc_model *model,
                          size_t images,
                          size_t threads,
+                         int32_t mode,
                          struct qc_workspace **workspace);
+
+/**
+ * Bytes that a workspace takes.
+ */
+int32_t qc_workspace_bytes(struct qc_workspace *workspace, size_t *bytes);
 
 /**
  * Ends a workspace; NULL does nothing.
@@ -1622,7 +1760,219 @@ int32_t qc_workspace_new(const struct qc_model *model,
 void qc_workspace_free(struct qc_workspace *workspace);
 
 /**
- * Logits of `images`, `[M, H, W, C]` with a byte a code, into `logits`, `[M, outputs]`.
+ * Ends a model; NULL does nothing. Workspaces are freed on their own.
+ */
+void qc_model_free(struct qc_model *model);
+
+/**
+ * Fills `*value_type` with the defaults. `struct_size` is `sizeof *value_type`.
+ */
+int32_t qc_value_type_init(size_t struct_size, struct qc_value_type *value_type);
+
+/**
+ * A model that takes images of the type `image`: bytes, or floats. `isa` is the name of the ISA to run on, or NULL for what
+ * `QCORE_ISA` says, or else the best. Free the builder with `qc_model_builder_free`.
+ */
+int32_t qc_model_builder_new(const struct qc_value_type *image,
+                             const char *isa,
+                             struct qc_model_builder **builder);
+
+/**
+ * The type of a value. Set `value_type->struct_size` first.
+ */
+int32_t qc_model_builder_type_of(struct qc_model_builder *builder,
+                                 size_t value,
+                                 struct qc_value_type *value_type);
+
+/**
+ * Gives the next node a name, UTF-8, for people: errors and descriptions show it.
+ */
+int32_t qc_model_builder_name(struct qc_model_builder *builder, const char *name);
+
+/**
+ * The model with these outputs, 1 to 8 values, in this order. Free it with `qc_model_free`.
+ *
+ * The builder is used up, unless an argument is refused; it is to be freed all the same.
+ */
+int32_t qc_model_builder_build(struct qc_model_builder *builder,
+                               const size_t *outputs,
+                               size_t n_outputs,
+                               struct qc_model **model);
+
+/**
+ * Ends a builder; NULL does nothing.
+ */
+void qc_model_builder_free(struct qc_model_builder *builder);
+
+/**
+ * A convolution of the codes `x`; what leaves is what the finish says.
+ *
+ * `options` are those of a plan, but for `activation_encoding`, `channels`, `height`, `width` and `isa`, which follow from
+ * `x`. The finish adds no residual, and its output is none of the 16-bit floats.
+ */
+int32_t qc_model_builder_conv(struct qc_model_builder *builder,
+                              size_t x,
+                              const struct qc_conv2d_options *options,
+                              size_t *value);
+
+/**
+ * As `qc_model_builder_conv`, with a residual where the finish adds it: the value `residual`, floats or codes that are not
+ * ternary, of the output's height, width and channels.
+ *
+ * `residual_scale` is the float that the integer 1 of a code stands for; for floats it is 1.
+ */
+int32_t qc_model_builder_conv_residual(struct qc_model_builder *builder,
+                                       size_t x,
+                                       const struct qc_conv2d_options *options,
+                                       size_t residual,
+                                       float residual_scale,
+                                       size_t *value);
+
+/**
+ * A linear layer over whole images of the codes `x`, whose elements count in the order H, W, C; an image of one pixel leaves.
+ *
+ * `options` are those of `qc_model_builder_conv`, with the defaults for everything between `channels` and `filters`: N =
+ * `output_channels`, and `filters` are N rows of H x W x C columns.
+ */
+int32_t qc_model_builder_linear(struct qc_model_builder *builder,
+                                size_t x,
+                                const struct qc_conv2d_options *options,
+                                size_t *value);
+
+/**
+ * As `qc_model_builder_linear`, with a residual as in `qc_model_builder_conv_residual`.
+ */
+int32_t qc_model_builder_linear_residual(struct qc_model_builder *builder,
+                                         size_t x,
+                                         const struct qc_conv2d_options *options,
+                                         size_t residual,
+                                         float residual_scale,
+                                         size_t *value);
+
+/**
+ * A convolution of the floats `x` by packed filters, with the float 0 outside of the image; floats leave.
+ *
+ * `weights` are N = O filters of K = KH x KW x C; `isa` there counts for nothing. Of `window` kernel, stride, dilation and
+ * padding count.
+ */
+int32_t qc_model_builder_float_conv(struct qc_model_builder *builder,
+                                    size_t x,
+                                    const struct qc_weight_only_options *weights,
+                                    const struct qc_window *window,
+                                    size_t *value);
+
+/**
+ * A linear layer over whole images of the floats `x` by packed weights, K = H x W x C; floats leave.
+ */
+int32_t qc_model_builder_float_linear(struct qc_model_builder *builder,
+                                      size_t x,
+                                      const struct qc_weight_only_options *weights,
+                                      size_t *value);
+
+/**
+ * A finish by itself, over the elements of each channel of `x`, floats or the integers of codes, in place of sums. It has
+ * scale and bias, and adds no residual.
+ */
+int32_t qc_model_builder_apply(struct qc_model_builder *builder,
+                               size_t x,
+                               const struct qc_finish *finish,
+                               size_t *value);
+
+/**
+ * The sum of two values of equal height, width and channels, each floats or codes: as `qc_model_builder_apply` over `a`, with
+ * `b` where the finish adds it.
+ *
+ * `b_scale` is the float that the integer 1 of a code of `b` stands for; for floats it is 1. With scales 1, biases 0 and
+ * `QC_RESIDUAL_BEFORE` it is function(a + b).
+ */
+int32_t qc_model_builder_add(struct qc_model_builder *builder,
+                             size_t a,
+                             size_t b,
+                             float b_scale,
+                             const struct qc_finish *finish,
+                             size_t *value);
+
+/**
+ * Packed codes of the floats `x`.
+ */
+int32_t qc_model_builder_quantize(struct qc_model_builder *builder,
+                                  size_t x,
+                                  const struct qc_quantizer *quantizer,
+                                  size_t *value);
+
+/**
+ * Codes of the floats `x`, a byte each; not of the sign.
+ */
+int32_t qc_model_builder_quantize_bytes(struct qc_model_builder *builder,
+                                        size_t x,
+                                        const struct qc_quantizer *quantizer,
+                                        size_t *value);
+
+/**
+ * The floats scale * integer of the codes `x`.
+ */
+int32_t qc_model_builder_dequantize(struct qc_model_builder *builder,
+                                    size_t x,
+                                    float scale,
+                                    size_t *value);
+
+/**
+ * Per channel the greatest element of each window, pads aside: of codes by integer; a NaN is less than every float.
+ *
+ * Of `window` kernel, stride, dilation and padding count.
+ */
+int32_t qc_model_builder_max_pool(struct qc_model_builder *builder,
+                                  size_t x,
+                                  const struct qc_window *window,
+                                  size_t *value);
+
+/**
+ * Per channel the mean of each window, pads aside: sum * (scale / count). Floats leave, or the packed codes of `quantizer`,
+ * `QC_SIGN` or `QC_RELU`, if that is not NULL.
+ *
+ * Of `window` kernel, stride, dilation and padding count. A kernel of H x W makes one pixel of the image.
+ */
+int32_t qc_model_builder_average_pool(struct qc_model_builder *builder,
+                                      size_t x,
+                                      const struct qc_window *window,
+                                      float scale,
+                                      const struct qc_quantizer *quantizer,
+                                      size_t *value);
+
+/**
+ * The mean of whole images: `qc_model_builder_average_pool` with a window of H x W.
+ */
+int32_t qc_model_builder_global_average_pool(struct qc_model_builder *builder,
+                                             size_t x,
+                                             float scale,
+                                             const struct qc_quantizer *quantizer,
+                                             size_t *value);
+
+/**
+ * The channels of all of `values`, one after the other; of equal height, width and kind.
+ */
+int32_t qc_model_builder_concat(struct qc_model_builder *builder,
+                                const size_t *values,
+                                size_t n_values,
+                                size_t *value);
+
+/**
+ * An image of one pixel with all elements of `x` as channels, in the order H, W, C.
+ */
+int32_t qc_model_builder_flatten(struct qc_model_builder *builder, size_t x, size_t *value);
+
+/**
+ * Each pixel of `x` `vertical` times below itself and `horizontal` times beside itself.
+ */
+int32_t qc_model_builder_up_sample(struct qc_model_builder *builder,
+                                   size_t x,
+                                   size_t vertical,
+                                   size_t horizontal,
+                                   size_t *value);
+
+/**
+ * The output of `images`, `[M, H, W, C]` with a byte a code, into `logits`, `[M, outputs]`; of a model with one output, of
+ * floats.
  *
  * M follows from `n_bytes`, the length of `images`; `n_logits` is M x outputs. Nothing is allocated.
  * Errors if another call is using the workspace.
@@ -1636,9 +1986,80 @@ int32_t qc_model_run(const struct qc_model *model,
                      const struct qc_pool *pool);
 
 /**
- * Ends a model; NULL does nothing. Workspaces are freed on their own.
+ * As `qc_model_run`, for images of floats.
  */
-void qc_model_free(struct qc_model *model);
+int32_t qc_model_run_f32(const struct qc_model *model,
+                         const float *images,
+                         size_t n_floats,
+                         float *logits,
+                         size_t n_logits,
+                         struct qc_workspace *workspace,
+                         const struct qc_pool *pool);
+
+/**
+ * All outputs of `images`, which are `len` bytes or floats, as the model takes. `outputs` are as many as the model has.
+ *
+ * Else as `qc_model_run`.
+ */
+int32_t qc_model_run_outputs(const struct qc_model *model,
+                             const void *images,
+                             size_t len,
+                             const struct qc_output *outputs,
+                             size_t n_outputs,
+                             struct qc_workspace *workspace,
+                             const struct qc_pool *pool);
+
+/**
+ * Seconds that each node takes, medians of `runs` runs over all `images`, which must fit in the workspace at a time.
+ *
+ * `len` is that of `images`, bytes or floats as the model takes. `seconds` has `n_nodes` elements, as many as the model has
+ * nodes. In throughput mode one thread runs, as each of them would.
+ */
+int32_t qc_model_profile(const struct qc_model *model,
+                         const void *images,
+                         size_t len,
+                         size_t runs,
+                         float *seconds,
+                         size_t n_nodes,
+                         struct qc_workspace *workspace,
+                         const struct qc_pool *pool);
+
+/**
+ * Seconds that one thread of this core cannot go below for each node and image: those of its multiply-accumulates by the
+ * instructions of its kernel on registers alone, measured in some milliseconds. 0 where nothing can be said.
+ *
+ * `seconds` has `n_nodes` elements, as many as the model has nodes.
+ */
+int32_t qc_model_predict(const struct qc_model *model,
+                         float *seconds,
+                         size_t n_nodes);
+
+/**
+ * What node `index` is, below the model's `nodes`; 0 is the images. Set `info->struct_size` first; `value_type`, the type of
+ * what it makes, with its own, or NULL.
+ */
+int32_t qc_model_node(const struct qc_model *model,
+                      size_t index,
+                      struct qc_node_info *info,
+                      struct qc_value_type *value_type);
+
+/**
+ * Node `index` for people: name, operation, shape, encodings, kernel. As `snprintf` does.
+ *
+ * `buf` receives up to `len` bytes, the last of them a closing zero; with `len` 0 it may be NULL.
+ * `*length` receives the length of the whole text without its zero: the text was cut if that is not
+ * below `len`.
+ */
+int32_t qc_model_describe_node(const struct qc_model *model,
+                               size_t index,
+                               char *buf,
+                               size_t len,
+                               size_t *length);
+
+/**
+ * All nodes, a line each, as `qc_model_describe_node` tells them, behind their numbers.
+ */
+int32_t qc_model_describe(const struct qc_model *model, char *buf, size_t len, size_t *length);
 
 #ifdef __cplusplus
 }  // extern "C"

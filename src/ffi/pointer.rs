@@ -18,6 +18,7 @@ impl Plain for u16 {}
 impl Plain for u32 {}
 impl Plain for i32 {}
 impl Plain for f32 {}
+impl Plain for usize {}
 
 /// A struct of the header that begins with `size_t struct_size` and may grow at its end.
 ///

@@ -43,9 +43,12 @@ pub fn descent_lemma(setting: Setting<'_>) -> Result<Outcome> {
     );
     let certain: usize = rises[3..].iter().sum();
     out.check(
-        certain == 0 && stds[3..].iter().all(|s| *s == 0.0),
+        certain == 0 && stds[3..].iter().all(|s| *s < 1e-9),
         "no rise for rho >= eta L, and at rest at the end",
-        format!("{certain} rises, deviations {:?}", &stds[3..]),
+        format!(
+            "{certain} rises, deviation {:.0e} at most",
+            stds[3..].iter().copied().fold(0.0, f64::max)
+        ),
     );
     // A reference run on another draw of A and y had mean f 93.3, 23.9, 9.08, 11.29, 11.75, 14.06, 27.3 and 2459, 2507,
     // 2426 rises of 5000: the shape is the same for every draw, its numbers are not.

@@ -95,9 +95,9 @@ impl Outcome {
 struct Csv(String);
 
 impl Csv {
-    /// A row: words, then numbers.
+    /// A row: words, then numbers. A comma in a word becomes a blank.
     fn row(&mut self, words: &[&str], numbers: &[f64]) {
-        let mut cells: Vec<String> = words.iter().map(|w| w.to_string()).collect();
+        let mut cells: Vec<String> = words.iter().map(|w| w.replace(',', " ")).collect();
         cells.extend(numbers.iter().map(|x| format!("{x}")));
         let _ = writeln!(self.0, "{}", cells.join(","));
     }

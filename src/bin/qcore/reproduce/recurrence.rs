@@ -113,9 +113,10 @@ pub fn recurrence(setting: Setting<'_>) -> Result<Outcome> {
         let angles = visits
             .angles
             .iter()
+            .take(120)
             .enumerate()
             .map(|(t, a)| (t as f64, a / PI * 180.0));
-        let ends = [(0.0, best / PI * 180.0), (400.0, best / PI * 180.0)];
+        let ends = [(0.0, best / PI * 180.0), (120.0, best / PI * 180.0)];
         let angle = Panel::new(
             "n = 8: the angle comes back again and again",
             "step",
@@ -164,8 +165,8 @@ pub fn recurrence(setting: Setting<'_>) -> Result<Outcome> {
 
 /// rho from 1e-4 to 0.4, with those of the reference table.
 fn rhos() -> Vec<f64> {
-    let mut rhos: Vec<f64> = (0..=36)
-        .map(|i| 10f64.powf(-4.0 + f64::from(i) * 0.1))
+    let mut rhos: Vec<f64> = (0..=72)
+        .map(|i| 10f64.powf(-4.0 + f64::from(i) * 0.05))
         .collect();
     rhos.extend([0.0, 0.001, 0.005, 0.01, 0.02, 0.05, 0.2]);
     rhos.sort_by(f64::total_cmp);
