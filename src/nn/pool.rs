@@ -185,18 +185,28 @@ impl Pool2d {
 
 /// A pixel of a window, which lies at `from` in its image: the greatest so far, channel by channel.
 fn take_greatest(x: &[f32], y: &mut [f32], at: Option<&mut [u32]>, from: usize, first: bool) {
-    let beats = |x: f32, y: f32| first || x > y || x.is_nan();
+    if first {
+        y.copy_from_slice(x);
+        if let Some(at) = at {
+            let places = (from as u32..).zip(at);
+            places.for_each(|(place, at)| *at = place);
+        }
+        return;
+    }
+    // Chosen, not branched to, so that the loops are vectors.
+    let beats = |x: f32, y: f32| (x > y) | x.is_nan();
     match at {
-        None => y.iter_mut().zip(x).for_each(|(y, x)| {
-            if beats(*x, *y) {
-                *y = *x;
+        None => {
+            for (y, x) in y.iter_mut().zip(x) {
+                *y = if beats(*x, *y) { *x } else { *y };
             }
-        }),
+        }
         Some(at) => {
-            for (i, ((y, x), at)) in y.iter_mut().zip(x).zip(at).enumerate() {
-                if beats(*x, *y) {
-                    (*y, *at) = (*x, (from + i) as u32);
-                }
+            let places = (from as u32..).zip(at);
+            for ((y, x), (place, at)) in y.iter_mut().zip(x).zip(places) {
+                let wins = beats(*x, *y);
+                *y = if wins { *x } else { *y };
+                *at = if wins { place } else { *at };
             }
         }
     }

@@ -89,16 +89,16 @@ fn tensors(j: usize, memory: &mut Memory) -> [(String, &mut Vec<f32>); 4] {
 impl<'a> Trainer<'a> {
     /// Writes the run to `path`, whole or not at all.
     pub fn save(&mut self, path: &Path) -> Result<()> {
-        self.to_container()?.save(path, KIND, VERSION)
+        self.container()?.save(path, KIND, VERSION)
     }
 
     /// The bytes that [`Trainer::save`] writes. Between epochs they are what a run that breaks off can go on from:
     /// [`write_whole`](crate::model::write_whole) puts them into a file.
     pub fn to_bytes(&mut self) -> Result<Vec<u8>> {
-        self.to_container()?.to_bytes(KIND, VERSION)
+        self.container()?.to_bytes(KIND, VERSION)
     }
 
-    fn to_container(&mut self) -> Result<Container> {
+    fn container(&mut self) -> Result<Container> {
         let design = self.net.design();
         let adam_steps = self.memories.0.iter().map(|m| m.adam.steps);
         let description = Description {

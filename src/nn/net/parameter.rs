@@ -88,14 +88,14 @@ impl Net {
                         });
                     }
                 }
-                Layer::Act(act) if matches!(act.function(), Function::QuantRelu { .. }) => {
-                    if learned {
-                        all.push(Parameter::Other {
-                            role: Role::Alpha,
-                            value: &mut act.alpha,
-                            gradient: &act.d_alpha,
-                        });
-                    }
+                Layer::Act(act)
+                    if learned && matches!(act.function(), Function::QuantRelu { .. }) =>
+                {
+                    all.push(Parameter::Other {
+                        role: Role::Alpha,
+                        value: &mut act.alpha,
+                        gradient: &act.d_alpha,
+                    });
                 }
                 Layer::Linear(linear) => all.push(Parameter::Weights(&mut linear.weights)),
                 Layer::Conv(conv) => all.push(Parameter::Weights(&mut conv.weights)),

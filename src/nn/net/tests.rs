@@ -28,7 +28,7 @@ fn against_quotients(net: &mut Net, images: &[u8], labels: &[u8]) {
         .iter()
         .map(|p| p.gradient().to_vec())
         .collect();
-    let h = 2e-3;
+    let h = 7e-4;
     let (mut seen, mut off) = (0, 0);
     for (j, gradient) in gradients.iter().enumerate() {
         for (i, g) in gradient.iter().enumerate() {
