@@ -1,31 +1,8 @@
-/* Every way to be refused: the status, the argument's name in the text, results left alone.
- *
- *   errors FILE IMAGES
- */
+/* Every way to be refused: the status, the argument's name in the text, results left alone. */
 
-#include "check.h"
+#include "refused.h"
 
 #include <math.h>
-
-/* A result that was never written. */
-#define UNTOUCHED ((size_t)0xDEAD)
-
-static void refused(int line, int32_t got, int32_t status, const char *names) {
-  char copy[64];
-  size_t length;
-  if (got != status || strstr(qc_last_error(), names) == NULL) {
-    fprintf(stderr, "line %d: %s (%s), expected %s and '%s'\n", line, qc_status_name(got),
-            qc_last_error(), qc_status_name(status), names);
-    exit(1);
-  }
-  OK(qc_last_error_copy(copy, sizeof copy, &length));
-  CHECK(length == strlen(qc_last_error()) && strncmp(copy, qc_last_error(), strlen(copy)) == 0);
-  CHECK(strlen(copy) == (length < sizeof copy ? length : sizeof copy - 1));
-}
-
-#define REFUSED(call, status, names) refused(__LINE__, (call), (status), (names))
-#define IS_NULL(call, name) REFUSED(call, QC_ERROR_NULL, name " is NULL")
-#define BAD(call, names) REFUSED(call, QC_ERROR_ARGUMENT, names)
 
 static void texts(void) {
   size_t length = UNTOUCHED;
@@ -603,90 +580,12 @@ static void pools_of_codes(void) {
   free_packed(x);
 }
 
-static void models(const char *path, const char *images_path) {
-  size_t len, n_bytes, n = UNTOUCHED, n_logits, image, i;
-  uint8_t *bytes = read_file(path, &len), *images = read_file(images_path, &n_bytes);
-  qc_model *none = (qc_model *)&n, *model = NULL;
-  qc_workspace *no_workspace = (qc_workspace *)&n, *workspace = NULL, *empty = NULL;
-  qc_model_info info;
-  float *logits;
-  size_t cuts[] = {0, 1, 8, 100};
-  char buf[8];
-
-  IS_NULL(qc_model_load(NULL, &none), "path");
-  IS_NULL(qc_model_load(path, NULL), "model");
-  REFUSED(qc_model_load("no/such/file.qcore", &none), QC_ERROR_IO, "no/such/file.qcore");
-  REFUSED(qc_model_load(images_path, &none), QC_ERROR_FORMAT, images_path);
-  IS_NULL(qc_model_load_memory(NULL, len, &none), "bytes");
-  IS_NULL(qc_model_load_memory(bytes, len, NULL), "model");
-  for (i = 0; i < sizeof cuts / sizeof *cuts; i++) {
-    REFUSED(qc_model_load_memory(bytes, cuts[i], &none), QC_ERROR_FORMAT, "not a whole");
-  }
-  REFUSED(qc_model_load_memory(bytes, len - 1, &none), QC_ERROR_FORMAT, "not a whole");
-  REFUSED(qc_model_load_memory(NULL, 0, &none), QC_ERROR_FORMAT, "the model's bytes");
-  REFUSED(qc_model_load_memory((const uint8_t *)"GIF89a and more", 15, &none), QC_ERROR_FORMAT,
-          "not a whole");
-  bytes[len - 1] ^= 1;
-  REFUSED(qc_model_load_memory(bytes, len, &none), QC_ERROR_FORMAT, "damaged");
-  bytes[len - 1] ^= 1;
-  CHECK(none == (qc_model *)&n);
-
-  OK(qc_model_load_memory(bytes, len, &model));
-  memset(&info, 0, sizeof info);
-  IS_NULL(qc_model_get_info(NULL, &info), "model");
-  IS_NULL(qc_model_get_info(model, NULL), "info");
-  BAD(qc_model_get_info(model, &info), "struct_size is 0");
-  CHECK(info.height == 0);
-  info.struct_size = sizeof info;
-  OK(qc_model_get_info(model, &info));
-  image = info.height * info.width * info.channels;
-  IS_NULL(qc_model_describe(NULL, buf, sizeof buf, &n), "model");
-  IS_NULL(qc_model_describe(model, NULL, 1, &n), "buf");
-  IS_NULL(qc_model_describe(model, buf, sizeof buf, NULL), "length");
-  IS_NULL(qc_workspace_new(NULL, 1, 1, &no_workspace), "model");
-  IS_NULL(qc_workspace_new(model, 1, 1, NULL), "workspace");
-  BAD(qc_workspace_new(model, SIZE_MAX, 1, &no_workspace), "images is");
-  CHECK(n == UNTOUCHED && no_workspace == (qc_workspace *)&n);
-
-  OK(qc_workspace_new(model, 2, 1, &workspace));
-  OK(qc_workspace_new(model, 0, 0, &empty));
-  n_logits = n_bytes / image * info.outputs;
-  logits = (float *)room(n_logits, sizeof(float));
-  logits[0] = 7;
-  IS_NULL(qc_model_run(NULL, images, n_bytes, logits, n_logits, workspace, NULL), "model");
-  IS_NULL(qc_model_run(model, NULL, n_bytes, logits, n_logits, workspace, NULL), "images");
-  IS_NULL(qc_model_run(model, images, n_bytes, NULL, n_logits, workspace, NULL), "logits");
-  IS_NULL(qc_model_run(model, images, n_bytes, logits, n_logits, NULL, NULL), "workspace");
-  BAD(qc_model_run(model, images, n_bytes - 1, logits, n_logits, workspace, NULL), "images is");
-  BAD(qc_model_run(model, images, n_bytes, logits, n_logits - 1, workspace, NULL), "logits is");
-  BAD(qc_model_run(model, images, n_bytes, logits, n_logits, empty, NULL), "workspace is");
-  if (info.bits < 8) {
-    /* In the last image, so that batches before it are in order. */
-    uint8_t last = images[n_bytes - 1];
-    images[n_bytes - 1] = 255;
-    BAD(qc_model_run(model, images, n_bytes, logits, n_logits, workspace, NULL), "images is 255");
-    images[n_bytes - 1] = last;
-  }
-  CHECK(logits[0] == 7);
-  OK(qc_model_run(model, images, n_bytes, logits, n_logits, workspace, NULL));
-
-  qc_model_free(model);
-  qc_workspace_free(workspace);
-  qc_workspace_free(empty);
-  free(bytes);
-  free(images);
-  free(logits);
-}
-
-int main(int argc, char **argv) {
-  CHECK(argc == 3);
+int main(void) {
   qc_pool_free(NULL);
   qc_gemm_free(NULL);
   qc_conv2d_free(NULL);
   qc_max_pool_free(NULL);
   qc_average_pool_free(NULL);
-  qc_model_free(NULL);
-  qc_workspace_free(NULL);
   texts();
   isas_and_pools();
   packing();
@@ -695,7 +594,6 @@ int main(int argc, char **argv) {
   weight_only();
   convolutions();
   pools_of_codes();
-  models(argv[1], argv[2]);
   printf("errors: all refused by name\n");
   return 0;
 }

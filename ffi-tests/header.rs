@@ -1,4 +1,4 @@
-//! `include/qcore.h`: made from `src/ffi`, checked in, compared here, and compiled alone.
+//! `include/qcore.h`: made from `src/ffi`, checked in, compared here, and compiled alone, as is `include/qcore.hpp`.
 
 use std::path::Path;
 use std::sync::Once;
@@ -6,7 +6,7 @@ use std::sync::Once;
 use crate::toolchain::{Compiler, Language};
 
 /// The sources in the order of the header.
-const SOURCES: [&str; 17] = [
+const SOURCES: [&str; 20] = [
     "status",
     "last_error",
     "isa",
@@ -21,6 +21,9 @@ const SOURCES: [&str; 17] = [
     "conv",
     "pooling",
     "model",
+    "model_builder",
+    "model_nodes",
+    "model_run",
     "steps",
     "steps_masks",
     "steps_rules",
@@ -114,16 +117,26 @@ fn header_holds_every_function_and_file_of_the_sources() {
     }
 }
 
-#[test]
-fn header_compiles_alone_in_every_language() {
-    checked_in();
-    for language in Language::ALL {
+/// Compiles a file that includes nothing but `header`, twice.
+fn compiles_alone(header: &str, languages: &[Language]) {
+    for &language in languages {
         let Some(compiler) = Compiler::find(language) else {
             continue;
         };
         let dir = tempfile::tempdir().unwrap();
         let alone = dir.path().join(format!("alone.{}", language.extension()));
-        std::fs::write(&alone, "#include \"qcore.h\"\n#include \"qcore.h\"\n").unwrap();
+        std::fs::write(&alone, format!("#include \"{header}\"\n").repeat(2)).unwrap();
         compiler.object(&alone, language, &dir.path().join("alone.o"));
     }
+}
+
+#[test]
+fn header_compiles_alone_in_every_language() {
+    checked_in();
+    compiles_alone("qcore.h", &Language::ALL);
+}
+
+#[test]
+fn cpp_header_compiles_alone_from_17_on() {
+    compiles_alone("qcore.hpp", &Language::ALL[4..]);
 }

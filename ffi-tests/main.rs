@@ -4,5 +4,6 @@ mod header;
 mod models;
 mod programs;
 mod readme;
+mod residual_net;
 mod symbols;
 mod toolchain;

@@ -30,8 +30,8 @@ int main(int argc, char **argv) {
   info.struct_size = sizeof info;
   OK(qc_model_get_info(model, &info));
   CHECK(info.struct_size == sizeof info);
-  printf("%s %zux%zux%zu u%zu -> %zu, %zu layers, %zu of %zu bytes\n", info.isa, info.height,
-         info.width, info.channels, info.bits, info.outputs, info.layers, info.packed_bytes,
+  printf("%s %zux%zux%zu u%zu -> %zu, %zu nodes, %zu of %zu bytes\n", info.isa, info.height,
+         info.width, info.channels, info.bits, info.outputs, info.nodes, info.packed_bytes,
          info.float_bytes);
   OK(qc_model_describe(model, NULL, 0, &length));
   text = (char *)room(length, 1);
@@ -45,11 +45,11 @@ int main(int argc, char **argv) {
   n_logits = count * info.outputs;
   logits = (float *)room(n_logits, sizeof(float));
   others = (float *)room(n_logits, sizeof(float));
-  OK(qc_workspace_new(model, count, threads, &workspace));
+  OK(qc_workspace_new(model, count, threads, QC_MODE_LATENCY, &workspace));
   OK(qc_model_run(model, images, n_bytes, logits, n_logits, workspace, pool));
 
   /* The one from memory, a few images at a time, with a workspace of its twin that has gone. */
-  OK(qc_workspace_new(model, 3, threads, &small));
+  OK(qc_workspace_new(model, 3, threads, QC_MODE_THROUGHPUT, &small));
   qc_model_free(model);
   OK(qc_model_run(again, images, n_bytes, others, n_logits, small, NULL));
   CHECK(memcmp(logits, others, n_logits * sizeof(float)) == 0);

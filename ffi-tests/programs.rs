@@ -5,10 +5,11 @@ use std::process::Command;
 
 use qcore::isa::{Isa, OVERRIDE};
 use qcore::model::{Mode, Model};
-use qcore::ops::{Par, Pool};
+use qcore::ops::{OutRows, Par, Pool};
 use tempfile::TempDir;
 
 use crate::models::{small_model, trained_model};
+use crate::residual_net;
 use crate::toolchain::{Compiler, Language, Link, has, library, skip, succeed};
 
 /// A program in a folder of its own, linked in several ways.
@@ -110,10 +111,21 @@ fn errors_c() {
     let Some(built) = build("errors.c", &C) else {
         return;
     };
+    for program in &built.programs {
+        let said = output(&mut command(program));
+        assert_eq!(said, "errors: all refused by name\n");
+    }
+}
+
+#[test]
+fn model_errors_c() {
+    let Some(built) = build("model_errors.c", &C) else {
+        return;
+    };
     let files = built.files(small_model());
     for program in &built.programs {
         let said = output(command(program).args(&files));
-        assert_eq!(said, "errors: all refused by name\n");
+        assert_eq!(said, "model_errors: all refused by name\n");
         // An ISA out of the environment that is not here is refused when it is asked for.
         let mut forced = command(program);
         let refused = forced.args(&files).env(OVERRIDE, "sse9").output().unwrap();
@@ -148,12 +160,105 @@ fn model_c() {
                 let mut command = command(program);
                 let said = output(command.args(&files).arg(threads).env(OVERRIDE, isa.name()));
                 assert!(said.starts_with(&format!("{isa} ")), "{said}");
-                assert!(said.contains(&format!("{} layers", model.describe().len() - 1)));
+                assert!(said.contains(&format!("{} nodes", model.describe().len())));
                 let lines: Vec<&str> = said.lines().collect();
                 let lines = &lines[lines.len() - count..];
                 for (line, expected) in lines.iter().zip(expected.chunks(outputs)) {
                     check_image(line, expected);
                 }
+            }
+        }
+    }
+}
+
+/// The bits of the numbers of a line that `printf(" %a", ...)` wrote.
+fn line_bits(line: &str) -> Vec<u32> {
+    let numbers = line.split_whitespace().map(hex_float);
+    numbers.map(f32::to_bits).collect()
+}
+
+#[test]
+fn residual_net_c() {
+    let Some(built) = build("residual_net.c", &C) else {
+        return;
+    };
+    let images = residual_net::images(7);
+    let [saved, path] = ["saved", "images"].map(|name| built.dir.path().join(name));
+    std::fs::write(&path, &images).unwrap();
+    for isa in Isa::available() {
+        let model = residual_net::residual_net(isa, true);
+        let [logits, stream] = model.outputs() else {
+            panic!("two outputs");
+        };
+        let (logits, stream) = (logits.len(), stream.len());
+        let mut expected = (vec![0.0; 7 * logits], vec![0.0; 7 * stream]);
+        let mut workspace = model.workspace(2, 1, Mode::Latency).unwrap();
+        let mut outs = [OutRows::F32(&mut expected.0), OutRows::F32(&mut expected.1)];
+        model
+            .run_all(&images, &mut outs, &mut workspace, Par::Caller)
+            .unwrap();
+        let classes: Vec<f32> = expected.0.clone();
+        assert!(
+            classes
+                .chunks(logits)
+                .skip(1)
+                .all(|row| row != &classes[..logits])
+        );
+        for program in &built.programs {
+            for threads in ["0", "2"] {
+                let mut command = command(program);
+                command
+                    .arg(&path)
+                    .arg(threads)
+                    .arg(&saved)
+                    .env(OVERRIDE, isa.name());
+                let said = output(&mut command);
+                let mut lines = said.lines();
+                assert!(
+                    lines.next().unwrap().starts_with(&format!("{isa} ")),
+                    "{said}"
+                );
+                assert_eq!(lines.clone().count(), 7);
+                let rows = expected.0.chunks(logits).zip(expected.1.chunks(stream));
+                for (line, (logits, stream)) in lines.zip(rows) {
+                    let expected = logits.iter().chain(stream);
+                    let expected: Vec<u32> = expected.map(|x| x.to_bits()).collect();
+                    assert_eq!(line_bits(line), expected, "{isa}, {threads} threads");
+                }
+                let one = residual_net::residual_net(isa, false);
+                assert_eq!(std::fs::read(&saved).unwrap(), one.to_bytes().unwrap());
+            }
+        }
+    }
+}
+
+#[test]
+fn model_file_cpp() {
+    let ways = [
+        (Language::Cpp17, Link::Shared),
+        (Language::Cpp20, Link::Static),
+    ];
+    let Some(built) = build("model_file.cpp", &ways) else {
+        return;
+    };
+    let images = residual_net::images(7);
+    for isa in Isa::available() {
+        let model = residual_net::residual_net(isa, false);
+        let outputs = model.outputs()[0].len();
+        let mut expected = vec![0.0; 7 * outputs];
+        let mut workspace = model.workspace(7, 1, Mode::Throughput).unwrap();
+        model
+            .run(&images, &mut expected, &mut workspace, Par::Caller)
+            .unwrap();
+        let files = built.files((model, images.clone()));
+        for program in &built.programs {
+            let mut command = command(program);
+            let said = output(command.args(&files).arg("3").env(OVERRIDE, isa.name()));
+            let lines: Vec<&str> = said.lines().filter(|l| l.contains("0x")).collect();
+            assert_eq!(lines.len(), 7, "{said}");
+            for (line, expected) in lines.iter().zip(expected.chunks(outputs)) {
+                let expected: Vec<u32> = expected.iter().map(|x| x.to_bits()).collect();
+                assert_eq!(line_bits(line), expected, "{isa}");
             }
         }
     }

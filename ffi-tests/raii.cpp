@@ -1,77 +1,83 @@
-// The C header from C++17: handles in unique_ptr, errors as exceptions.
+// qcore.hpp: plans made, run and moved; errors as exceptions.
 
-#include <cstdint>
 #include <cstdio>
-#include <memory>
-#include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
-#include "qcore.h"
+#include "qcore.hpp"
 
 namespace {
 
-template <auto Free>
-struct Deleter {
-  template <class T>
-  void operator()(T *handle) const {
-    Free(handle);
-  }
-};
-
-using Gemm = std::unique_ptr<qc_gemm, Deleter<qc_gemm_free>>;
-using Pool = std::unique_ptr<qc_pool, Deleter<qc_pool_free>>;
-
-void check(std::int32_t status) {
-  if (status != QC_OK) {
-    throw std::runtime_error(std::string(qc_status_name(status)) + ": " + qc_last_error());
-  }
-}
-
-std::vector<std::uint32_t> pack(std::int32_t encoding, std::size_t rows, std::size_t cols,
-                                const std::vector<std::int32_t> &values) {
-  std::size_t count = 0;
-  check(qc_packed_words(encoding, rows, cols, &count));
-  std::vector<std::uint32_t> words(count);
-  check(qc_pack(encoding, rows, cols, values.data(), words.data(), words.size()));
-  return words;
-}
-
-Gemm plan(const std::vector<std::uint32_t> &weights, std::size_t n, std::size_t k) {
-  qc_gemm_options options;
-  check(qc_gemm_options_init(sizeof options, &options));
+qcore::Gemm gemm(const std::vector<std::uint32_t> &weights, std::size_t n, std::size_t k) {
+  qc_gemm_options options = qcore::gemm_options();
   options.activation_encoding = QC_U2;
   options.n = n;
   options.k = k;
   options.weights = weights.data();
   options.weight_words = weights.size();
-  qc_gemm *gemm = nullptr;
-  check(qc_gemm_new(&options, &gemm));
-  return Gemm(gemm);
+  return qcore::Gemm(options);
+}
+
+// Two channels of a 1 x 3 filter over a row of four pixels of one channel, to floats; then the means of all pixels.
+std::vector<float> convolved(const qcore::Pool &pool) {
+  const std::int32_t filters[] = {1, 1, 1, -1, 1, -1};
+  const std::int32_t pixels[] = {3, 0, 2, 1};
+  const auto packed = qcore::pack(QC_BIPOLAR, 2, 3, filters);
+  const std::vector<float> scale{0.5F, 1.0F}, bias{0.0F, 1.0F};
+  qc_finish finish = qcore::finish();
+  finish.output = QC_OUT_F32;
+  finish.scale = scale.data();
+  finish.bias = bias.data();
+  qc_conv2d_options options = qcore::conv2d_options();
+  options.activation_encoding = QC_U2;
+  options.output_channels = 2;
+  options.channels = 1;
+  options.width = 4;
+  options.kernel[1] = 3;
+  options.padding[1] = options.padding[3] = 1;
+  options.filters = packed.data();
+  options.filter_words = packed.size();
+  options.finish = &finish;
+  const qcore::Conv2d conv(options);
+  std::vector<float> out(conv.output_size().width * 2);
+  std::vector<std::int32_t> scratch(conv.scratch_len(&pool));
+  conv.run(qcore::pack(QC_U2, 4, 1, pixels), 1, out, scratch, &pool);
+  try {
+    std::vector<std::int32_t> sums(out.size());
+    conv.run(qcore::pack(QC_U2, 4, 1, pixels), 1, sums, scratch, &pool);
+    throw std::runtime_error("integers were taken for floats");
+  } catch (const std::invalid_argument &) {
+  }
+  return out;
 }
 
 }  // namespace
 
 int main() {
   try {
-    qc_pool *made = nullptr;
-    check(qc_pool_new(2, &made));
-    const Pool pool(made);
-    const auto weights = pack(QC_BIPOLAR, 2, 3, {1, -1, 1, -1, -1, -1});
-    const auto activations = pack(QC_U2, 2, 3, {3, 2, 1, 0, 1, 3});
-    const Gemm gemm = plan(weights, 2, 3);
-    std::vector<std::int32_t> out(4), scratch(2);
-    check(qc_gemm_run_i32(gemm.get(), activations.data(), activations.size(), 2, 0, 2, out.data(),
-                          out.size(), scratch.data(), scratch.size(), pool.get()));
-    if (out != std::vector<std::int32_t>{2, -6, 2, -4}) {
-      std::puts("the product is wrong");
-      return 1;
-    }
+    const qcore::Pool pool(2);
+    const std::vector<std::int32_t> w{1, -1, 1, -1, -1, -1}, a{3, 2, 1, 0, 1, 3};
+    const auto weights = qcore::pack(QC_BIPOLAR, 2, 3, w);
+    const auto activations = qcore::pack(QC_U2, 2, 3, a);
+    qcore::Gemm made = gemm(weights, 2, 3);
+    const qcore::Gemm plan = std::move(made);
+    std::vector<std::int32_t> out(4), scratch(plan.scratch_len(2));
+    plan.run(activations, 2, out, scratch, &pool);
+    if (out != std::vector<std::int32_t>{2, -6, 2, -4}) throw std::runtime_error("a product is wrong");
+    plan.run(activations, {2, 1, 2}, qcore::View<std::int32_t>(out.data(), 2), scratch);
+    if (out[0] != 2 || out[1] != -4) throw std::runtime_error("a row of it is wrong");
+    if (plan.describe().empty()) throw std::runtime_error("a plan does not describe itself");
+
+    // Sums 3 5 3 3 and -3 -5 1 -1, where the pad is 0.
+    const std::vector<float> expected{1.5F, 4.0F, 2.5F, -4.0F, 1.5F, 2.0F, 1.5F, 0.0F};
+    if (convolved(pool) != expected) throw std::runtime_error("a convolution is wrong");
+
     try {
-      plan(weights, 2, 40);
-      std::puts("weights that are too short were taken");
-      return 1;
-    } catch (const std::runtime_error &error) {
+      gemm(weights, 2, 40);
+      throw std::runtime_error("weights that are too short were taken");
+    } catch (const qcore::Error &error) {
+      if (error.status() != QC_ERROR_ARGUMENT) throw;
       std::printf("raii: %s\n", error.what());
     }
   } catch (const std::exception &error) {

@@ -32,7 +32,7 @@ static void *own_workspaces(void *argument) {
   int round;
   /* Each thread has its own text, and starts without one. */
   CHECK(strlen(qc_last_error()) == 0);
-  OK(qc_workspace_new(all->model, 50, 2, &workspace));
+  OK(qc_workspace_new(all->model, 50, 2, QC_MODE_LATENCY, &workspace));
   for (round = 0; round < ROUNDS; round++) {
     const qc_pool *pool = round % 2 ? all->pool : NULL;
     OK(qc_gemm_run_i32(all->gemm, all->activations.words, all->activations.n_words, M, 0, M, out,
@@ -100,7 +100,7 @@ int main(int argc, char **argv) {
   all.count = all.n_bytes / (info.height * info.width * info.channels);
   all.n_logits = all.count * info.outputs;
   all.logits = (float *)room(all.n_logits, sizeof(float));
-  OK(qc_workspace_new(all.model, all.count, 2, &all.workspace));
+  OK(qc_workspace_new(all.model, all.count, 2, QC_MODE_THROUGHPUT, &all.workspace));
   OK(qc_model_run(all.model, all.images, all.n_bytes, all.logits, all.n_logits, all.workspace,
                   NULL));
   OK(qc_pool_new(2, &all.pool));

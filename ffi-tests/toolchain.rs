@@ -14,20 +14,25 @@ pub enum Language {
     Cpp11,
     Cpp17,
     Cpp20,
+    Cpp23,
 }
 
 impl Language {
-    pub const ALL: [Language; 6] = [
+    pub const ALL: [Language; 7] = [
         Language::C99,
         Language::C11,
         Language::C17,
         Language::Cpp11,
         Language::Cpp17,
         Language::Cpp20,
+        Language::Cpp23,
     ];
 
     fn is_cpp(self) -> bool {
-        matches!(self, Language::Cpp11 | Language::Cpp17 | Language::Cpp20)
+        matches!(
+            self,
+            Language::Cpp11 | Language::Cpp17 | Language::Cpp20 | Language::Cpp23
+        )
     }
 
     pub fn extension(self) -> &'static str {
@@ -42,6 +47,8 @@ impl Language {
             Language::Cpp11 => "-std=c++11",
             Language::Cpp17 => "-std=c++17",
             Language::Cpp20 => "-std=c++20",
+            // The name that compilers had for it before it was done.
+            Language::Cpp23 => "-std=c++2b",
         }
     }
 }

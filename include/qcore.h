@@ -24,7 +24,7 @@
  *
  * Threads. A `qc_gemm`, a `qc_weight_only`, a `qc_conv2d`, a `qc_max_pool`, a `qc_average_pool`, a `qc_model` and
  * a `qc_pool` may be used by many threads at once. A
- * `qc_workspace` and a `qc_freezer` are for one call at a time; a second one is refused with `QC_ERROR_BUSY`. Where a call
+ * `qc_workspace` and a `qc_model_builder` are for one call at a time; a second one is refused with `QC_ERROR_BUSY`. Where a call
  * takes a pool, NULL means the calling thread alone. Results do not depend on the threads nor on the
  * ISA. After `fork` the child may use what it inherited; a pool has no workers there, so its work runs
  * on the calling thread.
@@ -361,159 +361,34 @@
 #define QC_PAD_MINUS_ONE 2
 
 /**
- * Weights: sign(w) mean |w|.
+ * Threads share the work on each image.
  */
-#define QC_BINARY_MEAN 1
+#define QC_MODE_LATENCY 0
 
 /**
- * Weights: sign(w) median |w|.
+ * Each thread has images of its own.
  */
-#define QC_BINARY_MEDIAN 2
+#define QC_MODE_THROUGHPUT 1
 
 /**
- * Weights: sign(w) `scale`.
+ * Kind: packed codes, `uint32_t` words, a row of the packed form a pixel.
  */
-#define QC_BINARY_PLAIN 3
+#define QC_KIND_PLANES 0
 
 /**
- * Weights: ternary, beyond 0.7 mean |w|. `variant` 1 divides the scale by the number of all weights.
+ * Kind: codes a byte each, `uint8_t`; signed ones in two's complement of eight bits.
  */
-#define QC_TERNARY_TWN 4
+#define QC_KIND_BYTES 1
 
 /**
- * Weights: the nearest ternary ones.
+ * Kind: `float`.
  */
-#define QC_TERNARY_EXACT 5
+#define QC_KIND_F32 2
 
 /**
- * Weights: clamp(round(w / (mean |w| + 1e-5)), -1, 1) mean |w|.
+ * Kind: the sums of a layer, `int32_t`, which no node reads.
  */
-#define QC_TERNARY_ABS_MEAN 6
-
-/**
- * Weights: 0, +-1 .. +-(2^(bits-1) - 1) times a fitted scale; `sweeps` rounds of Lloyd's alternation.
- */
-#define QC_UNIFORM_SYM 7
-
-/**
- * Weights: the nearest multiple of `delta`, ties away from 0.
- */
-#define QC_GRID_DET 8
-
-/**
- * Weights: one of the two multiples of `delta` beside, by a draw, so that the mean is the weight.
- */
-#define QC_GRID_STOCH 9
-
-/**
- * Weights: +-`scale`, plus with the probability (w / scale + 1) / 2 clamped to 0 .. 1.
- */
-#define QC_STOCH_BINARY 10
-
-/**
- * Weights: sign(w) sum D |w| / sum D.
- */
-#define QC_LOSS_AWARE_BINARY 11
-
-/**
- * Weights: ternary in the metric. `variant` 0 exact, 1 ten rounds at most, 2 a scale for each sign.
- */
-#define QC_LOSS_AWARE_TERNARY 12
-
-/**
- * Weights: levels k / n, |k| <= n = 2^(bits-1) - 1, times a scale that is fitted in the metric.
- */
-#define QC_LOSS_AWARE_LINEAR 13
-
-/**
- * Weights: levels 0 and +-2^-j, j < 2^(bits-1) - 1, times a scale that is fitted in the metric; 2 to 4 bits.
- */
-#define QC_LOSS_AWARE_LOG 14
-
-/**
- * Weights: LSQ, codes -2^(bits-1) .. 2^(bits-1) - 1 times the learned step `first_scale`.
- */
-#define QC_LSQ_WEIGHT 15
-
-/**
- * Weights: DoReFa of `bits` bits.
- */
-#define QC_DOREFA 16
-
-/**
- * By x: 1 for 0 < x <= q alpha, else 0; q = 2^bits - 1.
- */
-#define QC_BY_CLIPPED_RELU 1
-
-/**
- * By x: 1 for x > 0, else 0.
- */
-#define QC_BY_RELU 2
-
-/**
- * By x: 1.
- */
-#define QC_BY_IDENTITY 3
-
-/**
- * By x: 1 for 0 < x <= q alpha, 1 / (x / alpha - q + 1) above.
- */
-#define QC_BY_LOG_TAILED 4
-
-/**
- * By x: exp(-x / (q alpha)) for x > 0, else 0.
- */
-#define QC_BY_REVERSE_EXP 5
-
-/**
- * By x: 1 for |x| <= 1, else 0; for the sign.
- */
-#define QC_BY_HARD_TANH 6
-
-/**
- * By x: 2 + 2x for -1 <= x < 0, 2 - 2x for 0 <= x < 1, else 0; for the sign.
- */
-#define QC_BY_PIECEWISE_POLY 7
-
-/**
- * By alpha, for 0 < x <= q alpha: 2^(bits-1). All kinds give 0 for x <= 0 and q for x > q alpha.
- */
-#define QC_ALPHA_THREE 1
-
-/**
- * By alpha, for 0 < x <= q alpha: the code of x.
- */
-#define QC_ALPHA_AE 2
-
-/**
- * By alpha, for 0 < x <= q alpha: 0.
- */
-#define QC_ALPHA_TWO 3
-
-/**
- * By alpha, for 0 < x <= q alpha: 1.
- */
-#define QC_ALPHA_MIN 4
-
-/**
- * By alpha, for 0 < x <= q alpha: the code of x minus x / alpha.
- */
-#define QC_ALPHA_LSQ 5
-
-/**
- * By the latent weights: 1.
- */
-#define QC_WEIGHT_IDENTITY 1
-
-/**
- * By the latent weights: 1 for |w_f| <= 1, else 0.
- */
-#define QC_WEIGHT_CLIP1 2
-
-/**
- * Rounding, of `qc_round` alone: to one of the two multiples beside, by a draw, so that the mean is the value.
- */
-#define QC_STOCHASTIC 3
+#define QC_KIND_I32 3
 
 /**
  * A plan for average pooling: per channel the mean of a window. Immutable.
@@ -525,11 +400,6 @@ typedef struct qc_average_pool qc_average_pool;
  * `[images, OH, OW, O]`: filters prepacked, kernel chosen. Immutable.
  */
 typedef struct qc_conv2d qc_conv2d;
-
-/**
- * Counts how often each weight oscillates, and freezes those that do too often.
- */
-typedef struct qc_freezer qc_freezer;
 
 /**
  * A plan for activations `[M, K]` times weights `[N, K]`: weights prepacked, kernel chosen. Immutable.
@@ -545,6 +415,15 @@ typedef struct qc_max_pool qc_max_pool;
  * A packed net, ready to run. Immutable.
  */
 typedef struct qc_model qc_model;
+
+/**
+ * A model that is being built: a graph of nodes without cycles, from the images to the outputs.
+ *
+ * Each `qc_model_builder_...` that makes a node checks everything about it, copies what it is given, and numbers the value
+ * that the node makes, for later nodes to read: 0 is the images, and each node has the next number. An error names the
+ * node and the argument, and leaves the builder as it was. One call at a time may use it.
+ */
+typedef struct qc_model_builder qc_model_builder;
 
 /**
  * Worker threads of the library's own. Many threads may give work to one pool at once.
@@ -1028,23 +907,31 @@ typedef struct qc_model_info {
    */
   size_t channels;
   /**
-   * Bits of a code of the image, 1 to 8, a code is a byte; 32 for floats.
+   * Bits of a code of the image, 1 to 8; a code is a byte. 32 for images of floats.
    */
   size_t bits;
   /**
-   * Logits of an image: elements of the first output.
+   * Elements of an image, height x width x channels.
+   */
+  size_t inputs;
+  /**
+   * Elements of the first output of an image: the logits, where there is no other.
    */
   size_t outputs;
   /**
-   * Nodes, the image aside.
+   * Outputs that the model has.
    */
-  size_t layers;
+  size_t n_outputs;
   /**
-   * Bytes of all nodes packed.
+   * Nodes, the images among them.
+   */
+  size_t nodes;
+  /**
+   * Bytes of all layers packed.
    */
   size_t packed_bytes;
   /**
-   * Bytes that the same nodes take in f32.
+   * Bytes that the same layers take in f32.
    */
   size_t float_bytes;
   /**
@@ -1054,90 +941,70 @@ typedef struct qc_model_info {
 } qc_model_info;
 
 /**
- * How weights are projected. Fill it with `qc_weight_quantizer_init` or `qc_weight_quantizer_parse` first.
+ * The type of a value of a model: images, NHWC, as many as a run has. Fill it with `qc_value_type_init` first.
  */
-typedef struct qc_weight_quantizer {
+typedef struct qc_value_type {
   /**
-   * `sizeof(qc_weight_quantizer)`.
+   * `sizeof(qc_value_type)`.
    */
   size_t struct_size;
   /**
-   * `QC_BINARY_MEAN` .. `QC_DOREFA`. Default: `QC_BINARY_MEAN`.
+   * Rows of an image, H. Default: 1.
+   */
+  size_t height;
+  /**
+   * Columns of an image, W. Default: 1.
+   */
+  size_t width;
+  /**
+   * Channels of a pixel, C. Default: 1.
+   */
+  size_t channels;
+  /**
+   * `QC_KIND_...`. Default: `QC_KIND_BYTES`.
    */
   int32_t kind;
   /**
-   * Bits, of the kinds that have them. Default: 4.
+   * Encoding of codes; 0 for the other kinds. Default: `QC_U8`.
    */
-  int32_t bits;
-  /**
-   * 1 for a scale a row, 0 for one scale: of the kinds up to `QC_UNIFORM_SYM` but `QC_BINARY_PLAIN`, and of
-   * `QC_LOSS_AWARE_BINARY`. Default: 0.
-   */
-  int32_t per_channel;
-  /**
-   * Of `QC_UNIFORM_SYM`. Default: 0.
-   */
-  int32_t sweeps;
-  /**
-   * Of `QC_TERNARY_TWN` and `QC_LOSS_AWARE_TERNARY`. Default: 0.
-   */
-  int32_t variant;
-  /**
-   * 1 relaxes what is projected: values are (w + lambda Q(w)) / (1 + lambda). Default: 0.
-   */
-  int32_t relaxed;
-  /**
-   * Above 0. Default: 1.
-   */
-  float scale;
-  /**
-   * Above 0. Default: 1.
-   */
-  float delta;
-  /**
-   * 0 or more. Default: 1.
-   */
-  float lambda;
-  /**
-   * LSQ's step, or the scale from which `QC_UNIFORM_SYM` and the searches that alternate begin; 0 makes one from
-   * the weights. Default: 0.
-   */
-  float first_scale;
-} qc_weight_quantizer;
+  int32_t encoding;
+} qc_value_type;
 
 /**
- * The numbers of Adam. Fill it with `qc_adam_init` first.
+ * Where an output goes.
  */
-typedef struct qc_adam {
+typedef struct qc_output {
   /**
-   * `sizeof(qc_adam)`.
+   * Elements of the output's kind, images x H x W x C; for packed codes the words of images x H x W rows of C columns.
+   */
+  void *data;
+  /**
+   * Number of elements, or words, at `data`.
+   */
+  size_t len;
+} qc_output;
+
+/**
+ * What a node is. Set `struct_size` before the call.
+ */
+typedef struct qc_node_info {
+  /**
+   * `sizeof(qc_node_info)`.
    */
   size_t struct_size;
   /**
-   * Learning rate, above 0. Default: 0.001.
+   * Bytes of packed weights, thresholds, scales and the like.
    */
-  float lr;
+  size_t packed_bytes;
   /**
-   * Decay of the first moment, 0 to below 1; 0 for the printed form of the loss-aware rules. Default: 0.9.
+   * Bytes that the same node takes in f32.
    */
-  float beta1;
+  size_t float_bytes;
   /**
-   * Decay of the second moment, 0 to below 1. Default: 0.999.
+   * Multiply-accumulates for an image.
    */
-  float beta2;
-  /**
-   * Above 0. Default: 1e-8.
-   */
-  float eps;
-  /**
-   * Added to the gradient times the value, 0 or more. Default: 0.
-   */
-  float weight_decay;
-  /**
-   * Zero.
-   */
-  int32_t reserved;
-} qc_adam;
+  size_t macs;
+} qc_node_info;
 
 #ifdef __cplusplus
 extern "C" {
@@ -1838,29 +1705,54 @@ int32_t qc_model_load_memory(const uint8_t *bytes,
                              struct qc_model **model);
 
 /**
+ * Writes the model into a file: beside it first, then under its name.
+ */
+int32_t qc_model_save(const struct qc_model *model, const char *path);
+
+/**
+ * The bytes of the model's file, which do not depend on the ISA.
+ *
+ * `*length` receives their number. They are written if `len`, that of `bytes`, is not below it; with `len` 0 `bytes` may be
+ * NULL.
+ */
+int32_t qc_model_to_bytes(const struct qc_model *model,
+                          uint8_t *bytes,
+                          size_t len,
+                          size_t *length);
+
+/**
  * What the model takes and gives. Set `info->struct_size` first.
  */
 int32_t qc_model_get_info(const struct qc_model *model, struct qc_model_info *info);
 
 /**
- * The nodes, for people, a line each. As `snprintf` does.
- *
- * `buf` receives up to `len` bytes, the last of them a closing zero; with `len` 0 it may be NULL.
- * `*length` receives the length of the whole text without its zero: the text was cut if that is not
- * below `len`.
+ * The type of the images. Set `value_type->struct_size` first.
  */
-int32_t qc_model_describe(const struct qc_model *model, char *buf, size_t len, size_t *length);
+int32_t qc_model_input_type(const struct qc_model *model, struct qc_value_type *value_type);
 
 /**
- * Memory for runs of `model` over up to `images` images at a time on up to `threads` threads (0 is 1), which work together on
- * each image; more images go through in turns.
+ * The type of output `index`, below `n_outputs`. Set `value_type->struct_size` first.
+ */
+int32_t qc_model_output_type(const struct qc_model *model,
+                             size_t index,
+                             struct qc_value_type *value_type);
+
+/**
+ * Memory for runs of `model` over up to `images` images at a time, more in turns, on up to `threads` threads (0: those of
+ * a run without a pool, one), in a mode, `QC_MODE_LATENCY` or `QC_MODE_THROUGHPUT`.
  *
  * One call at a time may use it. It does not need the model to live. Free it with `qc_workspace_free`.
  */
 int32_t qc_workspace_new(const struct qc_model *model,
                          size_t images,
                          size_t threads,
+                         int32_t mode,
                          struct qc_workspace **workspace);
+
+/**
+ * Bytes that a workspace takes.
+ */
+int32_t qc_workspace_bytes(struct qc_workspace *workspace, size_t *bytes);
 
 /**
  * Ends a workspace; NULL does nothing.
@@ -1868,7 +1760,219 @@ int32_t qc_workspace_new(const struct qc_model *model,
 void qc_workspace_free(struct qc_workspace *workspace);
 
 /**
- * Logits of `images`, `[M, H, W, C]` with a byte a code, into `logits`, `[M, outputs]`.
+ * Ends a model; NULL does nothing. Workspaces are freed on their own.
+ */
+void qc_model_free(struct qc_model *model);
+
+/**
+ * Fills `*value_type` with the defaults. `struct_size` is `sizeof *value_type`.
+ */
+int32_t qc_value_type_init(size_t struct_size, struct qc_value_type *value_type);
+
+/**
+ * A model that takes images of the type `image`: bytes, or floats. `isa` is the name of the ISA to run on, or NULL for what
+ * `QCORE_ISA` says, or else the best. Free the builder with `qc_model_builder_free`.
+ */
+int32_t qc_model_builder_new(const struct qc_value_type *image,
+                             const char *isa,
+                             struct qc_model_builder **builder);
+
+/**
+ * The type of a value. Set `value_type->struct_size` first.
+ */
+int32_t qc_model_builder_type_of(struct qc_model_builder *builder,
+                                 size_t value,
+                                 struct qc_value_type *value_type);
+
+/**
+ * Gives the next node a name, UTF-8, for people: errors and descriptions show it.
+ */
+int32_t qc_model_builder_name(struct qc_model_builder *builder, const char *name);
+
+/**
+ * The model with these outputs, 1 to 8 values, in this order. Free it with `qc_model_free`.
+ *
+ * The builder is used up, unless an argument is refused; it is to be freed all the same.
+ */
+int32_t qc_model_builder_build(struct qc_model_builder *builder,
+                               const size_t *outputs,
+                               size_t n_outputs,
+                               struct qc_model **model);
+
+/**
+ * Ends a builder; NULL does nothing.
+ */
+void qc_model_builder_free(struct qc_model_builder *builder);
+
+/**
+ * A convolution of the codes `x`; what leaves is what the finish says.
+ *
+ * `options` are those of a plan, but for `activation_encoding`, `channels`, `height`, `width` and `isa`, which follow from
+ * `x`. The finish adds no residual, and its output is none of the 16-bit floats.
+ */
+int32_t qc_model_builder_conv(struct qc_model_builder *builder,
+                              size_t x,
+                              const struct qc_conv2d_options *options,
+                              size_t *value);
+
+/**
+ * As `qc_model_builder_conv`, with a residual where the finish adds it: the value `residual`, floats or codes that are not
+ * ternary, of the output's height, width and channels.
+ *
+ * `residual_scale` is the float that the integer 1 of a code stands for; for floats it is 1.
+ */
+int32_t qc_model_builder_conv_residual(struct qc_model_builder *builder,
+                                       size_t x,
+                                       const struct qc_conv2d_options *options,
+                                       size_t residual,
+                                       float residual_scale,
+                                       size_t *value);
+
+/**
+ * A linear layer over whole images of the codes `x`, whose elements count in the order H, W, C; an image of one pixel leaves.
+ *
+ * `options` are those of `qc_model_builder_conv`, with the defaults for everything between `channels` and `filters`: N =
+ * `output_channels`, and `filters` are N rows of H x W x C columns.
+ */
+int32_t qc_model_builder_linear(struct qc_model_builder *builder,
+                                size_t x,
+                                const struct qc_conv2d_options *options,
+                                size_t *value);
+
+/**
+ * As `qc_model_builder_linear`, with a residual as in `qc_model_builder_conv_residual`.
+ */
+int32_t qc_model_builder_linear_residual(struct qc_model_builder *builder,
+                                         size_t x,
+                                         const struct qc_conv2d_options *options,
+                                         size_t residual,
+                                         float residual_scale,
+                                         size_t *value);
+
+/**
+ * A convolution of the floats `x` by packed filters, with the float 0 outside of the image; floats leave.
+ *
+ * `weights` are N = O filters of K = KH x KW x C; `isa` there counts for nothing. Of `window` kernel, stride, dilation and
+ * padding count.
+ */
+int32_t qc_model_builder_float_conv(struct qc_model_builder *builder,
+                                    size_t x,
+                                    const struct qc_weight_only_options *weights,
+                                    const struct qc_window *window,
+                                    size_t *value);
+
+/**
+ * A linear layer over whole images of the floats `x` by packed weights, K = H x W x C; floats leave.
+ */
+int32_t qc_model_builder_float_linear(struct qc_model_builder *builder,
+                                      size_t x,
+                                      const struct qc_weight_only_options *weights,
+                                      size_t *value);
+
+/**
+ * A finish by itself, over the elements of each channel of `x`, floats or the integers of codes, in place of sums. It has
+ * scale and bias, and adds no residual.
+ */
+int32_t qc_model_builder_apply(struct qc_model_builder *builder,
+                               size_t x,
+                               const struct qc_finish *finish,
+                               size_t *value);
+
+/**
+ * The sum of two values of equal height, width and channels, each floats or codes: as `qc_model_builder_apply` over `a`, with
+ * `b` where the finish adds it.
+ *
+ * `b_scale` is the float that the integer 1 of a code of `b` stands for; for floats it is 1. With scales 1, biases 0 and
+ * `QC_RESIDUAL_BEFORE` it is function(a + b).
+ */
+int32_t qc_model_builder_add(struct qc_model_builder *builder,
+                             size_t a,
+                             size_t b,
+                             float b_scale,
+                             const struct qc_finish *finish,
+                             size_t *value);
+
+/**
+ * Packed codes of the floats `x`.
+ */
+int32_t qc_model_builder_quantize(struct qc_model_builder *builder,
+                                  size_t x,
+                                  const struct qc_quantizer *quantizer,
+                                  size_t *value);
+
+/**
+ * Codes of the floats `x`, a byte each; not of the sign.
+ */
+int32_t qc_model_builder_quantize_bytes(struct qc_model_builder *builder,
+                                        size_t x,
+                                        const struct qc_quantizer *quantizer,
+                                        size_t *value);
+
+/**
+ * The floats scale * integer of the codes `x`.
+ */
+int32_t qc_model_builder_dequantize(struct qc_model_builder *builder,
+                                    size_t x,
+                                    float scale,
+                                    size_t *value);
+
+/**
+ * Per channel the greatest element of each window, pads aside: of codes by integer; a NaN is less than every float.
+ *
+ * Of `window` kernel, stride, dilation and padding count.
+ */
+int32_t qc_model_builder_max_pool(struct qc_model_builder *builder,
+                                  size_t x,
+                                  const struct qc_window *window,
+                                  size_t *value);
+
+/**
+ * Per channel the mean of each window, pads aside: sum * (scale / count). Floats leave, or the packed codes of `quantizer`,
+ * `QC_SIGN` or `QC_RELU`, if that is not NULL.
+ *
+ * Of `window` kernel, stride, dilation and padding count. A kernel of H x W makes one pixel of the image.
+ */
+int32_t qc_model_builder_average_pool(struct qc_model_builder *builder,
+                                      size_t x,
+                                      const struct qc_window *window,
+                                      float scale,
+                                      const struct qc_quantizer *quantizer,
+                                      size_t *value);
+
+/**
+ * The mean of whole images: `qc_model_builder_average_pool` with a window of H x W.
+ */
+int32_t qc_model_builder_global_average_pool(struct qc_model_builder *builder,
+                                             size_t x,
+                                             float scale,
+                                             const struct qc_quantizer *quantizer,
+                                             size_t *value);
+
+/**
+ * The channels of all of `values`, one after the other; of equal height, width and kind.
+ */
+int32_t qc_model_builder_concat(struct qc_model_builder *builder,
+                                const size_t *values,
+                                size_t n_values,
+                                size_t *value);
+
+/**
+ * An image of one pixel with all elements of `x` as channels, in the order H, W, C.
+ */
+int32_t qc_model_builder_flatten(struct qc_model_builder *builder, size_t x, size_t *value);
+
+/**
+ * Each pixel of `x` `vertical` times below itself and `horizontal` times beside itself.
+ */
+int32_t qc_model_builder_up_sample(struct qc_model_builder *builder,
+                                   size_t x,
+                                   size_t vertical,
+                                   size_t horizontal,
+                                   size_t *value);
+
+/**
+ * The output of `images`, `[M, H, W, C]` with a byte a code, into `logits`, `[M, outputs]`; of a model with one output, of
+ * floats.
  *
  * M follows from `n_bytes`, the length of `images`; `n_logits` is M x outputs. Nothing is allocated.
  * Errors if another call is using the workspace.
@@ -1882,270 +1986,80 @@ int32_t qc_model_run(const struct qc_model *model,
                      const struct qc_pool *pool);
 
 /**
- * Ends a model; NULL does nothing. Workspaces are freed on their own.
+ * As `qc_model_run`, for images of floats.
  */
-void qc_model_free(struct qc_model *model);
+int32_t qc_model_run_f32(const struct qc_model *model,
+                         const float *images,
+                         size_t n_floats,
+                         float *logits,
+                         size_t n_logits,
+                         struct qc_workspace *workspace,
+                         const struct qc_pool *pool);
 
 /**
- * Fills `*quantizer` with the defaults. `struct_size` is `sizeof *quantizer`.
- */
-int32_t qc_weight_quantizer_init(size_t struct_size, struct qc_weight_quantizer *quantizer);
-
-/**
- * Fills `*quantizer`, whose `struct_size` is set, from a text as recipes have it: `ternary-exact`,
- * `uniform-sym:bits=4,sweeps=2`, `relaxed:lambda=1.5,of=binary-mean`. An unknown kind is told with the nearest known.
- */
-int32_t qc_weight_quantizer_parse(const char *text,
-                                  struct qc_weight_quantizer *quantizer);
-
-/**
- * The encoding that holds the codes, `QC_BIPOLAR` and so on; 0 if the values are not a scale times integers of any
- * encoding: grids, two scales, relaxed weights, DoReFa of 8 bits.
- */
-int32_t qc_weight_quantizer_encoding(const struct qc_weight_quantizer *quantizer,
-                                     int32_t *encoding);
-
-/**
- * Projects latent weights `[rows, cols]`: `codes` integers, `values` what they stand for, both rows x cols, and
- * `scales`: `n_scales` is rows with `per_channel`, 2 (of +1 and of -1) for ternary weights with two scales, else 1.
+ * All outputs of `images`, which are `len` bytes or floats, as the model takes. `outputs` are as many as the model has.
  *
- * `metric` is D, rows x cols and above 0, of the loss-aware kinds; NULL is 1 everywhere. `seed`, `step` and `tensor` name the draws
- * of the stochastic kinds: the same three give the same draws. `codes` and `values` may be NULL. Zeros, NaN and
- * infinities: binary codes of 0.0 and -0.0 are +1, all others 0; a scale that is made from what is not finite is NaN.
+ * Else as `qc_model_run`.
  */
-int32_t qc_project_weights(const struct qc_weight_quantizer *quantizer,
-                           const float *latent,
-                           size_t rows,
-                           size_t cols,
-                           const float *metric,
-                           uint64_t seed,
-                           uint32_t step,
-                           uint32_t tensor,
-                           int32_t *codes,
-                           float *values,
-                           float *scales,
-                           size_t n_scales);
+int32_t qc_model_run_outputs(const struct qc_model *model,
+                             const void *images,
+                             size_t len,
+                             const struct qc_output *outputs,
+                             size_t n_outputs,
+                             struct qc_workspace *workspace,
+                             const struct qc_pool *pool);
 
 /**
- * Where BinaryRelax takes its gradient: out = (w_f + lambda w) / (1 + lambda), `n` elements each; lambda 0 or more.
- */
-int32_t qc_relax(const float *latent,
-                 const float *w,
-                 size_t n,
-                 float lambda,
-                 float *out);
-
-/**
- * LSQ: from the gradient `d` by w the one by w_f, in its place, and the one by the step; `n` elements each. The latter
- * is not yet times 1 / sqrt(n Qp), Qp = 2^(bits-1) - 1. bits is 2 to 8.
- */
-int32_t qc_lsq_backward(const float *latent,
-                        size_t n,
-                        float step_size,
-                        int32_t bits,
-                        float *d,
-                        float *d_step);
-
-/**
- * Multiplies the gradient `d` by an activation's output with the coarse derivative at `x`, in place; `n` elements each.
+ * Seconds that each node takes, medians of `runs` runs over all `images`, which must fit in the workspace at a time.
  *
- * `by` is `QC_BY_...`; `alpha` above 0 and `bits`, 1 to 8, are those of the quantized ReLU. NaN gets 0 but from identity.
+ * `len` is that of `images`, bytes or floats as the model takes. `seconds` has `n_nodes` elements, as many as the model has
+ * nodes. In throughput mode one thread runs, as each of them would.
  */
-int32_t qc_mask_x(int32_t by,
-                  const float *x,
-                  size_t n,
-                  float alpha,
-                  int32_t bits,
-                  float *d);
+int32_t qc_model_profile(const struct qc_model *model,
+                         const void *images,
+                         size_t len,
+                         size_t runs,
+                         float *seconds,
+                         size_t n_nodes,
+                         struct qc_workspace *workspace,
+                         const struct qc_pool *pool);
 
 /**
- * Sums the gradient `d` by a quantized ReLU's output times the coarse derivative by alpha at `x` into `*d_alpha`; `n`
- * elements each. `by` is `QC_ALPHA_...`, `rounding` `QC_CEIL` or `QC_NEAREST`. The paper multiplies it by 0.01 and clamps
- * it to [-1, 1]; LSQ multiplies by 1 / sqrt(n q).
+ * Seconds that one thread of this core cannot go below for each node and image: those of its multiply-accumulates by the
+ * instructions of its kernel on registers alone, measured in some milliseconds. 0 where nothing can be said.
+ *
+ * `seconds` has `n_nodes` elements, as many as the model has nodes.
  */
-int32_t qc_sum_alpha(int32_t by,
-                     const float *x,
-                     size_t n,
-                     float alpha,
-                     int32_t bits,
-                     int32_t rounding,
-                     const float *d,
-                     float *d_alpha);
+int32_t qc_model_predict(const struct qc_model *model,
+                         float *seconds,
+                         size_t n_nodes);
 
 /**
- * Multiplies the gradient `d` by the projected weights with the coarse derivative at the latent ones, in place; `n`
- * elements each. `by` is `QC_WEIGHT_...`.
+ * What node `index` is, below the model's `nodes`; 0 is the images. Set `info->struct_size` first; `value_type`, the type of
+ * what it makes, with its own, or NULL.
  */
-int32_t qc_mask_w(int32_t by,
-                  const float *latent,
-                  size_t n,
-                  float *d);
+int32_t qc_model_node(const struct qc_model *model,
+                      size_t index,
+                      struct qc_node_info *info,
+                      struct qc_value_type *value_type);
 
 /**
- * The alpha with the least mean square error on the positive half of N(0, 1), for `bits` 1 to 8 and a rounding.
+ * Node `index` for people: name, operation, shape, encodings, kernel. As `snprintf` does.
+ *
+ * `buf` receives up to `len` bytes, the last of them a closing zero; with `len` 0 it may be NULL.
+ * `*length` receives the length of the whole text without its zero: the text was cut if that is not
+ * below `len`.
  */
-int32_t qc_alpha_init(int32_t bits,
-                      int32_t rounding,
-                      float *alpha);
+int32_t qc_model_describe_node(const struct qc_model *model,
+                               size_t index,
+                               char *buf,
+                               size_t len,
+                               size_t *length);
 
 /**
- * The alpha that puts the greatest level at the greatest |x|; `n` is 1 or more, x is finite.
+ * All nodes, a line each, as `qc_model_describe_node` tells them, behind their numbers.
  */
-int32_t qc_alpha_calibrate(const float *x, size_t n, int32_t bits, float *alpha);
-
-/**
- * Lloyd's fit of `*alpha`, from the value that is there, to the positive x: codes and least squares in turns, `rounds`
- * at most (one with `QC_CEIL`).
- */
-int32_t qc_alpha_fit(const float *x,
-                     size_t n,
-                     int32_t bits,
-                     int32_t rounding,
-                     size_t rounds,
-                     float *alpha);
-
-/**
- * Draws latent weights to their projection: w_f <- (1 - rho) w_f + rho w; `n` elements each, rho 0 to 1. Any step comes
- * after it. rho = 1 is projected descent.
- */
-int32_t qc_blend(float *latent,
-                 const float *w,
-                 size_t n,
-                 float rho);
-
-/**
- * SGD: velocity <- momentum velocity + (gradient + weight_decay value), value <- value - lr velocity; `n` elements
- * each. `velocity` begins with zeros.
- */
-int32_t qc_sgd_step(float *value,
-                    const float *gradient,
-                    float *velocity,
-                    size_t n,
-                    float lr,
-                    float momentum,
-                    float weight_decay);
-
-/**
- * Fills `*adam` with the defaults. `struct_size` is `sizeof *adam`.
- */
-int32_t qc_adam_init(size_t struct_size, struct qc_adam *adam);
-
-/**
- * Counts a step in `*steps` and moves the moments `m` and `v` by the gradient at `value`; `n` elements each. All three
- * begin with zeros.
- */
-int32_t qc_adam_observe(const struct qc_adam *adam,
-                        const float *value,
-                        const float *gradient,
-                        float *m,
-                        float *v,
-                        size_t n,
-                        uint64_t *steps);
-
-/**
- * A whole step of Adam: `qc_adam_observe`, then value <- value - m^ / D with D as `qc_adam_metric` says; m^ is
- * m / (1 - beta1^steps).
- */
-int32_t qc_adam_step(const struct qc_adam *adam,
-                     float *value,
-                     const float *gradient,
-                     float *m,
-                     float *v,
-                     size_t n,
-                     uint64_t *steps);
-
-/**
- * The metric of the loss-aware rules, D = (eps + sqrt(v / (1 - beta2^steps))) / lr; `n` elements each, steps 1 or more.
- */
-int32_t qc_adam_metric(const struct qc_adam *adam,
-                       const float *v,
-                       size_t n,
-                       uint64_t steps,
-                       float *metric);
-
-/**
- * A step in the metric, w_f <- w_f - g / D; `n` elements each. With `qc_project_weights` in D: LAB, LAT and LAQ.
- */
-int32_t qc_metric_step(float *latent,
-                       const float *g,
-                       const float *metric,
-                       size_t n);
-
-/**
- * first <- a first + (1 - a) second, `n` elements each, a 0 to 1: what one-step forward and backtrack does with its two
- * gradients and with its two metrics.
- */
-int32_t qc_combine(float *first,
-                   const float *second,
-                   size_t n,
-                   float a);
-
-/**
- * Rounds `w`, `n` elements, to multiples of `delta` above 0, in place: `QC_NEAREST`, ties away from 0, or `QC_STOCHASTIC` with
- * the draws that `seed`, `step` and `tensor` name. NaN becomes 0. Behind a step it is the rule R or SR.
- */
-int32_t qc_round(float *w,
-                 size_t n,
-                 float delta,
-                 int32_t rounding,
-                 uint64_t seed,
-                 uint32_t step,
-                 uint32_t tensor);
-
-/**
- * Clips `latent`, `n` elements, to [-bound, bound], bound above 0; NaN stays.
- */
-int32_t qc_clip(float *latent, size_t n, float bound);
-
-/**
- * Bop: mean <- (1 - gamma) mean + gamma gradient; a weight flips where |mean| > tau and mean has its sign. `n` elements
- * each, gamma above 0 and at most 1, tau 0 or more; `*flips` is how many flipped.
- */
-int32_t qc_bop_step(float *w,
-                    const float *gradient,
-                    float *mean,
-                    size_t n,
-                    float gamma,
-                    float tau,
-                    size_t *flips);
-
-/**
- * Adds the gradient of dampening to `d`: 2 lambda (w_f - w) where low <= w_f <= high; `n` elements each, lambda 0 or more.
- */
-int32_t qc_dampen(const float *latent,
-                  const float *w,
-                  size_t n,
-                  float low,
-                  float high,
-                  float lambda,
-                  float *d);
-
-/**
- * A freezer of `n` weights. `momentum`, above 0 and at most 1, is that of the frequency and of the mean of the codes (0.01 in
- * the paper); `has_zero` is 0 for binary weights, which have no code 0, else 1. Free it with `qc_freezer_free`.
- */
-int32_t qc_freezer_new(size_t n,
-                       float momentum,
-                       int32_t has_zero,
-                       struct qc_freezer **freezer);
-
-/**
- * Ends a freezer; NULL does nothing.
- */
-void qc_freezer_free(struct qc_freezer *freezer);
-
-/**
- * Sees the codes after a step: a weight oscillates when its code changes in the direction opposite to its last change.
- * What does so with a frequency above `threshold` is frozen at the nearest code to the mean of its codes; the latent weights of all
- * that is frozen become `scale` times that code. `n` is that of the freezer; `*frozen` is how many are.
- */
-int32_t qc_freezer_step(struct qc_freezer *freezer,
-                        const int32_t *codes,
-                        float *latent,
-                        size_t n,
-                        float scale,
-                        float threshold,
-                        size_t *frozen);
+int32_t qc_model_describe(const struct qc_model *model, char *buf, size_t len, size_t *length);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -16,7 +16,7 @@
 //!
 //! * to multiply: [`bits::PackedMatrix`], then [`ops::Gemm`];
 //! * to convolve: [`ops::Geometry`], then [`ops::Conv2d`];
-//! * to run a trained net: [`model::Model`];
+//! * to build a whole net that stays packed: [`model::ModelBuilder`]; to run one: [`model::Model`];
 //! * to train one: `train::Trainer`; with a loop of your own: `train::step`, `nn::weight`, `nn::ste`;
 //! * to see the theory hold: `lab`;
 //! * to know what a rounding or a NaN does: [`numerics`];

@@ -112,6 +112,13 @@
 //! no 0, so those taps are counted as -1 and the sums of their weights are added again, as integers, before anything
 //! else happens to a sum. Pads of +1 and -1 are to be had for bipolar activations.
 //!
+//! # Pools
+//!
+//! The greatest of codes is that of their integers. Of floats a NaN is less than every other, so that a window of NaN alone
+//! gives NaN; of 0.0 and -0.0 the one that comes first in the window stays. The mean of codes is their sum, exact, converted to
+//! the nearest f32, times scale / count, a quotient rounded once; floats are summed row by row of the window, from 0, in f32.
+//! Pads are no part of a window.
+//!
 //! # Threads
 //!
 //! Work is split by rows and output channels, never along K. Integers are exact in any order, and a float is

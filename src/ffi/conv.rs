@@ -79,13 +79,49 @@ pub struct qc_conv2d_options {
 unsafe impl Growing for qc_conv2d_options {}
 const _: () = assert!(size_of::<qc_conv2d_options>() == size_of::<[usize; 22]>() + 4 * 4);
 
+/// What a plan is made of, or a node of a model.
+pub(super) struct Parts<'a> {
+    pub(super) filters: PackedRef<'a>,
+    pub(super) geometry: Geometry,
+    pub(super) pad: Pad,
+    /// Of a transposed convolution: its output padding.
+    pub(super) transposed: Option<[usize; 2]>,
+    pub(super) finish: Finish,
+}
+
 impl qc_conv2d_options {
     /// # Safety
     ///
     /// The promises of the head of the header for the pointers inside.
     unsafe fn plan(&self) -> Answer<Conv2d> {
-        let weight = encoding("weight_encoding", self.weight_encoding)?;
         let activation = encoding("activation_encoding", self.activation_encoding)?;
+        // SAFETY: the contract is this function's.
+        let (parts, isa) = unsafe {
+            (
+                self.parts()?,
+                super::gemm_options::isa(self.isa)?.require()?,
+            )
+        };
+        let Parts {
+            filters,
+            geometry,
+            pad,
+            transposed,
+            finish,
+        } = parts;
+        Ok(match transposed {
+            Some(extra) => Conv2d::transposed(isa, filters, activation, geometry, extra, finish)?,
+            None => Conv2d::on(isa, filters, activation, geometry, pad, finish)?,
+        })
+    }
+
+    /// All but the activations' encoding and the ISA.
+    ///
+    /// # Safety
+    ///
+    /// As for `plan`.
+    pub(super) unsafe fn parts<'a>(&self) -> Answer<Parts<'a>> {
+        let weight = encoding("weight_encoding", self.weight_encoding)?;
         let pad = match self.pad {
             QC_PAD_ZERO => Pad::Zero,
             QC_PAD_PLUS_ONE => Pad::PlusOne,
@@ -96,14 +132,15 @@ impl qc_conv2d_options {
             }
         };
         let transposed = match self.transposed {
-            0 | 1 => self.transposed == 1,
+            0 => None,
+            1 => Some(self.output_padding),
             other => return Err(Error::argument("transposed", other, "0 or 1").into()),
         };
-        if transposed && pad != Pad::Zero {
+        if transposed.is_some() && pad != Pad::Zero {
             let expected = "QC_PAD_ZERO for a transposed convolution";
             return Err(Error::argument("pad", self.pad, expected).into());
         }
-        if !transposed && self.output_padding != [0, 0] {
+        if transposed.is_none() && self.output_padding != [0, 0] {
             let value = format!("{:?}", self.output_padding);
             let expected = "zeros but for a transposed convolution";
             return Err(Error::argument("output_padding", value, expected).into());
@@ -116,44 +153,33 @@ impl qc_conv2d_options {
         );
         // Sizes are checked before they are multiplied and divided by.
         match transposed {
-            true => geometry.transposed_output(self.output_padding)?,
-            false => geometry.output()?,
+            Some(extra) => geometry.transposed_output(extra)?,
+            None => geometry.output()?,
         };
         let [kh, kw] = self.kernel;
         let per_group = self.channels / self.groups;
         let k = elements("KH x KW x C / groups", &[kh, kw, per_group])?;
         let (o, len) = (self.output_channels, self.filter_words);
-        check_words(
-            "filter_words",
-            len,
-            weight,
-            "O x KH x KW x C / groups",
-            o,
-            k,
-        )?;
+        let dims = "O x KH x KW x C / groups";
+        check_words("filter_words", len, weight, dims, o, k)?;
         // SAFETY: the contract is this function's.
-        let (words, finish, isa) = unsafe {
+        let (words, finish) = unsafe {
             let words = slice("filters", self.filters, len)?;
             let finish = match self.finish.is_null() {
                 true => Finish::integers(o),
                 false => options("finish", self.finish)?.finish(o)?,
             };
-            (
-                words,
-                finish,
-                super::gemm_options::isa(self.isa)?.require()?,
-            )
+            (words, finish)
         };
         let filters = PackedRef::new(weight, o, k, words);
         let filters = filters.map_err(|e| Failure::named("filters", e))?;
-        let plan = match transposed {
-            true => {
-                let extra = self.output_padding;
-                Conv2d::transposed(isa, filters, activation, geometry, extra, finish)
-            }
-            false => Conv2d::on(isa, filters, activation, geometry, pad, finish),
-        };
-        Ok(plan?)
+        Ok(Parts {
+            filters,
+            geometry,
+            pad,
+            transposed,
+            finish,
+        })
     }
 }
 

@@ -1,16 +1,21 @@
-//! C: packed nets, from a file or from memory, and the memory they run in.
+//! C: packed nets, from a file or from memory, what they say of themselves, and the memory they run in.
 
 use std::ffi::{CStr, OsStr, c_char};
-use std::fmt::Write;
 use std::path::Path;
 use std::sync::{Mutex, TryLockError};
 
 use super::isa::c_name;
-use super::pointer::{Growing, Out, OutStruct, copy_text, handle, slice, slice_mut, string};
-use super::pool::{par, qc_pool};
+use super::model_builder::qc_value_type;
+use super::pointer::{Growing, Out, OutStruct, handle, slice, slice_mut, string};
 use super::status::{Answer, Failure};
 use super::{Handle, enter, free};
+use crate::error::Error;
 use crate::model::{Kind, Mode, Model, Workspace};
+
+/// Threads share the work on each image.
+pub const QC_MODE_LATENCY: i32 = 0;
+/// Each thread has images of its own.
+pub const QC_MODE_THROUGHPUT: i32 = 1;
 
 /// A packed net, ready to run. Immutable.
 pub struct qc_model(pub(super) Handle<Model>);
@@ -33,15 +38,19 @@ pub struct qc_model_info {
     pub width: usize,
     /// Channels of a pixel.
     pub channels: usize,
-    /// Bits of a code of the image, 1 to 8, a code is a byte; 32 for floats.
+    /// Bits of a code of the image, 1 to 8; a code is a byte. 32 for images of floats.
     pub bits: usize,
-    /// Logits of an image: elements of the first output.
+    /// Elements of an image, height x width x channels.
+    pub inputs: usize,
+    /// Elements of the first output of an image: the logits, where there is no other.
     pub outputs: usize,
-    /// Nodes, the image aside.
-    pub layers: usize,
-    /// Bytes of all nodes packed.
+    /// Outputs that the model has.
+    pub n_outputs: usize,
+    /// Nodes, the images among them.
+    pub nodes: usize,
+    /// Bytes of all layers packed.
     pub packed_bytes: usize,
-    /// Bytes that the same nodes take in f32.
+    /// Bytes that the same layers take in f32.
     pub float_bytes: usize,
     /// Name of the ISA it runs on; lives as long as the library.
     pub isa: *const c_char,
@@ -49,7 +58,7 @@ pub struct qc_model_info {
 
 // SAFETY: repr(C), the size first, all fields as wide as it: no padding; integers and a raw pointer.
 unsafe impl Growing for qc_model_info {}
-const _: () = assert!(size_of::<qc_model_info>() == size_of::<[usize; 10]>());
+const _: () = assert!(size_of::<qc_model_info>() == size_of::<[usize; 12]>());
 
 /// Reads a model from a file, for the ISA that `QCORE_ISA` says, or else the best.
 ///
@@ -73,7 +82,6 @@ fn os_str(path: &CStr) -> Answer<&OsStr> {
 
 #[cfg(not(unix))]
 fn os_str(path: &CStr) -> Answer<&OsStr> {
-    use crate::error::Error;
     let text = path.to_str();
     Ok(OsStr::new(text.map_err(|_| {
         Error::argument("path", path.to_string_lossy(), "UTF-8")
@@ -92,6 +100,44 @@ pub unsafe extern "C" fn qc_model_load_memory(
         let (bytes, out) = unsafe { (slice("bytes", bytes, len)?, Out::new("model", model)?) };
         let model = Model::from_bytes(bytes)?;
         out.give(qc_model(Handle::new(model)));
+        Ok(())
+    })
+}
+
+/// Writes the model into a file: beside it first, then under its name.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qc_model_save(model: *const qc_model, path: *const c_char) -> i32 {
+    enter(|| {
+        // SAFETY: the caller promises what the head of the header says about handles and pointers.
+        let (model, path) = unsafe { (handle("model", model)?, string("path", path)?) };
+        let path = Path::new(os_str(path)?);
+        model.0.with("model", |model| Ok(model.save(path)?))
+    })
+}
+
+/// The bytes of the model's file, which do not depend on the ISA.
+///
+/// `*length` receives their number. They are written if `len`, that of `bytes`, is not below it; with `len` 0 `bytes` may be
+/// NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qc_model_to_bytes(
+    model: *const qc_model,
+    bytes: *mut u8,
+    len: usize,
+    length: *mut usize,
+) -> i32 {
+    enter(|| {
+        // SAFETY: the caller promises what the head of the header says about handles, pointers and lengths.
+        let (model, bytes, length) = unsafe {
+            let model = handle("model", model)?;
+            let bytes = slice_mut("bytes", bytes, len)?;
+            (model, bytes, Out::new("length", length)?)
+        };
+        let made = model.0.with("model", |model| Ok(model.to_bytes()?))?;
+        if let Some(room) = bytes.get_mut(..made.len()) {
+            room.copy_from_slice(&made);
+        }
+        length.write(made.len());
         Ok(())
     })
 }
@@ -123,50 +169,64 @@ fn about(model: &Model) -> qc_model_info {
         width: input.width,
         channels: input.channels,
         bits,
+        inputs: input.len(),
         outputs: model.outputs()[0].len(),
-        layers: model.describe().len() - 1,
+        n_outputs: model.outputs().len(),
+        nodes: model.describe().len(),
         packed_bytes,
         float_bytes,
         isa: c_name(model.isa()).as_ptr(),
     }
 }
 
-/// The nodes, for people, a line each. As `snprintf` does.
-///
-/// `buf` receives up to `len` bytes, the last of them a closing zero; with `len` 0 it may be NULL.
-/// `*length` receives the length of the whole text without its zero: the text was cut if that is not
-/// below `len`.
+/// The type of the images. Set `value_type->struct_size` first.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn qc_model_describe(
+pub unsafe extern "C" fn qc_model_input_type(
     model: *const qc_model,
-    buf: *mut c_char,
-    len: usize,
-    length: *mut usize,
+    value_type: *mut qc_value_type,
 ) -> i32 {
-    // SAFETY: the caller promises what the head of the header says about handles, pointers and lengths.
-    enter(|| unsafe {
-        let (model, length) = (handle("model", model)?, Out::new("length", length)?);
-        let text = model.0.with("model", |model| Ok(nodes_text(model)))?;
-        copy_text(text.as_bytes(), buf, len, length)
+    enter(|| {
+        // SAFETY: the caller promises what the head of the header says about handles, pointers and structs.
+        let (model, out) = unsafe {
+            let model = handle("model", model)?;
+            (model, OutStruct::new("value_type", value_type)?)
+        };
+        out.write(
+            model
+                .0
+                .with("model", |model| Ok(qc_value_type::of(&model.input())))?,
+        );
+        Ok(())
     })
 }
 
-fn nodes_text(model: &Model) -> String {
-    let mut text = String::new();
-    for (i, node) in model.describe().iter().enumerate() {
-        let (op, shape, bits, leaves) = (node.op, &node.shape, &node.bits, &node.leaves);
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{i}: {op} {shape}, {bits} -> {leaves}");
-        let _ = match node.kernel.as_str() {
-            "" => writeln!(text),
-            kernel => writeln!(text, ", {kernel}"),
+/// The type of output `index`, below `n_outputs`. Set `value_type->struct_size` first.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qc_model_output_type(
+    model: *const qc_model,
+    index: usize,
+    value_type: *mut qc_value_type,
+) -> i32 {
+    enter(|| {
+        // SAFETY: the caller promises what the head of the header says about handles, pointers and structs.
+        let (model, out) = unsafe {
+            let model = handle("model", model)?;
+            (model, OutStruct::new("value_type", value_type)?)
         };
-    }
-    text
+        out.write(model.0.with("model", |model| {
+            let outputs = model.outputs();
+            let output = outputs.get(index).ok_or_else(|| {
+                let expected = format!("below {}, the model's outputs", outputs.len());
+                Error::argument("index", index, expected)
+            })?;
+            Ok(qc_value_type::of(output))
+        })?);
+        Ok(())
+    })
 }
 
-/// Memory for runs of `model` over up to `images` images at a time on up to `threads` threads (0 is 1), which work together on
-/// each image; more images go through in turns.
+/// Memory for runs of `model` over up to `images` images at a time, more in turns, on up to `threads` threads (0: those of
+/// a run without a pool, one), in a mode, `QC_MODE_LATENCY` or `QC_MODE_THROUGHPUT`.
 ///
 /// One call at a time may use it. It does not need the model to live. Free it with `qc_workspace_free`.
 #[unsafe(no_mangle)]
@@ -174,14 +234,22 @@ pub unsafe extern "C" fn qc_workspace_new(
     model: *const qc_model,
     images: usize,
     threads: usize,
+    mode: i32,
     workspace: *mut *mut qc_workspace,
 ) -> i32 {
     enter(|| {
         // SAFETY: the caller promises what the head of the header says about handles and pointers.
         let (model, out) = unsafe { (handle("model", model)?, Out::new("workspace", workspace)?) };
+        let mode = match mode {
+            QC_MODE_LATENCY => Mode::Latency,
+            QC_MODE_THROUGHPUT => Mode::Throughput,
+            other => {
+                let expected = "QC_MODE_LATENCY or QC_MODE_THROUGHPUT";
+                return Err(Error::argument("mode", other, expected).into());
+            }
+        };
         let workspace = model.0.with("model", |model| {
-            let made = model.workspace(images, threads, Mode::Latency);
-            made.map_err(|e| Failure::named("images", e))
+            Ok(model.workspace(images, threads.max(1), mode)?)
         })?;
         out.give(qc_workspace {
             workspace: Mutex::new(workspace),
@@ -190,42 +258,39 @@ pub unsafe extern "C" fn qc_workspace_new(
     })
 }
 
+/// Bytes that a workspace takes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qc_workspace_bytes(
+    workspace: *mut qc_workspace,
+    bytes: *mut usize,
+) -> i32 {
+    enter(|| {
+        // SAFETY: the caller promises what the head of the header says about handles and pointers.
+        let (workspace, out) = unsafe {
+            let workspace = handle("workspace", workspace.cast_const())?;
+            (workspace, Out::new("bytes", bytes)?)
+        };
+        out.write(workspace.with(|workspace| Ok(workspace.bytes()))?);
+        Ok(())
+    })
+}
+
+impl qc_workspace {
+    /// Works on the workspace, unless another call does.
+    pub(super) fn with<R>(&self, work: impl FnOnce(&mut Workspace) -> Answer<R>) -> Answer<R> {
+        let mut workspace = self.workspace.try_lock().map_err(|e| match e {
+            TryLockError::WouldBlock => Failure::busy("workspace"),
+            TryLockError::Poisoned(_) => Failure::poisoned("workspace"),
+        })?;
+        work(&mut workspace)
+    }
+}
+
 /// Ends a workspace; NULL does nothing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn qc_workspace_free(workspace: *mut qc_workspace) {
     // SAFETY: the caller promises what the head of the header says about handles.
     unsafe { free(workspace) }
-}
-
-/// Logits of `images`, `[M, H, W, C]` with a byte a code, into `logits`, `[M, outputs]`.
-///
-/// M follows from `n_bytes`, the length of `images`; `n_logits` is M x outputs. Nothing is allocated.
-/// Errors if another call is using the workspace.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn qc_model_run(
-    model: *const qc_model,
-    images: *const u8,
-    n_bytes: usize,
-    logits: *mut f32,
-    n_logits: usize,
-    workspace: *mut qc_workspace,
-    pool: *const qc_pool,
-) -> i32 {
-    // SAFETY: the caller promises what the head of the header says about handles, pointers and lengths.
-    enter(|| unsafe {
-        let model = handle("model", model)?;
-        let images = slice("images", images, n_bytes)?;
-        let logits = slice_mut("logits", logits, n_logits)?;
-        let workspace = handle("workspace", workspace.cast_const())?;
-        let par = par(pool)?;
-        model.0.with("model", |model| {
-            let mut workspace = workspace.workspace.try_lock().map_err(|e| match e {
-                TryLockError::WouldBlock => Failure::busy("workspace"),
-                TryLockError::Poisoned(_) => Failure::poisoned("workspace"),
-            })?;
-            Ok(model.run(images, logits, &mut workspace, par)?)
-        })
-    })
 }
 
 /// Ends a model; NULL does nothing. Workspaces are freed on their own.

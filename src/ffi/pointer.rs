@@ -19,6 +19,7 @@ impl Plain for u32 {}
 impl Plain for u64 {}
 impl Plain for i32 {}
 impl Plain for f32 {}
+impl Plain for usize {}
 
 /// A struct of the header that begins with `size_t struct_size` and may grow at its end.
 ///

@@ -14,7 +14,8 @@ use crate::bits::{Encoding, PackedMut, PackedRef};
 use crate::error::Error;
 use crate::isa::Isa;
 use crate::kernels::Kernels;
-use crate::ops::{AveragePool, Geometry, MaxPool, dequantize};
+use crate::model::Window;
+use crate::ops::{AveragePool, Geometry, MaxPool, Padding, dequantize};
 use crate::shape::elements;
 
 /// What windows a pooling sees. Fill it with `qc_window_init` first. Pairs are vertical, horizontal.
@@ -55,9 +56,7 @@ impl qc_window {
     ///
     /// The promises of the head of the header for the pointer inside.
     unsafe fn parts(&self) -> Answer<(Geometry, Encoding, &'static Kernels)> {
-        if self.reserved != 0 {
-            return Err(Error::argument("reserved", self.reserved, 0).into());
-        }
+        self.check()?;
         let encoding = encoding("encoding", self.encoding)?;
         // SAFETY: the contract is this function's.
         let isa: Isa = unsafe { super::gemm_options::isa(self.isa)? };
@@ -68,6 +67,30 @@ impl qc_window {
             1,
         );
         Ok((geometry, encoding, Kernels::of(isa)?))
+    }
+
+    fn check(&self) -> Answer<()> {
+        match self.reserved {
+            0 => Ok(()),
+            other => Err(Error::argument("reserved", other, 0).into()),
+        }
+    }
+
+    /// The window by itself, for a node of a model: kernel, stride, dilation and padding.
+    pub(super) fn window(&self) -> Answer<Window> {
+        self.check()?;
+        let [top, left, bottom, right] = self.padding;
+        Ok(Window {
+            kernel: self.kernel,
+            stride: self.stride,
+            dilation: self.dilation,
+            padding: Padding {
+                top,
+                left,
+                bottom,
+                right,
+            },
+        })
     }
 }
 

@@ -58,11 +58,34 @@ pub struct qc_weight_only_options {
 unsafe impl Growing for qc_weight_only_options {}
 const _: () = assert!(size_of::<qc_weight_only_options>() == size_of::<[usize; 10]>() + 4 * 4);
 
+/// What a plan is made of, or a node of a model.
+pub(super) struct Parts<'a> {
+    pub(super) weights: PackedRef<'a>,
+    pub(super) scales: Scales,
+    pub(super) bias: Option<Vec<f32>>,
+}
+
 impl qc_weight_only_options {
     /// # Safety
     ///
     /// The promises of the head of the header for the pointers inside.
     unsafe fn plan(&self) -> Answer<WeightOnlyGemm> {
+        // SAFETY: the contract is this function's.
+        let (parts, isa) = unsafe { (self.parts()?, gemm_options::isa(self.isa)?.require()?) };
+        let Parts {
+            weights,
+            scales,
+            bias,
+        } = parts;
+        Ok(WeightOnlyGemm::on(isa, weights, &scales, bias)?)
+    }
+
+    /// All but the ISA.
+    ///
+    /// # Safety
+    ///
+    /// As for `plan`.
+    pub(super) unsafe fn parts<'a>(&self) -> Answer<Parts<'a>> {
         let weight_encoding = encoding("weight_encoding", self.weight_encoding)?;
         let (n, k, len) = (self.n, self.k, self.weight_words);
         if self.reserved != 0 {
@@ -70,18 +93,21 @@ impl qc_weight_only_options {
         }
         check_words("weight_words", len, weight_encoding, "n x k", n, k)?;
         // SAFETY: the contract is this function's.
-        let (words, scales, bias, isa) = unsafe {
+        let (words, scales, bias) = unsafe {
             let words = slice("weights", self.weights, len)?;
             let bias = match self.bias.is_null() {
                 true => None,
                 false => Some(slice("bias", self.bias, n)?.to_vec()),
             };
-            let isa = gemm_options::isa(self.isa)?.require()?;
-            (words, self.scales()?, bias, isa)
+            (words, self.scales()?, bias)
         };
         let weights = PackedRef::new(weight_encoding, n, k, words);
         let weights = weights.map_err(|e| Failure::named("weights", e))?;
-        Ok(WeightOnlyGemm::on(isa, weights, &scales, bias)?)
+        Ok(Parts {
+            weights,
+            scales,
+            bias,
+        })
     }
 
     /// # Safety

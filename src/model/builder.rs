@@ -3,7 +3,7 @@
 use super::node::{Conv, FloatConv, Linear, Node, Op, Place, Window};
 use super::step::Step;
 use super::value::{Kind, Scaled, Value, ValueType};
-use crate::bits::PackedMatrix;
+use crate::bits::{Encoding, PackedMatrix};
 use crate::error::{Error, Result};
 use crate::isa::Isa;
 use crate::kernels::Kernels;
@@ -68,8 +68,13 @@ impl ModelBuilder {
 
     /// As [`ModelBuilder::new`], on a given ISA.
     pub fn on(isa: Isa, image: ValueType) -> Result<Self> {
-        if !matches!(image.kind, Kind::Bytes(_) | Kind::F32) {
-            return Err(Error::argument("image", image, "bytes or f32"));
+        let bytes = matches!(
+            image.kind,
+            Kind::Bytes(Encoding::Unsigned(_) | Encoding::Signed(_))
+        );
+        if !bytes && image.kind != Kind::F32 {
+            let expected = "bytes of u1..u8 or s1..s8, or f32";
+            return Err(Error::argument("image", image, expected));
         }
         let mut builder = ModelBuilder {
             kernels: Kernels::of(isa)?,

@@ -1,7 +1,14 @@
-//! The model file: a [`container`](super::container) of kind `model`, version 2. Version 1 is read too (see `v1`).
+//! The model file, version 2: a page from which another program can write and read it. Version 1 is read too (see `v1`).
 //!
-//! The container is a safetensors file; its page tells the metadata and the checksum. This page tells the rest. Nothing in
-//! the file depends on the ISA. All tensors are little-endian, row-major.
+//! It is a safetensors file. Its `__metadata__` has the entry `qcore`, a string of JSON with
+//!
+//! | key | value |
+//! |---|---|
+//! | `kind`, `version` | `"model"`, 2 |
+//! | `description` | a string of JSON, told below |
+//! | `checksum` | CRC-32 (that of zlib) in eight hex digits over the description's bytes, then, by name in byte order, each tensor's name, its dimensions as u64 and its data |
+//!
+//! Nothing depends on the ISA. All numbers are little-endian, all tensors row-major.
 //!
 //! The description is JSON. Node i makes value i, and `reads` are numbers of values, all below i. Node 0 is the image and the only
 //! one of its kind. `outputs` are the values that leave, 1 to 8. `name` is for people and may be absent.
@@ -52,7 +59,7 @@
 //!
 //! | name | type, shape | where |
 //! |---|---|---|
-//! | `nodes.i.weights` | U32 `[N, planes, ceil(K / 32)]`, the canonical packed form ([`bits`](crate::bits)); K is KH KW C / groups of a conv, H W C of a linear | `conv`, `linear`, `float_conv` |
+//! | `nodes.i.weights` | U32 `[N, planes, ceil(K / 32)]`: bit k % 32 of word k / 32 belongs to column k; bits behind K are 0; K is KH KW C / groups of a convolution, in the order KH, KW, C, and H W C of a linear | `conv`, `linear`, `float_conv` |
 //! | `nodes.i.scale`, `.bias` | F32 `[N]`: scale x sum + bias | a finish that leaves f32, planes or bytes |
 //! | `nodes.i.slope` | F32 `[N]` | functions `prelu`, `rprelu` |
 //! | `nodes.i.before`, `.after` | F32 `[N]`: prelu(y - before) + after | function `rprelu` |
@@ -61,7 +68,14 @@
 //! | `nodes.i.scales` | F32, `[1]`, `[N]` or `[N, ceil(K / G)]` | `float_conv` |
 //! | `nodes.i.bias` | F32 `[N]` | `float_conv` with a bias |
 //!
-//! and there are no others.
+//! and there are no others. Planes of weights, the lowest first: `bipolar` has one, 1 for +1 and 0 for -1; `ternary` has two, the
+//! sign (1 for +1) and whether it is not 0, and the sign of 0 is 0; `u` and `s` have as many as bits, in two's complement.
+//!
+//! A finish makes, in f32, each operation rounded by itself: `y = scale sum + bias`; `y = y + residual` if `before`; the
+//! function; `y = y + residual` if `after`; the code of y, if codes leave. The residual is a float, or `residual_scale` times the integer
+//! of a code. `relu` quantizers of q = 2^bits - 1 levels give the number of c in 0 .. q with y > c alpha (`ceil`) or
+//! y >= (c + 1/2) alpha (`nearest`); the sign is +1 for y >= 0; `symmetric` and `affine` give
+//! clamp(round(y (1 / scale)) + zero), ties to even. [`numerics`](crate::numerics) has the rest.
 
 use std::path::Path;
 

@@ -247,13 +247,13 @@ mod tests {
                 Spot::At(at) => Some(at..at + nodes[i].made.words()),
                 _ => None,
             };
-            for i in 1..count {
+            for (i, last) in last.iter().enumerate().skip(1) {
                 for j in i + 1..count {
                     let (Some(a), Some(b)) = (range(i), range(j)) else {
                         continue;
                     };
                     assert!(a.end <= memory.words && b.end <= memory.words);
-                    let together = last[i].unwrap() >= j;
+                    let together = last.unwrap() >= j;
                     assert!(!together || a.end <= b.start || b.end <= a.start, "{i} {j}");
                 }
             }

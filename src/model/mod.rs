@@ -1,8 +1,12 @@
-//! The packed net: a list of layers over packed weights, its file, and how it runs.
+//! The packed net: a graph of operations over typed values, its file, and how it runs.
 //!
-//! A [`Model`] is what training freezes into and what inference loads. Between its layers there are only
-//! packed codes; the floats come out at the end. It is immutable: share it between threads, one
+//! A [`Model`] is what [`ModelBuilder`] builds, what training freezes into and what inference loads. Between its nodes there may
+//! be nothing but packed codes; floats are there where a node makes them. It is immutable: share it between threads, one
 //! [`Workspace`] each.
+//!
+//! Start reading at [`ModelBuilder`]: its methods are the operations. `node` holds their definitions, `step` checks them
+//! and makes their plans, `memory` decides where values lie, `run` and `execute` run them, and `file` is the page by
+//! which another program can write a model.
 
 mod builder;
 pub(crate) mod container;
@@ -29,4 +33,5 @@ pub use describe::NodeInfo;
 pub use net::Model;
 pub use node::{Conv, FloatConv, Linear, Window};
 pub use value::{Kind, Scaled, Value, ValueType};
+pub(crate) use workspace::MAX_OUTPUTS;
 pub use workspace::{Images, Mode, Workspace};

@@ -225,7 +225,7 @@ fn conv_sums(conv: &Conv, x: &[i32], shape: &ValueType, made: &ValueType) -> Vec
         Pad::MinusOne => -1,
     };
     let mut sums = vec![0; made.len()];
-    for i in 0..made.len() {
+    for (i, sum) in sums.iter_mut().enumerate() {
         let (pixel, o) = (i / o_all, i % o_all);
         let (oy, ox) = (pixel / made.width, pixel % made.width);
         let group = o / (o_all / conv.groups);
@@ -246,7 +246,7 @@ fn conv_sums(conv: &Conv, x: &[i32], shape: &ValueType, made: &ValueType) -> Vec
                 let a = from.map_or(outside, |(y, xx)| {
                     x[(y * shape.width + xx) * shape.channels + group * c_in + c]
                 });
-                sums[i] += a * w(o, (ky * kw + kx) * c_in + c);
+                *sum += a * w(o, (ky * kw + kx) * c_in + c);
             }
         }
     }

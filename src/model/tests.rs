@@ -14,8 +14,9 @@ use crate::quant::{
     ActQuantizer, Granularity, Linear as LinearQuantizer, QuantRelu, Quantizer, Rounding, Scales,
 };
 
+mod corpus;
 mod errors;
-mod making;
+pub(in crate::model) mod making;
 mod memory;
 
 use making::{image_of, random_graph};
@@ -68,6 +69,18 @@ fn same(a: &Naive, b: &Naive) -> bool {
     }
 }
 
+/// Rows of a result in `words`.
+fn out_rows<'a>(made: &ValueType, count: usize, words: &'a mut [u32]) -> OutRows<'a> {
+    match made.kind {
+        Kind::F32 => OutRows::F32(bytemuck::cast_slice_mut(words)),
+        Kind::I32 => OutRows::I32(bytemuck::cast_slice_mut(words)),
+        Kind::Planes(_) => OutRows::Codes(words),
+        Kind::Bytes(_) => {
+            OutRows::Bytes(&mut bytemuck::cast_slice_mut(words)[..made.len() * count])
+        }
+    }
+}
+
 /// Runs `model` and compares all outputs of all images.
 fn check(
     model: &Model,
@@ -89,14 +102,7 @@ fn check(
     let mut outs: Vec<OutRows<'_>> = all
         .iter_mut()
         .zip(&made)
-        .map(|(words, made)| match made.kind {
-            Kind::F32 => OutRows::F32(bytemuck::cast_slice_mut(words)),
-            Kind::I32 => OutRows::I32(bytemuck::cast_slice_mut(words)),
-            Kind::Planes(_) => OutRows::Codes(words),
-            Kind::Bytes(_) => {
-                OutRows::Bytes(&mut bytemuck::cast_slice_mut(words)[..made.len() * count])
-            }
-        })
+        .map(|(words, made)| out_rows(made, count, words))
         .collect();
     model
         .run_all(images.images(), &mut outs, &mut workspace, par)

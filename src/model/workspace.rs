@@ -84,9 +84,13 @@ impl<'a> Images<'a> {
                 0 => i32::from(b),
                 _ => i32::from(b as i8),
             };
-            let all = max - min == 255;
             let bad = |&b: &u8| !(min..=max).contains(&integer(b));
-            if let Some(i) = bytes.iter().position(bad).filter(|_| !all) {
+            // Every byte is a code of 8 bits.
+            let first = match max - min {
+                255 => None,
+                _ => bytes.iter().position(bad),
+            };
+            if let Some(i) = first {
                 let value = format!("{} at {i}", integer(bytes[i]));
                 let expected = match min {
                     0 => format!("codes of at most {max}"),
@@ -109,7 +113,7 @@ impl<'a> Images<'a> {
 }
 
 /// Outputs of a model, at most.
-pub(super) const MAX_OUTPUTS: usize = 8;
+pub(crate) const MAX_OUTPUTS: usize = 8;
 
 /// Where the outputs of a run go: as many as the model has, the others none.
 pub(super) type Outs<'a> = [Option<OutRows<'a>>; MAX_OUTPUTS];

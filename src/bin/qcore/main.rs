@@ -8,9 +8,12 @@ mod bench;
 mod curves;
 mod eval;
 mod figure;
+mod image;
 mod info;
 mod inspect;
+mod profile;
 mod reproduce;
+mod run;
 mod table;
 mod train;
 
@@ -32,6 +35,10 @@ enum Command {
     Eval(eval::Args),
     /// Show what a packed model consists of, layer by layer
     Inspect(inspect::Args),
+    /// Run a packed model over images in files: PNG, PGM, PPM, .npy, raw
+    Run(run::Args),
+    /// Show where a packed model's time goes, node by node, beside the limits of this core
+    Profile(profile::Args),
     /// Measure products and conversions against the limits of this core, and against f32
     Bench(bench::Args),
     /// Run the experiments behind the training layer and judge what comes out; a status of 1 if one fails
@@ -47,6 +54,8 @@ fn main() -> ExitCode {
         },
         Command::Eval(args) => eval::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Run(args) => run::run(&args),
+        Command::Profile(args) => profile::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Reproduce(args) => match reproduce::run(&args) {
             Ok(false) => return ExitCode::FAILURE,

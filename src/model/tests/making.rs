@@ -281,7 +281,7 @@ fn add(b: &mut ModelBuilder, x: Value, random: &mut Random) -> crate::Result<Val
 }
 
 /// A model of some nodes, and some of its values as outputs.
-pub(super) fn random_graph(random: &mut Random) -> Model {
+pub(in crate::model) fn random_graph(random: &mut Random) -> Model {
     let (h, w) = (1 + random.below(7), 1 + random.below(7));
     let c = match random.below(5) {
         0 => 32 * (1 + random.below(2)),

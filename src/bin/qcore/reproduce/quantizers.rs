@@ -133,7 +133,7 @@ pub fn quantizers(setting: Setting<'_>) -> Result<Outcome> {
     let names = KNOWN.iter().map(|k| k.0).chain(OTHERS);
     let names = names
         .enumerate()
-        .map(|(i, name)| (i as f64 + 0.2, 0.01, name.to_string()));
+        .map(|(i, name)| (i as f64 - 0.15, 0.01, name.to_string()));
     let title = "mean square error";
     let errors = Panel::new(title, "", "error").words(names.collect()).with(
         "",

@@ -1,0 +1,357 @@
+//! C: runs of a packed net, and what its nodes are and take.
+
+use std::ffi::{c_char, c_void};
+use std::fmt::Write;
+
+use super::enter;
+use super::model::{qc_model, qc_workspace};
+use super::model_builder::qc_value_type;
+use super::pointer::{Growing, Out, OutStruct, Plain, copy_text, handle, slice, slice_mut};
+use super::pool::{par, qc_pool};
+use super::status::Answer;
+use crate::error::Error;
+use crate::model::{Images, Kind, Model, NodeInfo, ValueType};
+use crate::ops::OutRows;
+
+/// The output of `images`, `[M, H, W, C]` with a byte a code, into `logits`, `[M, outputs]`; of a model with one output, of
+/// floats.
+///
+/// M follows from `n_bytes`, the length of `images`; `n_logits` is M x outputs. Nothing is allocated.
+/// Errors if another call is using the workspace.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qc_model_run(
+    model: *const qc_model,
+    images: *const u8,
+    n_bytes: usize,
+    logits: *mut f32,
+    n_logits: usize,
+    workspace: *mut qc_workspace,
+    pool: *const qc_pool,
+) -> i32 {
+    // SAFETY: the caller promises what the head of the header says about handles, pointers and lengths.
+    enter(|| unsafe {
+        let model = handle("model", model)?;
+        let images = Images::Bytes(slice("images", images, n_bytes)?);
+        run(model, images, (logits, n_logits), workspace, pool)
+    })
+}
+
+/// As `qc_model_run`, for images of floats.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qc_model_run_f32(
+    model: *const qc_model,
+    images: *const f32,
+    n_floats: usize,
+    logits: *mut f32,
+    n_logits: usize,
+    workspace: *mut qc_workspace,
+    pool: *const qc_pool,
+) -> i32 {
+    // SAFETY: the caller promises what the head of the header says about handles, pointers and lengths.
+    enter(|| unsafe {
+        let model = handle("model", model)?;
+        let images = Images::Floats(slice("images", images, n_floats)?);
+        run(model, images, (logits, n_logits), workspace, pool)
+    })
+}
+
+/// # Safety
+///
+/// The caller's promises about the pointers and handles.
+unsafe fn run(
+    model: &qc_model,
+    images: Images<'_>,
+    (logits, n_logits): (*mut f32, usize),
+    workspace: *mut qc_workspace,
+    pool: *const qc_pool,
+) -> Answer<()> {
+    // SAFETY: the contract is this function's.
+    let (logits, workspace, par) = unsafe {
+        let logits = slice_mut("logits", logits, n_logits)?;
+        let workspace = handle("workspace", workspace.cast_const())?;
+        (logits, workspace, par(pool)?)
+    };
+    model.0.with("model", |model| {
+        workspace.with(|workspace| Ok(model.run(images, logits, workspace, par)?))
+    })
+}
+
+/// Where an output goes.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct qc_output {
+    /// Elements of the output's kind, images x H x W x C; for packed codes the words of images x H x W rows of C columns.
+    pub data: *mut c_void,
+    /// Number of elements, or words, at `data`.
+    pub len: usize,
+}
+
+// A raw pointer and an integer.
+impl Plain for qc_output {}
+
+/// All outputs of `images`, which are `len` bytes or floats, as the model takes. `outputs` are as many as the model has.
+///
+/// Else as `qc_model_run`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qc_model_run_outputs(
+    model: *const qc_model,
+    images: *const c_void,
+    len: usize,
+    outputs: *const qc_output,
+    n_outputs: usize,
+    workspace: *mut qc_workspace,
+    pool: *const qc_pool,
+) -> i32 {
+    // SAFETY: the caller promises what the head of the header says about handles, pointers and lengths.
+    enter(|| unsafe {
+        let model = handle("model", model)?;
+        let outputs = slice("outputs", outputs, n_outputs)?;
+        let workspace = handle("workspace", workspace.cast_const())?;
+        let par = par(pool)?;
+        model.0.with("model", |model| {
+            let images = self::images(model, images, len)?;
+            let types = model.outputs();
+            if outputs.len() != types.len() {
+                let expected = format!("{}, the model's outputs", types.len());
+                return Err(Error::argument("n_outputs", outputs.len(), expected).into());
+            }
+            let rows = outputs.iter().zip(types);
+            let rows: Answer<Vec<OutRows<'_>>> =
+                rows.map(|(o, made)| self::rows(o, made)).collect();
+            workspace.with(|workspace| Ok(model.run_all(images, &mut rows?, workspace, par)?))
+        })
+    })
+}
+
+/// Images of the kind that a model takes.
+///
+/// # Safety
+///
+/// As for `slice`.
+unsafe fn images<'a>(model: &Model, images: *const c_void, len: usize) -> Answer<Images<'a>> {
+    // SAFETY: the contract is this function's.
+    unsafe {
+        Ok(match model.input().kind {
+            Kind::F32 => Images::Floats(slice("images", images.cast(), len)?),
+            _ => Images::Bytes(slice("images", images.cast(), len)?),
+        })
+    }
+}
+
+/// Where an output of this type goes.
+///
+/// # Safety
+///
+/// As for `slice_mut`, with elements of that type.
+unsafe fn rows<'a>(output: &qc_output, made: &ValueType) -> Answer<OutRows<'a>> {
+    let qc_output { data, len } = *output;
+    // SAFETY: the contract is this function's.
+    unsafe {
+        Ok(match made.kind {
+            Kind::Planes(_) => OutRows::Codes(slice_mut("outputs", data.cast(), len)?),
+            Kind::Bytes(_) => OutRows::Bytes(slice_mut("outputs", data.cast(), len)?),
+            Kind::F32 => OutRows::F32(slice_mut("outputs", data.cast(), len)?),
+            Kind::I32 => OutRows::I32(slice_mut("outputs", data.cast(), len)?),
+        })
+    }
+}
+
+/// Seconds that each node takes, medians of `runs` runs over all `images`, which must fit in the workspace at a time.
+///
+/// `len` is that of `images`, bytes or floats as the model takes. `seconds` has `n_nodes` elements, as many as the model has
+/// nodes. In throughput mode one thread runs, as each of them would.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qc_model_profile(
+    model: *const qc_model,
+    images: *const c_void,
+    len: usize,
+    runs: usize,
+    seconds: *mut f32,
+    n_nodes: usize,
+    workspace: *mut qc_workspace,
+    pool: *const qc_pool,
+) -> i32 {
+    // SAFETY: the caller promises what the head of the header says about handles, pointers and lengths.
+    enter(|| unsafe {
+        let model = handle("model", model)?;
+        let seconds = slice_mut("seconds", seconds, n_nodes)?;
+        let workspace = handle("workspace", workspace.cast_const())?;
+        let par = par(pool)?;
+        model.0.with("model", |model| {
+            let images = self::images(model, images, len)?;
+            check_nodes(model, seconds.len())?;
+            let times = workspace.with(|w| Ok(model.profile(images, w, par, runs)?))?;
+            for (to, time) in seconds.iter_mut().zip(times) {
+                *to = time.as_secs_f32();
+            }
+            Ok(())
+        })
+    })
+}
+
+/// Seconds that one thread of this core cannot go below for each node and image: those of its multiply-accumulates by the
+/// instructions of its kernel on registers alone, measured in some milliseconds. 0 where nothing can be said.
+///
+/// `seconds` has `n_nodes` elements, as many as the model has nodes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qc_model_predict(
+    model: *const qc_model,
+    seconds: *mut f32,
+    n_nodes: usize,
+) -> i32 {
+    // SAFETY: the caller promises what the head of the header says about handles, pointers and lengths.
+    enter(|| unsafe {
+        let model = handle("model", model)?;
+        let seconds = slice_mut("seconds", seconds, n_nodes)?;
+        model.0.with("model", |model| {
+            check_nodes(model, seconds.len())?;
+            for (to, time) in seconds.iter_mut().zip(model.predict()?) {
+                *to = time.map_or(0.0, |time| time.as_secs_f32());
+            }
+            Ok(())
+        })
+    })
+}
+
+fn check_nodes(model: &Model, n_nodes: usize) -> Answer<()> {
+    let nodes = model.describe().len();
+    if n_nodes == nodes {
+        return Ok(());
+    }
+    let expected = format!("{nodes}, the model's nodes");
+    Err(Error::argument("n_nodes", n_nodes, expected).into())
+}
+
+/// What a node is. Set `struct_size` before the call.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct qc_node_info {
+    /// `sizeof(qc_node_info)`.
+    pub struct_size: usize,
+    /// Bytes of packed weights, thresholds, scales and the like.
+    pub packed_bytes: usize,
+    /// Bytes that the same node takes in f32.
+    pub float_bytes: usize,
+    /// Multiply-accumulates for an image.
+    pub macs: usize,
+}
+
+// SAFETY: repr(C), the size first, all fields as wide as it: no padding; integers.
+unsafe impl Growing for qc_node_info {}
+const _: () = assert!(size_of::<qc_node_info>() == size_of::<[usize; 4]>());
+
+/// Node `index`, below `nodes` of `qc_model_info`; 0 is the images.
+///
+/// # Safety
+///
+/// The caller's promises about the handle.
+unsafe fn node<R>(
+    model: *const qc_model,
+    index: usize,
+    tell: impl FnOnce(&NodeInfo) -> R,
+) -> Answer<R> {
+    // SAFETY: the contract is this function's.
+    let model = unsafe { handle("model", model)? };
+    model.0.with("model", |model| {
+        let nodes = model.describe();
+        let node = nodes.get(index).ok_or_else(|| {
+            let expected = format!("below {}, the model's nodes", nodes.len());
+            Error::argument("index", index, expected)
+        })?;
+        Ok(tell(node))
+    })
+}
+
+/// What node `index` is, below the model's `nodes`; 0 is the images. Set `info->struct_size` first; `value_type`, the type of
+/// what it makes, with its own, or NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qc_model_node(
+    model: *const qc_model,
+    index: usize,
+    info: *mut qc_node_info,
+    value_type: *mut qc_value_type,
+) -> i32 {
+    enter(|| {
+        // SAFETY: the caller promises what the head of the header says about handles, pointers and structs.
+        let (node, info, made) = unsafe {
+            let info = OutStruct::new("info", info)?;
+            let made = match value_type.is_null() {
+                true => None,
+                false => Some(OutStruct::new("value_type", value_type)?),
+            };
+            (node(model, index, NodeInfo::clone)?, info, made)
+        };
+        info.write(qc_node_info {
+            struct_size: 0,
+            packed_bytes: node.packed_bytes,
+            float_bytes: node.float_bytes,
+            macs: usize::try_from(node.macs).unwrap_or(usize::MAX),
+        });
+        if let Some(made) = made {
+            made.write(qc_value_type::of(&node.made));
+        }
+        Ok(())
+    })
+}
+
+/// Node `index` for people: name, operation, shape, encodings, kernel. As `snprintf` does.
+///
+/// `buf` receives up to `len` bytes, the last of them a closing zero; with `len` 0 it may be NULL.
+/// `*length` receives the length of the whole text without its zero: the text was cut if that is not
+/// below `len`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qc_model_describe_node(
+    model: *const qc_model,
+    index: usize,
+    buf: *mut c_char,
+    len: usize,
+    length: *mut usize,
+) -> i32 {
+    // SAFETY: the caller promises what the head of the header says about handles, pointers and lengths.
+    enter(|| unsafe {
+        let length = Out::new("length", length)?;
+        let text = node(model, index, node_text)?;
+        copy_text(text.as_bytes(), buf, len, length)
+    })
+}
+
+/// All nodes, a line each, as `qc_model_describe_node` tells them, behind their numbers.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qc_model_describe(
+    model: *const qc_model,
+    buf: *mut c_char,
+    len: usize,
+    length: *mut usize,
+) -> i32 {
+    // SAFETY: the caller promises what the head of the header says about handles, pointers and lengths.
+    enter(|| unsafe {
+        let (model, length) = (handle("model", model)?, Out::new("length", length)?);
+        let nodes = model.0.with("model", |model| Ok(model.describe()))?;
+        let mut text = String::new();
+        for (i, node) in nodes.iter().enumerate() {
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "{i}: {}", node_text(node));
+        }
+        copy_text(text.as_bytes(), buf, len, length)
+    })
+}
+
+fn node_text(node: &NodeInfo) -> String {
+    let mut text = node.op.to_string();
+    if !node.name.is_empty() {
+        let _ = write!(text, " {}", node.name);
+    }
+    if !node.reads.is_empty() {
+        let _ = write!(text, " of {:?}", node.reads);
+    }
+    for part in [&node.shape, &node.bits] {
+        if !part.is_empty() {
+            let _ = write!(text, ", {part}");
+        }
+    }
+    let _ = write!(text, " -> {}", node.made);
+    if !node.kernel.is_empty() {
+        let _ = write!(text, ", {}", node.kernel);
+    }
+    text
+}

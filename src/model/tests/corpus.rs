@@ -1,0 +1,76 @@
+//! Makes the corpus of files of this version: `cargo test --lib write_corpus -- --ignored`, once a release.
+
+use super::*;
+
+/// What `run` gives for all images, all outputs one behind the other.
+fn outputs(model: &Model, images: &Given, count: usize) -> Vec<u8> {
+    let size = |made: &ValueType| match made.kind {
+        Kind::Bytes(_) => made.len() * count,
+        _ => 4 * made.stored_len() * count,
+    };
+    let made = model.outputs().to_vec();
+    let mut all: Vec<Vec<u32>> = made.iter().map(|m| vec![0; size(m).div_ceil(4)]).collect();
+    let mut outs: Vec<OutRows<'_>> = all
+        .iter_mut()
+        .zip(&made)
+        .map(|(words, made)| out_rows(made, count, words))
+        .collect();
+    let mut workspace = model.workspace(count, 1, Mode::Latency).unwrap();
+    model
+        .run_all(images.images(), &mut outs, &mut workspace, Par::Caller)
+        .unwrap();
+    let bytes = |(words, made): (&Vec<u32>, &ValueType)| {
+        bytemuck::cast_slice::<u32, u8>(words)[..size(made)].to_vec()
+    };
+    all.iter().zip(&made).flat_map(bytes).collect()
+}
+
+#[test]
+#[ignore = "writes files: once a release"]
+fn write_corpus() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
+    let (mut seen, mut files) = (std::collections::HashSet::new(), 0);
+    for seed in 0..4000 {
+        let mut random = Random(seed);
+        let model = random_graph(&mut random);
+        let bytes = model.to_bytes().unwrap();
+        let kinds: Vec<String> = model
+            .nodes
+            .iter()
+            .map(|node| format!("{} {}", node.op.name(), node.made.kind))
+            .collect();
+        let new = kinds.iter().filter(|kind| !seen.contains(*kind)).count();
+        if bytes.len() > 8 << 10 || new < 4 || files == 12 {
+            continue;
+        }
+        let (naive_images, images) = image_of(&model.input(), 3, &mut random);
+        let expected: Vec<Vec<Naive>> =
+            naive_images.iter().map(|x| naive::run(&model, x)).collect();
+        check(
+            &model,
+            &images,
+            &expected,
+            3,
+            Mode::Latency,
+            Par::Caller,
+            "corpus",
+        );
+        let out = outputs(&model, &images, 3);
+        if out.len() > 8 << 10 {
+            continue;
+        }
+        let image_bytes = match &images {
+            Given::Bytes(bytes) => bytes.clone(),
+            Given::Floats(floats) => bytemuck::cast_slice(floats).to_vec(),
+        };
+        let write = |ending: &str, bytes: &[u8]| {
+            std::fs::write(folder.join(format!("v2-{files:02}.{ending}")), bytes).unwrap();
+        };
+        write("qcore", &bytes);
+        write("images", &image_bytes);
+        write("expected", &out);
+        seen.extend(kinds);
+        files += 1;
+    }
+    assert!(files >= 6, "{files} files");
+}

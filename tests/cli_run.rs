@@ -1,0 +1,302 @@
+//! `qcore run` and `qcore profile` from outside: images in files, results in JSON and `.npy`, refusals with status 2.
+#![cfg(feature = "cli")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use qcore::bits::{Encoding, PackedMatrix};
+use qcore::model::{Conv, Linear, Mode, Model, ModelBuilder, ValueType, Window};
+use qcore::ops::{ActivationFn, Finish, OutputKind, Par, ResidualAt};
+use qcore::quant::{ActQuantizer, Granularity, Scales};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// The tool, through cargo's runner where the tests were built for another machine.
+fn tool() -> Command {
+    let binary = env!("CARGO_BIN_EXE_qcore");
+    let arch = std::env::consts::ARCH.to_uppercase();
+    match std::env::var_os(format!("CARGO_TARGET_{arch}_UNKNOWN_LINUX_GNU_RUNNER")) {
+        Some(runner) => {
+            let mut command = Command::new(runner);
+            command.arg(binary);
+            command
+        }
+        None => Command::new(binary),
+    }
+}
+
+fn qcore(args: &[&str]) -> Output {
+    tool().args(args).output().expect("the tool runs")
+}
+
+fn ok(args: &[&str]) -> String {
+    let output = qcore(args);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{args:?}: {said}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Runs and must fail with status 2, saying each of `words`.
+fn refused(args: &[&str], words: &[&str]) {
+    let output = qcore(args);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
+    for word in words {
+        assert!(said.contains(word), "{args:?}: '{word}' is not in: {said}");
+    }
+}
+
+/// Bits that look random.
+fn weights(n: usize, k: usize) -> PackedMatrix {
+    let bit = |i: usize| (i * i + i / 3) % 5 % 2;
+    let values: Vec<i32> = (0..n * k).map(|i| 2 * bit(i) as i32 - 1).collect();
+    PackedMatrix::pack(Encoding::Bipolar, n, k, &values).unwrap()
+}
+
+fn finish(n: usize, output: OutputKind) -> Finish {
+    let scale = (0..n).map(|i| 0.01 + 0.001 * i as f32).collect();
+    let bias = (0..n).map(|i| 0.5 - 0.1 * i as f32).collect();
+    Finish::new(
+        scale,
+        bias,
+        ActivationFn::Identity,
+        ResidualAt::Nowhere,
+        output,
+    )
+    .unwrap()
+}
+
+/// 4 x 5 pixels of 3 channels of 8 bits, a convolution, 7 classes.
+fn model() -> Model {
+    let mut b = ModelBuilder::new(ValueType::image(4, 5, 3, 8).unwrap()).unwrap();
+    let signs = OutputKind::Codes(ActQuantizer::Sign);
+    let window = Window::new(3).padding(1);
+    let conv = Conv::new(weights(16, 27), window, finish(16, signs));
+    let image = b.image();
+    let x = b.named("stem").conv(image, conv).unwrap();
+    let linear = Linear::new(weights(7, 320), finish(7, OutputKind::F32));
+    let logits = b.named("classes").linear(x, linear).unwrap();
+    b.build(&[logits]).unwrap()
+}
+
+/// 2 x 2 pixels of 1 channel of floats; the logits are sums of pixels with signs.
+fn float_model() -> Model {
+    let mut b = ModelBuilder::new(ValueType::floats(2, 2, 1)).unwrap();
+    let values = [1, 1, 1, 1, -1, -1, 1, 1];
+    let weights = PackedMatrix::pack(Encoding::Bipolar, 2, 4, &values).unwrap();
+    let scales = Scales::new(Granularity::Tensor, vec![1.0f32]).unwrap();
+    let logits = b.float_linear(b.image(), weights, scales, None).unwrap();
+    b.build(&[logits]).unwrap()
+}
+
+/// A folder with files, and their paths as arguments.
+struct Files(TempDir);
+
+impl Files {
+    fn new() -> Self {
+        Files(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn text(&self, name: &str) -> String {
+        self.path(name).to_str().unwrap().to_string()
+    }
+
+    fn model(&self, name: &str, model: &Model) -> String {
+        model.save(&self.path(name)).unwrap();
+        self.text(name)
+    }
+
+    fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> String {
+        std::fs::write(self.path(name), bytes).unwrap();
+        self.text(name)
+    }
+
+    fn names(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.0.path()).unwrap();
+        let names = entries.map(|e| e.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = names.collect();
+        names.sort();
+        names
+    }
+}
+
+/// The floats of a `.npy` of this shape.
+fn npy(path: &Path, shape: &str) -> Vec<f32> {
+    let bytes = std::fs::read(path).unwrap();
+    let len = 10 + usize::from(bytes[8]) + 256 * usize::from(bytes[9]);
+    let head = String::from_utf8_lossy(&bytes[..len]).into_owned();
+    assert!(head.contains(&format!("'shape': {shape}")), "{head}");
+    assert!(head.contains("'<f4'"), "{head}");
+    let words = bytes[len..].as_chunks().0.iter();
+    words.map(|&b| f32::from_le_bytes(b)).collect()
+}
+
+fn png(width: u32, height: u32, rgb: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, width, height);
+    encoder.set_color(png::ColorType::Rgb);
+    let mut writer = encoder.write_header().unwrap();
+    writer.write_image_data(rgb).unwrap();
+    writer.finish().unwrap();
+    bytes
+}
+
+#[test]
+fn runs_pictures_and_arrays() {
+    let files = Files::new();
+    let model = model();
+    let path = files.model("net.qcore", &model);
+    let images: Vec<u8> = (0..3 * 60).map(|i| (i * 37 % 251) as u8).collect();
+    let picture = files.write("a.png", png(5, 4, &images[..60]));
+    let ppm = files.write("b.ppm", [&b"P6 5 4 255\n"[..], &images[60..120]].concat());
+    let raw = files.write("c.raw", &images[120..]);
+    let out = files.text("out.npy");
+    let said = ok(&[
+        "run",
+        &path,
+        &picture,
+        &ppm,
+        &raw,
+        "--out",
+        &out,
+        "--top",
+        "2",
+        "--threads",
+        "2",
+    ]);
+
+    let mut logits = vec![0.0; 21];
+    let mut workspace = model.workspace(3, 1, Mode::Latency).unwrap();
+    model
+        .run(&images, &mut logits, &mut workspace, Par::Caller)
+        .unwrap();
+    assert_eq!(npy(&files.path("out.npy"), "(3,7,)"), logits);
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines.len(), 3, "{said}");
+    for ((line, name), row) in lines
+        .iter()
+        .zip([&picture, &ppm, &raw])
+        .zip(logits.chunks(7))
+    {
+        let mut order: Vec<usize> = (0..7).collect();
+        order.sort_by(|&a, &b| row[b].total_cmp(&row[a]));
+        let expected = format!(
+            "{name}: {} ({:.4}), {} ({:.4})",
+            order[0], row[order[0]], order[1], row[order[1]]
+        );
+        assert_eq!(*line, expected);
+    }
+
+    // Both pictures as one array: the same, under numbers.
+    let text = "{'descr': '|u1', 'fortran_order': False, 'shape': (2, 4, 5, 3), }\n";
+    let head = [
+        &b"\x93NUMPY\x01\x00"[..],
+        &(text.len() as u16).to_le_bytes(),
+        text.as_bytes(),
+    ]
+    .concat();
+    let array = files.write("both.npy", [&head, &images[..120]].concat());
+    let said = ok(&["run", &path, &array, "--json", "--top", "7"]);
+    let said: Value = serde_json::from_str(&said).unwrap();
+    let results = said["images"].as_array().unwrap();
+    assert_eq!(results.len(), 2);
+    assert_eq!(results[1]["image"], format!("{array}[1]"));
+    for (result, row) in results.iter().zip(logits.chunks(7)) {
+        for entry in result["top"].as_array().unwrap() {
+            let index = entry["index"].as_u64().unwrap() as usize;
+            assert_eq!(entry["value"].as_f64().unwrap() as f32, row[index]);
+        }
+    }
+}
+
+#[test]
+fn runs_floats_with_mean_and_deviation() {
+    let files = Files::new();
+    let path = files.model("net.qcore", &float_model());
+    let picture = files.write("a.pgm", "P2 2 2 4 0 1 2 4");
+    let out = files.text("out.npy");
+    ok(&["run", &path, &picture, "--out", &out]);
+    assert_eq!(npy(&files.path("out.npy"), "(1,2,)"), [1.75, 1.25]);
+    ok(&[
+        "run", &path, &picture, "--out", &out, "--mean", "0.25", "--std", "0.5",
+    ]);
+    assert_eq!(npy(&files.path("out.npy"), "(1,2,)"), [1.5, 2.5]);
+    refused(&["run", &path, &picture, "--std", "0"], &["std", "above 0"]);
+}
+
+#[test]
+fn refuses_what_does_not_fit() {
+    let files = Files::new();
+    let path = files.model("net.qcore", &model());
+    let small = files.write("small.png", png(4, 4, &[0; 48]));
+    let grey = files.write("grey.pgm", [&b"P5 5 4 255\n"[..], &[0; 20]].concat());
+    let good = files.write("good.raw", [0; 60]);
+    let out = files.text("out.npy");
+    refused(
+        &["run", &path, &good, &small, "--out", &out],
+        &["small.png", "4 high, 4 wide", "4 high, 5 wide"],
+    );
+    refused(
+        &["run", &path, &grey],
+        &["grey.pgm", "1 channel;", "3 channels"],
+    );
+    refused(
+        &["run", &path, &files.text("none.png")],
+        &["cannot read", "none.png"],
+    );
+    refused(&["run", &path], &["INPUT"]);
+    refused(&["run", &good, &good], &["good.raw"]);
+    refused(
+        &["run", &path, &good, "--output", "1"],
+        &["output is 1", "below 1"],
+    );
+    refused(
+        &["run", &path, &good, "--out", &files.text("no/out.npy")],
+        &["cannot write"],
+    );
+    refused(&["profile", &good], &["good.raw"]);
+    refused(&["profile", &path, "--batch", "0"], &["batch"]);
+    assert_eq!(
+        files.names(),
+        ["good.raw", "grey.pgm", "net.qcore", "small.png"]
+    );
+}
+
+#[test]
+fn profiles_node_by_node() {
+    let files = Files::new();
+    let path = files.model("net.qcore", &model());
+    let said = ok(&[
+        "profile",
+        &path,
+        "--threads",
+        "1",
+        "--batch",
+        "2",
+        "--runs",
+        "2",
+    ]);
+    for word in [
+        "stem",
+        "classes",
+        "conv",
+        "linear",
+        "16 x 3 x 3 x 3",
+        "7 x 320",
+    ] {
+        assert!(said.contains(word), "'{word}' is not in: {said}");
+    }
+    let said = ok(&["profile", &path, "--json", "--runs", "2"]);
+    let said: Value = serde_json::from_str(&said).unwrap();
+    let nodes = said["nodes"].as_array().unwrap();
+    let macs: u64 = nodes.iter().map(|n| n["macs"].as_u64().unwrap()).sum();
+    assert_eq!(macs, 20 * 16 * 27 + 7 * 320);
+    assert!(nodes.iter().any(|n| n["seconds"].as_f64().unwrap() > 0.0));
+    let files = Files::new();
+    let path = files.model("net.qcore", &float_model());
+    assert!(ok(&["profile", &path, "--runs", "1"]).contains("float_conv"));
+}
