@@ -8,6 +8,9 @@ use std::process::{Command, Output};
 use qcore::train::data::{Images, digits};
 use tempfile::TempDir;
 
+#[path = "cli/reproduce.rs"]
+mod reproduce;
+
 /// The tool, through cargo's runner where the tests were built for another machine.
 fn tool() -> Command {
     let binary = env!("CARGO_BIN_EXE_qcore");
@@ -317,78 +320,6 @@ fn an_output_that_cannot_be_written_ends_the_run_before_it_begins() {
     );
     assert_eq!(std::fs::read(&file).unwrap(), b"in the way");
     assert_eq!(names(dir.path()), ["a-file"]);
-}
-
-#[test]
-fn reproduce_passes_and_writes_a_table_and_a_figure_each() {
-    let list = ok(&["reproduce", "--list"]);
-    let known: Vec<&str> = list.lines().filter_map(|l| l.split(' ').next()).collect();
-    assert_eq!(known.len(), 12, "{list}");
-    let dir = tempfile::tempdir().unwrap();
-    let out = dir.path().join("made").join("here");
-    let said = ok(&["reproduce", "all", "--quick", "--out", path(&out)]);
-    assert!(
-        !said.contains("FAIL") && said.contains("all passed"),
-        "{said}"
-    );
-    for name in &known {
-        let begin = said.find(&format!("{name} (")).expect("its heading");
-        assert!(
-            said[begin..]
-                .lines()
-                .nth(1)
-                .unwrap()
-                .starts_with("  pass  expected ")
-        );
-        let csv = std::fs::read_to_string(out.join(format!("{name}.csv"))).unwrap();
-        let cells = |line: &str| line.split(',').count();
-        let heading = csv.lines().next().unwrap();
-        assert!(csv.lines().count() > 4, "{name}: {csv}");
-        assert!(csv.lines().all(|l| cells(l) == cells(heading)), "{name}");
-        let svg = std::fs::read_to_string(out.join(format!("{name}.svg"))).unwrap();
-        assert!(
-            svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"),
-            "{name}"
-        );
-        assert!(svg.contains("<text") && !svg.contains("NaN"), "{name}");
-    }
-    let mut files: Vec<String> = known.iter().map(|n| format!("{n}.csv")).collect();
-    files.extend(known.iter().map(|n| format!("{n}.svg")));
-    files.sort();
-    assert_eq!(names(&out), files, "nothing temporary stays");
-
-    // The threads do not matter.
-    let again = dir.path().join("again");
-    let some = [
-        "reproduce",
-        "closed-forms",
-        "stochastic-rounding",
-        "--quick",
-    ];
-    ok(&[&some[..], &["--threads", "3", "--out", path(&again)]].concat());
-    for name in ["closed-forms.csv", "stochastic-rounding.csv"] {
-        let read = |dir: &Path| std::fs::read(dir.join(name)).unwrap();
-        assert!(read(&out) == read(&again), "{name} differs");
-    }
-}
-
-#[test]
-fn reproduce_refuses_what_is_no_experiment() {
-    let dir = tempfile::tempdir().unwrap();
-    let out = dir.path().join("never");
-    let run = |name| {
-        refused(
-            &["reproduce", name, "--out", path(&out)],
-            &[name, "closed-forms"],
-        )
-    };
-    run("everything");
-    refused(
-        &["reproduce", "zig-zag", "--out", path(&out)],
-        &["'zig-zag'", "did you mean zigzag?"],
-    );
-    refused(&["reproduce"], &["NAME"]);
-    assert!(!out.exists(), "something was left behind");
 }
 
 /// The fields that every object of `bench --json` has.

@@ -37,8 +37,6 @@ pub struct Run {
     pub cosines: Vec<f64>,
     /// Gradients that were taken.
     pub gradients: usize,
-    /// The first quantized weights, two coordinates of each step.
-    pub path: Vec<(f64, f64)>,
 }
 
 /// Which rule moves the weights.
@@ -108,7 +106,6 @@ impl Quadratic {
             losses: Vec::new(),
             cosines: Vec::new(),
             gradients: 0,
-            path: Vec::new(),
         };
         let mut before: Option<Vec<f64>> = None;
         while run.gradients < gradients {
@@ -120,7 +117,6 @@ impl Quadratic {
                 to.iter_mut().zip(&g).for_each(|(to, g)| *to = *g as f32);
                 if first.is_none() {
                     run.losses.push(f);
-                    run.path.push((f64::from(w[0]), f64::from(w[1 % self.n])));
                     first = Some(g);
                 }
             };

@@ -45,7 +45,7 @@ pub struct Panel {
     log: (bool, bool),
     range: Option<(f64, f64)>,
     band: Option<(f64, f64, String)>,
-    legend: SeriesLabelPosition,
+    words: Vec<(f64, f64, String)>,
     series: Vec<Series>,
 }
 
@@ -58,7 +58,7 @@ impl Panel {
             log: (false, false),
             range: None,
             band: None,
-            legend: SeriesLabelPosition::UpperRight,
+            words: Vec::new(),
             series: Vec::new(),
         }
     }
@@ -85,8 +85,9 @@ impl Panel {
         self
     }
 
-    pub fn legend(mut self, legend: SeriesLabelPosition) -> Self {
-        self.legend = legend;
+    /// Words that begin at points and run upwards, to name bars.
+    pub fn words(mut self, words: Vec<(f64, f64, String)>) -> Self {
+        self.words = words;
         self
     }
 
@@ -133,9 +134,10 @@ impl Panel {
             let at = |v: f64| if self.log.1 { v.log10() } else { v };
             (low, high) = (at(range.0), at(range.1));
         }
-        let mut chart = ChartBuilder::on(area)
-            .caption(&self.title, ("sans-serif", 15))
+        let area = self.head(area)?;
+        let mut chart = ChartBuilder::on(&area)
             .margin(10)
+            .margin_top(2)
             .x_label_area_size(36)
             .y_label_area_size(58)
             .build_cartesian_2d(left..right, low..high)?;
@@ -158,47 +160,77 @@ impl Panel {
             .light_line_style(WHITE.mix(0.0))
             .bold_line_style(SHADE)
             .draw()?;
-        let mut named = false;
         for (series, points) in self.series.iter().zip(&placed) {
             let colour = series.colour;
             let inside = points.iter().map(|p| (p.0, p.1.clamp(low, high)));
-            let style = colour.stroke_width(2);
-            let drawn = match series.marks {
-                Marks::Line => chart.draw_series(LineSeries::new(inside, style))?,
-                Marks::Dashed => chart.draw_series(DashedLineSeries::new(
-                    inside,
-                    5,
-                    4,
-                    colour.stroke_width(1),
-                ))?,
+            let thin = colour.stroke_width(1);
+            match series.marks {
+                Marks::Line => {
+                    chart.draw_series(LineSeries::new(inside, colour.stroke_width(2)))?;
+                }
+                Marks::Dashed => {
+                    chart.draw_series(DashedLineSeries::new(inside, 5, 4, thin))?;
+                }
                 Marks::Dots => {
-                    chart.draw_series(inside.map(|p| Circle::new(p, 3, colour.filled())))?
+                    chart.draw_series(inside.map(|p| Circle::new(p, 3, colour.filled())))?;
                 }
                 Marks::Specks => {
-                    chart.draw_series(inside.map(|p| Circle::new(p, 1, colour.filled())))?
+                    chart.draw_series(inside.map(|p| Circle::new(p, 1, colour.filled())))?;
                 }
-                Marks::Bars(width) => chart.draw_series(inside.map(|(x, y)| {
-                    let corners = [(x - width / 2.0, low.max(0.0)), (x + width / 2.0, y)];
-                    Rectangle::new(corners, colour.mix(0.75).filled())
-                }))?,
-            };
-            if !series.name.is_empty() {
-                named = true;
-                drawn
-                    .label(&series.name)
-                    .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], style));
+                Marks::Bars(width) => {
+                    chart.draw_series(inside.map(|(x, y)| {
+                        let corners = [(x - width / 2.0, low.max(0.0)), (x + width / 2.0, y)];
+                        Rectangle::new(corners, colour.mix(0.75).filled())
+                    }))?;
+                }
             }
         }
-        if named {
-            chart
-                .configure_series_labels()
-                .position(self.legend.clone())
-                .label_font(("sans-serif", 12))
-                .background_style(WHITE.mix(0.8))
-                .border_style(SHADE)
-                .draw()?;
+        let upwards = ("sans-serif", 12)
+            .into_font()
+            .transform(FontTransform::Rotate270);
+        for (x, y, word) in &self.words {
+            if let Some(at) = self.place((*x, *y)) {
+                chart.draw_series([Text::new(word.clone(), at, upwards.clone())])?;
+            }
         }
         Ok(())
+    }
+
+    /// Title and legend above the axes, where they hide nothing; what is left of the area.
+    fn head<'a>(
+        &self,
+        area: &DrawingArea<SVGBackend<'a>, Shift>,
+    ) -> Drawn<DrawingArea<SVGBackend<'a>, Shift>> {
+        let named = || self.series.iter().filter(|s| !s.name.is_empty());
+        let left = 68;
+        let width = area.dim_in_pixel().0 as i32;
+        let (mut x, mut rows) = (left, i32::from(named().count() > 0));
+        let mut places = Vec::new();
+        for series in named() {
+            let need = 34 + 7 * series.name.chars().count() as i32;
+            if x + need > width && x > left {
+                (x, rows) = (left, rows + 1);
+            }
+            places.push((x, rows));
+            x += need;
+        }
+        let (head, body) = area.split_vertically(26 + 16 * rows);
+        head.draw(&Text::new(
+            self.title.clone(),
+            (left, 8),
+            ("sans-serif", 15),
+        ))?;
+        for (series, (x, row)) in named().zip(places) {
+            let y = 18 + 16 * row;
+            let style = series.colour.stroke_width(3);
+            head.draw(&PathElement::new([(x, y), (x + 18, y)], style))?;
+            head.draw(&Text::new(
+                series.name.clone(),
+                (x + 23, y - 6),
+                ("sans-serif", 12),
+            ))?;
+        }
+        Ok(body)
     }
 }
 
@@ -219,6 +251,11 @@ fn span(values: impl Iterator<Item = f64>, margin: f64) -> (f64, f64) {
 fn label(v: f64, log: bool) -> String {
     let v = if log { 10f64.powf(v) } else { v };
     let size = v.abs();
+    if log && (1e-3..1e5).contains(&size) {
+        // Two digits.
+        let unit = 10f64.powf(size.log10().floor() - 1.0);
+        return format!("{}", ((v / unit).round() * unit * 1e6).round() / 1e6);
+    }
     if size != 0.0 && !(1e-3..1e5).contains(&size) && size > 1e-9 {
         return format!("{v:.0e}");
     }
@@ -250,10 +287,13 @@ impl Figure {
     fn draw(&self, svg: &mut String) -> Drawn {
         let columns = self.columns.max(1);
         let rows = self.panels.len().div_ceil(columns).max(1);
-        let size = (460 * columns as u32 + 20, 330 * rows as u32 + 40);
+        let width = if columns == 1 { 640 } else { 460 };
+        let size = (width * columns as u32 + 20, 350 * rows as u32 + 44);
         let root = SVGBackend::with_string(svg, size).into_drawing_area();
         root.fill(&WHITE)?;
-        let below = root.titled(&self.title, ("sans-serif", 19))?;
+        // A letter is a little over half as wide as high.
+        let fits = f64::from(size.0) / (0.56 * self.title.chars().count().max(1) as f64);
+        let below = root.titled(&self.title, ("sans-serif", fits.min(19.0)))?;
         for (area, panel) in below.split_evenly((rows, columns)).iter().zip(&self.panels) {
             panel.draw(area)?;
         }

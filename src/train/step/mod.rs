@@ -125,7 +125,7 @@ pub fn round(w: &mut [f32], delta: f32, rounding: GridRounding) -> Result<()> {
 ///
 /// Errors if the bound is not above 0.
 pub fn clip(latent: &mut [f32], bound: f32) -> Result<()> {
-    if !(bound > 0.0) {
+    if bound.is_nan() || bound <= 0.0 {
         return Err(Error::argument("bound", bound, "a number above 0"));
     }
     for w in latent {

@@ -1,6 +1,5 @@
 //! Two linear layers: closed forms, descent, the spurious minimum, samples.
 
-use plotters::prelude::SeriesLabelPosition;
 use qcore::Result;
 use qcore::lab::descent::{descend, empirical};
 use qcore::lab::two_layer::{Ste, TwoLayer};
@@ -70,8 +69,7 @@ pub fn closed_forms(setting: Setting<'_>) -> Result<Outcome> {
         format!("{relu:.9} and {identity:.9}"),
     );
 
-    let mut panel = Panel::new("each entry", "closed form", "mean of samples")
-        .legend(SeriesLabelPosition::UpperLeft);
+    let mut panel = Panel::new("each entry", "closed form", "mean of samples");
     let ends = |f: fn(f64, f64) -> f64| points.iter().flatten().map(|p| p.0).fold(0.0, f);
     let (low, high) = (ends(f64::min), ends(f64::max));
     panel = panel.with("", GREY, Marks::Dashed, [(low, low), (high, high)]);

@@ -4,7 +4,7 @@ use qcore::Result;
 use qcore::lab::lemma::Quadratic;
 
 use super::{Outcome, Setting};
-use crate::figure::{BLUE, EQUALS, GREY, Marks, Panel};
+use crate::figure::{BLUE, GREEN, GREY, Marks, ORANGE, PURPLE, Panel};
 
 /// rho / (eta L); those from 1 on are certain to descend.
 const SHARES: [f64; 7] = [0.0, 0.04, 0.21, 1.0, 1.2, 2.1, 12.7];
@@ -20,7 +20,8 @@ pub fn descent_lemma(setting: Setting<'_>) -> Result<Outcome> {
     );
     let mut curves = Panel::new("f by step", "step", "f").log_y();
     let (mut means, mut stds, mut rises, mut broken) = (vec![], vec![], vec![], 0);
-    for (share, colour) in SHARES.into_iter().zip(EQUALS.into_iter().cycle()) {
+    let colours = [ORANGE, GREY, GREEN, BLUE, GREY, GREY, PURPLE];
+    for (share, colour) in SHARES.into_iter().zip(colours) {
         let run = quadratic.run(share * eta * l, eta, steps, 2)?;
         let (mean, std) = run.end(1000);
         let counts = [run.rises as f64, run.broken as f64];

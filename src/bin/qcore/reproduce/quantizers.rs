@@ -130,8 +130,17 @@ pub fn quantizers(setting: Setting<'_>) -> Result<Outcome> {
         stairs = stairs.with(name, colour, Marks::Line, points);
     }
     let stairs = stairs.with("", GREY, Marks::Dashed, [(-3.0, -3.0), (3.0, 3.0)]);
-    let title = "mean square error, in the order of the CSV";
-    let errors = Panel::new(title, "quantizer", "error").with("", BLUE, Marks::Bars(0.7), bars);
+    let names = KNOWN.iter().map(|k| k.0).chain(OTHERS);
+    let names = names
+        .enumerate()
+        .map(|(i, name)| (i as f64 - 0.15, 0.01, name.to_string()));
+    let title = "mean square error";
+    let errors = Panel::new(title, "", "error").words(names.collect()).with(
+        "",
+        BLUE,
+        Marks::Bars(0.7),
+        bars,
+    );
     out.figure.panels = vec![stairs, errors];
     Ok(out)
 }

@@ -2,7 +2,6 @@
 
 use std::f64::consts::PI;
 
-use plotters::prelude::SeriesLabelPosition;
 use qcore::Result;
 use qcore::lab::normals;
 use qcore::lab::recurrence::{Recursion, Set, Visits, counter_example, teacher};
@@ -150,7 +149,6 @@ pub fn recurrence(setting: Setting<'_>) -> Result<Outcome> {
         );
         let diagonal = [(-4.0, 0.0), (0.0, 0.0), (1.0, 1.0)];
         let frequency = Panel::new("how often the optimum is visited", "1 - S", "frequency")
-            .legend(SeriesLabelPosition::UpperLeft)
             .with("the bound", GREY, Marks::Dashed, diagonal)
             .with(
                 "measured",
@@ -261,7 +259,6 @@ pub fn blending_window(setting: Setting<'_>) -> Result<Outcome> {
     .log_x()
     .range(-0.03, 1.08)
     .band(low, high, "the window")
-    .legend(SeriesLabelPosition::MiddleLeft)
     .with("at the optimum", BLUE, Marks::Line, optimum)
     .with("with a flip", ORANGE, Marks::Line, flips);
     let mut angles = Panel::new("one start, three rho", "step", "degrees to w*");

@@ -1,6 +1,5 @@
 //! Stochastic rounding against BinaryConnect, and the floor on a quadratic.
 
-use plotters::prelude::SeriesLabelPosition;
 use qcore::Result;
 use qcore::lab::toys::{Chain, Law, Plan, Toy, limit_law, mean_and_error, relaxation_rate, run};
 
@@ -89,10 +88,12 @@ pub fn stochastic_rounding(setting: Setting<'_>) -> Result<Outcome> {
             }
             if a == 0.001 {
                 let colour = [BLUE, ORANGE][i];
-                let mut panel =
-                    Panel::new(&format!("{name}, a = 0.001"), "w", "share of the steps")
-                        .legend(SeriesLabelPosition::UpperLeft)
-                        .with("", colour, Marks::Bars(0.4), histogram(&got.law));
+                let mut panel = Panel::new(
+                    &format!("{name}, a = 0.001"),
+                    "w",
+                    "share of the steps",
+                )
+                .with("", colour, Marks::Bars(0.4), histogram(&got.law));
                 if chain == Chain::Rounding {
                     panel = panel.with("limit of small steps", GREEN, Marks::Dots, histogram(&law));
                 }
@@ -112,7 +113,6 @@ pub fn stochastic_rounding(setting: Setting<'_>) -> Result<Outcome> {
     let by_step = Panel::new("mean f by step size", "a", "mean f")
         .log_x()
         .range(0.0, 1.2)
-        .legend(SeriesLabelPosition::UpperLeft)
         .with("limit of rounding", GREEN, Marks::Dashed, ends)
         .with("stochastic rounding", BLUE, Marks::Line, rounding)
         .with("BinaryConnect", ORANGE, Marks::Line, connect);
@@ -225,7 +225,6 @@ pub fn rounding_floor(setting: Setting<'_>) -> Result<Outcome> {
     let panel = Panel::new("", "spacing", "mean f")
         .log_x()
         .log_y()
-        .legend(SeriesLabelPosition::MiddleLeft)
         .with("slope 1", GREY, Marks::Dashed, guide)
         .with("limit of small steps", GREEN, Marks::Line, limits)
         .with("stochastic rounding, a = 0.01", BLUE, Marks::Dots, sampled)

@@ -16,7 +16,7 @@ pub fn zigzag(setting: Setting<'_>) -> Result<Outcome> {
     let mut out = Outcome::new(
         "seed,lr,rule,gradients,mean_loss,mean_cosine,negative_share",
         "Zig-zag: consecutive gradients of the loss-aware rule and of forward and backtrack",
-        2,
+        3,
     );
     let mut jumps = Panel::new("f = |w|^(3/2) from 1: times 3 - 4a a step", "step", "w");
     let mut worst = 0f64;
@@ -42,7 +42,8 @@ pub fn zigzag(setting: Setting<'_>) -> Result<Outcome> {
         "cosine",
     )
     .range(-1.05, 1.05);
-    let mut path = Panel::new("two of the quantized weights, 30 gradients", "w_1", "w_2");
+    let title = "f of the quantized weights, rate 0.05, the first seed";
+    let mut losses = Panel::new(title, "gradients taken", "f");
     for lr in [0.05f32, 0.01] {
         let mut mean = [(0.0, 0.0, 0.0); 3];
         for seed in 0..seeds {
@@ -72,10 +73,10 @@ pub fn zigzag(setting: Setting<'_>) -> Result<Outcome> {
                         Marks::Line,
                         points.take_while(|p| p.0 < 120.0),
                     );
-                    let steps = (30.0 / each) as usize;
-                    let skip = run.path.len() / 2;
-                    let points = run.path.into_iter().skip(skip).take(steps);
-                    path = path.with(name, colour, Marks::Line, points);
+                    let points = run.losses.iter().enumerate();
+                    let points = points.map(|(t, f)| (each * t as f64, *f));
+                    let points = points.take_while(|p| p.0 < 600.0);
+                    losses = losses.with(name, colour, Marks::Line, points);
                 }
             }
         }
@@ -101,6 +102,6 @@ pub fn zigzag(setting: Setting<'_>) -> Result<Outcome> {
             ),
         );
     }
-    out.figure.panels = vec![jumps, cosines, path];
+    out.figure.panels = vec![jumps, cosines, losses];
     Ok(out)
 }
