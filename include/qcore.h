@@ -24,7 +24,8 @@
  *
  * Threads. A `qc_gemm`, a `qc_weight_only`, a `qc_conv2d`, a `qc_max_pool`, a `qc_average_pool`, a `qc_model` and
  * a `qc_pool` may be used by many threads at once. A
- * `qc_workspace` and a `qc_model_builder` are for one call at a time; a second one is refused with `QC_ERROR_BUSY`. Where a call
+ * `qc_workspace`, a `qc_model_builder` and a `qc_freezer` are for one call at a time; a second one is refused with
+ * `QC_ERROR_BUSY`. Where a call
  * takes a pool, NULL means the calling thread alone. Results do not depend on the threads nor on the
  * ISA. After `fork` the child may use what it inherited; a pool has no workers there, so its work runs
  * on the calling thread.
@@ -391,6 +392,161 @@
 #define QC_KIND_I32 3
 
 /**
+ * Weights: sign(w) mean |w|.
+ */
+#define QC_BINARY_MEAN 1
+
+/**
+ * Weights: sign(w) median |w|.
+ */
+#define QC_BINARY_MEDIAN 2
+
+/**
+ * Weights: sign(w) `scale`.
+ */
+#define QC_BINARY_PLAIN 3
+
+/**
+ * Weights: ternary, beyond 0.7 mean |w|. `variant` 1 divides the scale by the number of all weights.
+ */
+#define QC_TERNARY_TWN 4
+
+/**
+ * Weights: the nearest ternary ones.
+ */
+#define QC_TERNARY_EXACT 5
+
+/**
+ * Weights: clamp(round(w / (mean |w| + 1e-5)), -1, 1) mean |w|.
+ */
+#define QC_TERNARY_ABS_MEAN 6
+
+/**
+ * Weights: 0, +-1 .. +-(2^(bits-1) - 1) times a fitted scale; `sweeps` rounds of Lloyd's alternation.
+ */
+#define QC_UNIFORM_SYM 7
+
+/**
+ * Weights: the nearest multiple of `delta`, ties away from 0.
+ */
+#define QC_GRID_DET 8
+
+/**
+ * Weights: one of the two multiples of `delta` beside, by a draw, so that the mean is the weight.
+ */
+#define QC_GRID_STOCH 9
+
+/**
+ * Weights: +-`scale`, plus with the probability (w / scale + 1) / 2 clamped to 0 .. 1.
+ */
+#define QC_STOCH_BINARY 10
+
+/**
+ * Weights: sign(w) sum D |w| / sum D.
+ */
+#define QC_LOSS_AWARE_BINARY 11
+
+/**
+ * Weights: ternary in the metric. `variant` 0 exact, 1 ten rounds at most, 2 a scale for each sign.
+ */
+#define QC_LOSS_AWARE_TERNARY 12
+
+/**
+ * Weights: levels k / n, |k| <= n = 2^(bits-1) - 1, times a scale that is fitted in the metric.
+ */
+#define QC_LOSS_AWARE_LINEAR 13
+
+/**
+ * Weights: levels 0 and +-2^-j, j < 2^(bits-1) - 1, times a scale that is fitted in the metric; 2 to 4 bits.
+ */
+#define QC_LOSS_AWARE_LOG 14
+
+/**
+ * Weights: LSQ, codes -2^(bits-1) .. 2^(bits-1) - 1 times the learned step `first_scale`.
+ */
+#define QC_LSQ_WEIGHT 15
+
+/**
+ * Weights: DoReFa of `bits` bits.
+ */
+#define QC_DOREFA 16
+
+/**
+ * By x: 1 for 0 < x <= q alpha, else 0; q = 2^bits - 1.
+ */
+#define QC_BY_CLIPPED_RELU 1
+
+/**
+ * By x: 1 for x > 0, else 0.
+ */
+#define QC_BY_RELU 2
+
+/**
+ * By x: 1.
+ */
+#define QC_BY_IDENTITY 3
+
+/**
+ * By x: 1 for 0 < x <= q alpha, 1 / (x / alpha - q + 1) above.
+ */
+#define QC_BY_LOG_TAILED 4
+
+/**
+ * By x: exp(-x / (q alpha)) for x > 0, else 0.
+ */
+#define QC_BY_REVERSE_EXP 5
+
+/**
+ * By x: 1 for |x| <= 1, else 0; for the sign.
+ */
+#define QC_BY_HARD_TANH 6
+
+/**
+ * By x: 2 + 2x for -1 <= x < 0, 2 - 2x for 0 <= x < 1, else 0; for the sign.
+ */
+#define QC_BY_PIECEWISE_POLY 7
+
+/**
+ * By alpha, for 0 < x <= q alpha: 2^(bits-1). All kinds give 0 for x <= 0 and q for x > q alpha.
+ */
+#define QC_ALPHA_THREE 1
+
+/**
+ * By alpha, for 0 < x <= q alpha: the code of x.
+ */
+#define QC_ALPHA_AE 2
+
+/**
+ * By alpha, for 0 < x <= q alpha: 0.
+ */
+#define QC_ALPHA_TWO 3
+
+/**
+ * By alpha, for 0 < x <= q alpha: 1.
+ */
+#define QC_ALPHA_MIN 4
+
+/**
+ * By alpha, for 0 < x <= q alpha: the code of x minus x / alpha.
+ */
+#define QC_ALPHA_LSQ 5
+
+/**
+ * By the latent weights: 1.
+ */
+#define QC_WEIGHT_IDENTITY 1
+
+/**
+ * By the latent weights: 1 for |w_f| <= 1, else 0.
+ */
+#define QC_WEIGHT_CLIP1 2
+
+/**
+ * Rounding, of `qc_round` alone: to one of the two multiples beside, by a draw, so that the mean is the value.
+ */
+#define QC_STOCHASTIC 3
+
+/**
  * A plan for average pooling: per channel the mean of a window. Immutable.
  */
 typedef struct qc_average_pool qc_average_pool;
@@ -400,6 +556,11 @@ typedef struct qc_average_pool qc_average_pool;
  * `[images, OH, OW, O]`: filters prepacked, kernel chosen. Immutable.
  */
 typedef struct qc_conv2d qc_conv2d;
+
+/**
+ * Counts how often each weight oscillates, and freezes those that do too often.
+ */
+typedef struct qc_freezer qc_freezer;
 
 /**
  * A plan for activations `[M, K]` times weights `[N, K]`: weights prepacked, kernel chosen. Immutable.
@@ -1005,6 +1166,92 @@ typedef struct qc_node_info {
    */
   size_t macs;
 } qc_node_info;
+
+/**
+ * How weights are projected. Fill it with `qc_weight_quantizer_init` or `qc_weight_quantizer_parse` first.
+ */
+typedef struct qc_weight_quantizer {
+  /**
+   * `sizeof(qc_weight_quantizer)`.
+   */
+  size_t struct_size;
+  /**
+   * `QC_BINARY_MEAN` .. `QC_DOREFA`. Default: `QC_BINARY_MEAN`.
+   */
+  int32_t kind;
+  /**
+   * Bits, of the kinds that have them. Default: 4.
+   */
+  int32_t bits;
+  /**
+   * 1 for a scale a row, 0 for one scale: of the kinds up to `QC_UNIFORM_SYM` but `QC_BINARY_PLAIN`, and of
+   * `QC_LOSS_AWARE_BINARY`. Default: 0.
+   */
+  int32_t per_channel;
+  /**
+   * Of `QC_UNIFORM_SYM`. Default: 0.
+   */
+  int32_t sweeps;
+  /**
+   * Of `QC_TERNARY_TWN` and `QC_LOSS_AWARE_TERNARY`. Default: 0.
+   */
+  int32_t variant;
+  /**
+   * 1 relaxes what is projected: values are (w + lambda Q(w)) / (1 + lambda). Default: 0.
+   */
+  int32_t relaxed;
+  /**
+   * Above 0. Default: 1.
+   */
+  float scale;
+  /**
+   * Above 0. Default: 1.
+   */
+  float delta;
+  /**
+   * 0 or more. Default: 1.
+   */
+  float lambda;
+  /**
+   * LSQ's step, or the scale from which `QC_UNIFORM_SYM` and the searches that alternate begin; 0 makes one from
+   * the weights. Default: 0.
+   */
+  float first_scale;
+} qc_weight_quantizer;
+
+/**
+ * The numbers of Adam. Fill it with `qc_adam_init` first.
+ */
+typedef struct qc_adam {
+  /**
+   * `sizeof(qc_adam)`.
+   */
+  size_t struct_size;
+  /**
+   * Learning rate, above 0. Default: 0.001.
+   */
+  float lr;
+  /**
+   * Decay of the first moment, 0 to below 1; 0 for the printed form of the loss-aware rules. Default: 0.9.
+   */
+  float beta1;
+  /**
+   * Decay of the second moment, 0 to below 1. Default: 0.999.
+   */
+  float beta2;
+  /**
+   * Above 0. Default: 1e-8.
+   */
+  float eps;
+  /**
+   * Added to the gradient times the value, 0 or more. Default: 0.
+   */
+  float weight_decay;
+  /**
+   * Zero.
+   */
+  int32_t reserved;
+} qc_adam;
 
 #ifdef __cplusplus
 extern "C" {
@@ -2060,6 +2307,267 @@ int32_t qc_model_describe_node(const struct qc_model *model,
  * All nodes, a line each, as `qc_model_describe_node` tells them, behind their numbers.
  */
 int32_t qc_model_describe(const struct qc_model *model, char *buf, size_t len, size_t *length);
+
+/**
+ * Fills `*quantizer` with the defaults. `struct_size` is `sizeof *quantizer`.
+ */
+int32_t qc_weight_quantizer_init(size_t struct_size, struct qc_weight_quantizer *quantizer);
+
+/**
+ * Fills `*quantizer`, whose `struct_size` is set, from a text as recipes have it: `ternary-exact`,
+ * `uniform-sym:bits=4,sweeps=2`, `relaxed:lambda=1.5,of=binary-mean`. An unknown kind is told with the nearest known.
+ */
+int32_t qc_weight_quantizer_parse(const char *text,
+                                  struct qc_weight_quantizer *quantizer);
+
+/**
+ * The encoding that holds the codes, `QC_BIPOLAR` and so on; 0 if the values are not a scale times integers of any
+ * encoding: grids, two scales, relaxed weights, DoReFa of 8 bits.
+ */
+int32_t qc_weight_quantizer_encoding(const struct qc_weight_quantizer *quantizer,
+                                     int32_t *encoding);
+
+/**
+ * Projects latent weights `[rows, cols]`: `codes` integers, `values` what they stand for, both rows x cols, and
+ * `scales`: `n_scales` is rows with `per_channel`, 2 (of +1 and of -1) for ternary weights with two scales, else 1.
+ *
+ * `metric` is D, rows x cols and above 0, of the loss-aware kinds; NULL is 1 everywhere. `seed`, `step` and `tensor` name the draws
+ * of the stochastic kinds: the same three give the same draws. `codes` and `values` may be NULL. Zeros, NaN and
+ * infinities: binary codes of 0.0 and -0.0 are +1, all others 0; a scale that is made from what is not finite is NaN.
+ */
+int32_t qc_project_weights(const struct qc_weight_quantizer *quantizer,
+                           const float *latent,
+                           size_t rows,
+                           size_t cols,
+                           const float *metric,
+                           uint64_t seed,
+                           uint32_t step,
+                           uint32_t tensor,
+                           int32_t *codes,
+                           float *values,
+                           float *scales,
+                           size_t n_scales);
+
+/**
+ * Where BinaryRelax takes its gradient: out = (w_f + lambda w) / (1 + lambda), `n` elements each; lambda 0 or more.
+ */
+int32_t qc_relax(const float *latent,
+                 const float *w,
+                 size_t n,
+                 float lambda,
+                 float *out);
+
+/**
+ * LSQ: from the gradient `d` by w the one by w_f, in its place, and the one by the step; `n` elements each. The latter
+ * is not yet times 1 / sqrt(n Qp), Qp = 2^(bits-1) - 1. bits is 2 to 8.
+ */
+int32_t qc_lsq_backward(const float *latent,
+                        size_t n,
+                        float step_size,
+                        int32_t bits,
+                        float *d,
+                        float *d_step);
+
+/**
+ * Multiplies the gradient `d` by an activation's output with the coarse derivative at `x`, in place; `n` elements each.
+ *
+ * `by` is `QC_BY_...`; `alpha` above 0 and `bits`, 1 to 8, are those of the quantized ReLU. NaN gets 0 but from identity.
+ */
+int32_t qc_mask_x(int32_t by,
+                  const float *x,
+                  size_t n,
+                  float alpha,
+                  int32_t bits,
+                  float *d);
+
+/**
+ * Sums the gradient `d` by a quantized ReLU's output times the coarse derivative by alpha at `x` into `*d_alpha`; `n`
+ * elements each. `by` is `QC_ALPHA_...`, `rounding` `QC_CEIL` or `QC_NEAREST`. The paper multiplies it by 0.01 and clamps
+ * it to [-1, 1]; LSQ multiplies by 1 / sqrt(n q).
+ */
+int32_t qc_sum_alpha(int32_t by,
+                     const float *x,
+                     size_t n,
+                     float alpha,
+                     int32_t bits,
+                     int32_t rounding,
+                     const float *d,
+                     float *d_alpha);
+
+/**
+ * Multiplies the gradient `d` by the projected weights with the coarse derivative at the latent ones, in place; `n`
+ * elements each. `by` is `QC_WEIGHT_...`.
+ */
+int32_t qc_mask_w(int32_t by,
+                  const float *latent,
+                  size_t n,
+                  float *d);
+
+/**
+ * The alpha with the least mean square error on the positive half of N(0, 1), for `bits` 1 to 8 and a rounding.
+ */
+int32_t qc_alpha_init(int32_t bits,
+                      int32_t rounding,
+                      float *alpha);
+
+/**
+ * The alpha that puts the greatest level at the greatest |x|; `n` is 1 or more, x is finite.
+ */
+int32_t qc_alpha_calibrate(const float *x, size_t n, int32_t bits, float *alpha);
+
+/**
+ * Lloyd's fit of `*alpha`, from the value that is there, to the positive x: codes and least squares in turns, `rounds`
+ * at most (one with `QC_CEIL`).
+ */
+int32_t qc_alpha_fit(const float *x,
+                     size_t n,
+                     int32_t bits,
+                     int32_t rounding,
+                     size_t rounds,
+                     float *alpha);
+
+/**
+ * Draws latent weights to their projection: w_f <- (1 - rho) w_f + rho w; `n` elements each, rho 0 to 1. Any step comes
+ * after it. rho = 1 is projected descent.
+ */
+int32_t qc_blend(float *latent,
+                 const float *w,
+                 size_t n,
+                 float rho);
+
+/**
+ * SGD: velocity <- momentum velocity + (gradient + weight_decay value), value <- value - lr velocity; `n` elements
+ * each. `velocity` begins with zeros.
+ */
+int32_t qc_sgd_step(float *value,
+                    const float *gradient,
+                    float *velocity,
+                    size_t n,
+                    float lr,
+                    float momentum,
+                    float weight_decay);
+
+/**
+ * Fills `*adam` with the defaults. `struct_size` is `sizeof *adam`.
+ */
+int32_t qc_adam_init(size_t struct_size, struct qc_adam *adam);
+
+/**
+ * Counts a step in `*steps` and moves the moments `m` and `v` by the gradient at `value`; `n` elements each. All three
+ * begin with zeros.
+ */
+int32_t qc_adam_observe(const struct qc_adam *adam,
+                        const float *value,
+                        const float *gradient,
+                        float *m,
+                        float *v,
+                        size_t n,
+                        uint64_t *steps);
+
+/**
+ * A whole step of Adam: `qc_adam_observe`, then value <- value - m^ / D with D as `qc_adam_metric` says; m^ is
+ * m / (1 - beta1^steps).
+ */
+int32_t qc_adam_step(const struct qc_adam *adam,
+                     float *value,
+                     const float *gradient,
+                     float *m,
+                     float *v,
+                     size_t n,
+                     uint64_t *steps);
+
+/**
+ * The metric of the loss-aware rules, D = (eps + sqrt(v / (1 - beta2^steps))) / lr; `n` elements each, steps 1 or more.
+ */
+int32_t qc_adam_metric(const struct qc_adam *adam,
+                       const float *v,
+                       size_t n,
+                       uint64_t steps,
+                       float *metric);
+
+/**
+ * A step in the metric, w_f <- w_f - g / D; `n` elements each. With `qc_project_weights` in D: LAB, LAT and LAQ.
+ */
+int32_t qc_metric_step(float *latent,
+                       const float *g,
+                       const float *metric,
+                       size_t n);
+
+/**
+ * first <- a first + (1 - a) second, `n` elements each, a 0 to 1: what one-step forward and backtrack does with its two
+ * gradients and with its two metrics.
+ */
+int32_t qc_combine(float *first,
+                   const float *second,
+                   size_t n,
+                   float a);
+
+/**
+ * Rounds `w`, `n` elements, to multiples of `delta` above 0, in place: `QC_NEAREST`, ties away from 0, or `QC_STOCHASTIC` with
+ * the draws that `seed`, `step` and `tensor` name. NaN becomes 0. Behind a step it is the rule R or SR.
+ */
+int32_t qc_round(float *w,
+                 size_t n,
+                 float delta,
+                 int32_t rounding,
+                 uint64_t seed,
+                 uint32_t step,
+                 uint32_t tensor);
+
+/**
+ * Clips `latent`, `n` elements, to [-bound, bound], bound above 0; NaN stays.
+ */
+int32_t qc_clip(float *latent, size_t n, float bound);
+
+/**
+ * Bop: mean <- (1 - gamma) mean + gamma gradient; a weight flips where |mean| > tau and mean has its sign. `n` elements
+ * each, gamma above 0 and at most 1, tau 0 or more; `*flips` is how many flipped.
+ */
+int32_t qc_bop_step(float *w,
+                    const float *gradient,
+                    float *mean,
+                    size_t n,
+                    float gamma,
+                    float tau,
+                    size_t *flips);
+
+/**
+ * Adds the gradient of dampening to `d`: 2 lambda (w_f - w) where low <= w_f <= high; `n` elements each, lambda 0 or more.
+ */
+int32_t qc_dampen(const float *latent,
+                  const float *w,
+                  size_t n,
+                  float low,
+                  float high,
+                  float lambda,
+                  float *d);
+
+/**
+ * A freezer of `n` weights. `momentum`, above 0 and at most 1, is that of the frequency and of the mean of the codes (0.01 in
+ * the paper); `has_zero` is 0 for binary weights, which have no code 0, else 1. Free it with `qc_freezer_free`.
+ */
+int32_t qc_freezer_new(size_t n,
+                       float momentum,
+                       int32_t has_zero,
+                       struct qc_freezer **freezer);
+
+/**
+ * Ends a freezer; NULL does nothing.
+ */
+void qc_freezer_free(struct qc_freezer *freezer);
+
+/**
+ * Sees the codes after a step: a weight oscillates when its code changes in the direction opposite to its last change.
+ * What does so with a frequency above `threshold` is frozen at the nearest code to the mean of its codes; the latent weights of all
+ * that is frozen become `scale` times that code. `n` is that of the freezer; `*frozen` is how many are.
+ */
+int32_t qc_freezer_step(struct qc_freezer *freezer,
+                        const int32_t *codes,
+                        float *latent,
+                        size_t n,
+                        float scale,
+                        float threshold,
+                        size_t *frozen);
 
 #ifdef __cplusplus
 }  // extern "C"
