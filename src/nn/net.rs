@@ -259,7 +259,7 @@ impl Net {
     /// The averages that training leaves lag behind weights that jump, as quantized ones do. Errors as
     /// [`Net::forward_train`] does; then the averages are those of the batches before.
     ///
-    /// Source: Nagel et al., arXiv 2203.11086, section 5.3 (about fifty batches).
+    /// Source: Nagel et al., arXiv 2203.11086, and its code (about fifty batches).
     pub fn reestimate<'b>(
         &mut self,
         batches: impl IntoIterator<Item = &'b [u8]>,

@@ -21,6 +21,9 @@
 //! | `vgg-small` | `128c3p1-128c3p1-mp2-256c3p1-256c3p1-mp2-512c3p1-512c3p1-mp2-1024-1024` | arXiv 1511.00363, 2401.16760 |
 //! | `vgg11` | eight convolutions of 64 to 512 filters, five times halved | code of arXiv 1808.05240 |
 //! | `resnet20` | 16 filters, then three times three residual blocks of 16, 32, 64 | code of arXiv 1808.05240 |
+//!
+//! In that code both activations of a residual block share one alpha, and the convolutions of VGG-11 have a bias; here
+//! each activation has its own alpha, and no layer has a bias (normalisation follows).
 
 use std::fmt;
 
