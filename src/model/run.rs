@@ -151,7 +151,9 @@ impl Model {
             Mode::Latency => workspace.threads(),
             Mode::Throughput => 1,
         };
-        if self.piece(images, together) > Some(workspace.pieces().1) {
+        let there = workspace.pieces().1;
+        let fits = |needed: usize| needed <= there;
+        if !self.piece(images, together).is_some_and(fits) {
             let value = "of another model";
             let expected = "one made by this model";
             return Err(Error::argument("workspace", value, expected));

@@ -103,12 +103,12 @@ impl ValueType {
 
     /// Pixels of an image, H x W.
     pub fn pixels(&self) -> usize {
-        self.height * self.width
+        self.height.saturating_mul(self.width)
     }
 
     /// Elements of an image, H x W x C.
     pub fn len(&self) -> usize {
-        self.pixels() * self.channels
+        self.pixels().saturating_mul(self.channels)
     }
 
     /// Whether an image has no elements.
@@ -120,7 +120,9 @@ impl ValueType {
     /// 32).
     pub fn stored_len(&self) -> usize {
         match self.kind {
-            Kind::Planes(e) => self.pixels() * e.planes() * words(self.channels),
+            Kind::Planes(e) => self
+                .pixels()
+                .saturating_mul(e.planes() * words(self.channels)),
             _ => self.len(),
         }
     }

@@ -239,6 +239,15 @@ fn images_inputs_and_outputs_that_do_not_fit_are_refused() {
     let outs = &mut [OutRows::Bytes(&mut out)];
     let refused = said(needy.run_all(&images[..90], outs, &mut ws, here));
     assert!(refused.starts_with("workspace is of another model"));
+    // Also one for more images than this model could ever take, for its own needs no memory.
+    let copy = ModelBuilder::new(ValueType::image(6, 5, 3, 4).unwrap()).unwrap();
+    let image = copy.image();
+    let copy = copy.build(&[image]).unwrap();
+    let mut ws = copy.workspace(usize::MAX, 1, Mode::Latency).unwrap();
+    let refused = said(needy.run_all(&images[..90], outs, &mut ws, here));
+    assert!(refused.starts_with("workspace is of another model"));
+    let vast = ValueType::floats(usize::MAX, 2, 3);
+    assert_eq!((vast.len(), vast.is_empty()), (usize::MAX, false));
 }
 
 #[test]
