@@ -17,6 +17,7 @@ be that of a related core (LLVM has none of its own for Cortex-A76 and Apple M1)
 import argparse
 import collections
 import json
+import pathlib
 import re
 import subprocess
 
@@ -42,6 +43,9 @@ ARM = {
     "udot": 16,
     "sdot": 16,
     "usdot": 16,
+    "usmmla": 32,
+    # A look-up of four weights for each of 16 channels.
+    "tbl": 64,
     "umlal": 8,
     "umlal2": 8,
     "smlal": 8,
@@ -54,7 +58,7 @@ ARM = {
 }
 
 # Kernel, the end of its path, what it multiplies with, the end of its bound's path, which cores have it, and an
-# instruction that tells its loop from others of the function.
+# instruction that tells its loop from others of the function, or with a minus one that these have.
 Kernel = collections.namedtuple("Kernel", "name symbol marks bound level needs", defaults=[None])
 
 # The instructions that a step should take, and their number for so many MAC.
@@ -74,7 +78,10 @@ SEQUENCES = {
     "neon bytes": ("umlal umlal2", 2, 16),
     "neon bytes, 8 bits": ("umull uadalp umull2", 4, 16),
     "neondot bytes": ("udot", 1, 16),
-    "neoni8mm bytes": ("usdot", 1, 16),
+    "neoni8mm bytes": ("usmmla", 1, 32),
+    "neon look-up": ("tbl add", 2, 64),
+    "neon look-up, u4": ("tbl add usra", 9, 256),
+    "neon floats": ("fmla", 1, 4),
 }
 
 
@@ -109,7 +116,10 @@ ARM_KERNELS = [
     Kernel("neon bytes", "neon_bytes bytegemm", ["umlal", "umlal2"], "aarch64 long", 0),
     Kernel("neon bytes, 8 bits", "neon_bytes bytegemm", ["umull", "umull2"], "aarch64 long_wide", 0),
     Kernel("neondot bytes", "neon_bytes bytegemm_dot", ["udot"], "aarch64 dot", 1),
-    Kernel("neoni8mm bytes", "neon_bytes bytegemm_i8mm", ["usdot"], "aarch64 mixed_dot", 2),
+    Kernel("neoni8mm bytes", "neon_bytes bytegemm_i8mm", ["usmmla"], "aarch64 mixed_pairs", 2),
+    Kernel("neon look-up", "neon_lut run", ["tbl"], "aarch64 look_up", 0, "-usra"),
+    Kernel("neon look-up, u4", "neon_lut run", ["tbl"], "aarch64 look_up_widen", 0, "usra"),
+    Kernel("neon floats", "neon floats tiles", ["fmla"], "aarch64 fma", 0),
 ]
 # Name for people, LLVM's name, kernels up to this level run there (3: AVX-VNNI, on its own).
 X86_CPUS = [
@@ -184,6 +194,22 @@ def lines_of(objdump, binary, symbol):
     return lines
 
 
+def arm_bound(name):
+    """The loop on registers alone of this name, from its source: the library leaves out what it does not export."""
+    source = pathlib.Path(__file__).parents[2] / "src/kernels/bounds/aarch64.rs"
+    for body in re.findall(r"rounds!\((.*?)\n\);", source.read_text(encoding="utf-8"), re.S):
+        # Not what stands in attributes.
+        body = re.sub(r"#\[.*?\]|///.*", "", body)
+        if not re.match(rf"\s*{name},", body):
+            continue
+        text = re.findall(r'"([^"]*)"', body.replace("{{", "{").replace("}}", "}"))
+        accumulators = [*range(0, 8), *range(16, 24)]
+        each = [t.replace("\\\\i\\\\()", str(i)) for i in accumulators for t in text]
+        lines = [Line(0, t, t.split()[0], None) for t in [*each, "subs x0, x0, #1"]]
+        return [*lines, Line(0, "b.ne 0x0", "b.ne", 0)]
+    return None
+
+
 def kind(line):
     """The mnemonic, with the widest vector register on x86."""
     for register in ("zmm", "ymm", "xmm"):
@@ -206,7 +232,11 @@ def macs(loop, marks, table):
 
 def hottest(lines, marks, table, needs=None):
     """The loop that multiplies most with these instructions; of equals that with most accumulators, and the shortest."""
-    able = [loop for loop in loops(lines) if not needs or any(l.mnemonic == needs for l in loop)]
+    def fits(loop):
+        there = {l.mnemonic for l in loop}
+        return not needs or (needs[1:] not in there if needs.startswith("-") else needs in there)
+
+    able = [loop for loop in loops(lines) if fits(loop)]
 
     def rank(loop):
         adding = [l.text for l in loop if kind(l) in marks and re.search("vpdpbusd|dot|mlal", l.text)]
@@ -251,7 +281,7 @@ def main():
     names = symbols(given.binary)
     found, rows = [], []
     for kernel in kernels:
-        symbol, bound = find(names, kernel.symbol), find(names, kernel.bound)
+        symbol = find(names, kernel.symbol)
         loop = symbol and hottest(
             lines_of(given.objdump, given.binary, symbol), kernel.marks, table, kernel.needs
         )
@@ -259,7 +289,11 @@ def main():
             print(f"skipped: {kernel.name}: no loop of {' '.join(kernel.marks)} in {kernel.symbol}\n")
             continue
         found.append((kernel, loop))
-        bound = bound and hottest(lines_of(given.objdump, given.binary, bound), kernel.marks, table)
+        if arm:
+            bound = arm_bound(kernel.bound.split()[-1])
+        else:
+            bound = find(names, kernel.bound)
+            bound = bound and hottest(lines_of(given.objdump, given.binary, bound), kernel.marks, table)
         for name, cpu, levels in cpus:
             if kernel.level not in levels:
                 continue

@@ -28,7 +28,9 @@
 //!    field alone is shifted down.
 //! 4. Where the CPU sums products in 16 bits only, `flush` steps are all that cannot overflow, and then the
 //!    counters are widened.
-//! 5. A tile of few rows has too few counters to hide the latency of an addition: it works on several steps
+//! 5. An instruction that multiplies two rows of eight bytes with two others takes two steps of weights, moved together,
+//!    and two rows of activations at a time ([`Dot::PAIRS`]). What it leaves is put in lanes at the end.
+//! 6. A tile of few rows has too few counters to hide the latency of an addition: it works on several steps
 //!    at once, each with counters of its own.
 
 use super::bitgemm::{AHEAD, Lanes};
@@ -57,6 +59,28 @@ pub(super) trait Dot<V: Lanes> {
         w: V,
         a: V,
     ) -> Self::Counter;
+    /// Whether the methods that follow are there, for tiles of pairs of rows.
+    const PAIRS: bool = false;
+    /// Two rows of eight bytes, one behind the other.
+    #[inline(always)]
+    unsafe fn two(_rows: [*const u8; 2]) -> V {
+        // SAFETY: a value; the callers carry the features.
+        unsafe { V::zero() }
+    }
+    /// Counters of two rows plus the products of weights of two steps and those rows, not in lanes yet.
+    #[inline(always)]
+    unsafe fn pair<const SIGNED: bool>(
+        counters: [Self::Counter; 2],
+        _w: [V; 2],
+        _rows: V,
+    ) -> [Self::Counter; 2] {
+        counters
+    }
+    /// What `pair` has counted, in lanes as `dot` counts, a row each.
+    #[inline(always)]
+    unsafe fn part<const SIGNED: bool>(counters: [Self::Counter; 2]) -> [Self::Counter; 2] {
+        counters
+    }
     /// A counter as sums in 32-bit lanes.
     unsafe fn widen<const BITS: usize, const SIGNED: bool>(counter: Self::Counter) -> V;
 }
@@ -225,6 +249,18 @@ pub(super) unsafe fn count<
         while k < to {
             let end = to.min(k.saturating_add(flush));
             let mut counters = [[[D::zero(); MR]; NV]; DEEPEST];
+            if D::PAIRS && MR.is_multiple_of(2) {
+                while end - k >= 2 {
+                    two_steps::<V, D, MR, NV, BITS, SIGNED>(bytes, k, &mut counters[0]);
+                    k += 2;
+                }
+                for counters in &mut counters[0] {
+                    for i in (0..MR - 1).step_by(2) {
+                        [counters[i], counters[i + 1]] =
+                            D::part::<SIGNED>([counters[i], counters[i + 1]]);
+                    }
+                }
+            }
             while end - k >= deep {
                 for (i, counters) in counters.iter_mut().take(deep).enumerate() {
                     step::<V, D, MR, NV, BITS, SIGNED>(bytes, k + i, counters);
@@ -296,25 +332,88 @@ unsafe fn step<
 ) {
     // SAFETY: weights and activations of step k are there, as the caller vouches.
     unsafe {
-        let fields = 8 / BITS;
         let mut a = [V::zero(); MR];
         for (i, a) in a.iter_mut().enumerate() {
             let four = bytes.activations.add(i * bytes.stride + 4 * k);
-            *a = V::splat(four.cast::<u32>().read_unaligned());
+            // In order: a compiler that knows all lanes to be alike takes the upper half of weights apart.
+            *a = V::splat(four.cast::<u32>().read_unaligned()).in_order();
         }
         for (v, counters) in counters.iter_mut().enumerate() {
-            let (at, field) = ((k * NV / fields + v / fields) * V::LANES, v % fields);
-            let w = V::load(bytes.weights.add(at));
-            if MR <= 2 && BITS < 8 && field == 0 {
-                V::prefetch(bytes.weights.wrapping_add(at + AHEAD));
+            if MR <= 2 && BITS < 8 && v % (8 / BITS) == 0 {
+                V::prefetch(bytes.at::<V, NV, BITS>(k, v).wrapping_add(AHEAD));
             }
-            let w = match nested::<V, D, BITS, SIGNED>(field) {
+            let w = bytes.weights::<V, D, NV, BITS, SIGNED>(k, v);
+            for (counter, a) in counters.iter_mut().zip(a) {
+                *counter = D::dot::<BITS, SIGNED>(*counter, w, a);
+            }
+        }
+    }
+}
+
+/// Adds the products of steps `k` and `k + 1`, as [`Dot::pair`] counts.
+#[inline(always)]
+unsafe fn two_steps<
+    V: Lanes,
+    D: Dot<V>,
+    const MR: usize,
+    const NV: usize,
+    const BITS: usize,
+    const SIGNED: bool,
+>(
+    bytes: Bytes,
+    k: usize,
+    counters: &mut [[D::Counter; MR]; NV],
+) {
+    // SAFETY: weights and activations of both steps are there, as the caller vouches; MR is even.
+    unsafe {
+        let row = |i: usize| bytes.activations.add(i * bytes.stride + 4 * k);
+        let mut a = [V::zero(); MR];
+        for i in 0..MR / 2 {
+            a[i] = D::two([row(2 * i), row(2 * i + 1)]);
+        }
+        for (v, counters) in counters.iter_mut().enumerate() {
+            let w = [k, k + 1].map(|k| bytes.weights::<V, D, NV, BITS, SIGNED>(k, v));
+            for i in 0..MR / 2 {
+                let both = [counters[2 * i], counters[2 * i + 1]];
+                [counters[2 * i], counters[2 * i + 1]] = D::pair::<SIGNED>(both, w, a[i]);
+            }
+        }
+    }
+}
+
+impl Bytes {
+    /// Where the weights of step `k` and vector `v` are.
+    #[inline(always)]
+    fn at<V: Lanes, const NV: usize, const BITS: usize>(self, k: usize, v: usize) -> *const u32 {
+        let fields = 8 / BITS;
+        self.weights
+            .wrapping_add((k * NV / fields + v / fields) * V::LANES)
+    }
+
+    /// The weights of step `k` and vector `v`, with the fields below theirs if these are [`nested`].
+    ///
+    /// # Safety
+    /// The features of V; the step is there.
+    #[inline(always)]
+    unsafe fn weights<
+        V: Lanes,
+        D: Dot<V>,
+        const NV: usize,
+        const BITS: usize,
+        const SIGNED: bool,
+    >(
+        self,
+        k: usize,
+        v: usize,
+    ) -> V {
+        let field = v % (8 / BITS);
+        // SAFETY: the contract.
+        unsafe {
+            let w = V::load(self.at::<V, NV, BITS>(k, v));
+            match nested::<V, D, BITS, SIGNED>(field) {
                 true if low_fields::<BITS>(field) == 255 => w,
                 true => w.and(V::splat(0x0101_0101 * low_fields::<BITS>(field))),
                 false => w.field::<BITS>(field),
-            };
-            for (counter, a) in counters.iter_mut().zip(a) {
-                *counter = D::dot::<BITS, SIGNED>(*counter, w, a);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The table GEMM micro-kernel: sums of activations looked up by the bits of weights of one bit.
+//! The table GEMM micro-kernel: sums of activations looked up by the bits of weights of one or two bits.
 //!
 //! 1. A weight is an offset plus a weighted bit, w = o + c W, and an activation is b + s u with u >= 0, at most 15:
 //!
@@ -21,10 +21,13 @@
 //!    second-level cache for a block of rows while the indices of a panel stay in the first (see
 //!    `lutweights`). Sums of a block are added to those of the blocks before, which wait in the result itself:
 //!    as the two vectors of 16-bit sums while these cannot overflow, else as 32 bits.
+//! 6. A weight of two bits is its upper bit twice and its lower one: one pass over a block for each, and between them
+//!    the 16-bit sums are doubled. W is then its code, w less the smallest weight, and the sums are up to three times as
+//!    large.
 //!
 //! Bits of weights behind K are zero, so what tables hold of activations behind K is never taken.
 
-use super::bitgemm::Lanes;
+use super::bitgemm::{AHEAD, Lanes};
 use super::sink::Sink;
 
 /// A vector of bytes of some ISA. As [`Lanes`], to be called where the features are.
@@ -40,6 +43,11 @@ pub(super) trait ByteLanes: Copy {
     unsafe fn load(p: *const u8) -> Self;
     /// Writes `LANES` bytes to `p`.
     unsafe fn store(self, p: *mut u8);
+    /// This vector, made no earlier than the code says: see [`Lanes::in_order`].
+    #[inline(always)]
+    unsafe fn in_order(self) -> Self {
+        self
+    }
     /// Sums of bytes.
     unsafe fn add_bytes(self, other: Self) -> Self;
     /// Sums of 16-bit lanes modulo 2^16.
@@ -88,8 +96,10 @@ pub(crate) struct BuildTask {
 /// One panel of weights times `rows` rows of tables, over one block of K.
 #[derive(Clone, Copy)]
 pub(crate) struct LutTask {
-    /// Indices `[groups, vectors, LANES]`.
+    /// Indices `[planes, groups, vectors, LANES]`.
     pub(crate) indices: *const u8,
+    /// Bits of a weight.
+    pub(crate) planes: usize,
     pub(crate) vectors: usize,
     /// Rows of tables, `table_stride` bytes apart.
     pub(crate) tables: *const u8,
@@ -190,44 +200,67 @@ unsafe fn tile<T: Tables, const MR: usize, const NV: usize, const FEW: usize>(
         let tables = task.tables.add(row * task.table_stride);
         let mut low = [[T::Bytes::zero(); MR]; NV];
         let mut high = [[T::Bytes::zero(); MR]; NV];
-        if !task.first && task.narrow {
-            for v in 0..NV {
-                let lane = (vector + v) * T::Bytes::LANES;
-                for i in 0..MR {
-                    if task.lanes - lane >= T::Bytes::LANES {
-                        let waiting = task.sink.kept(row + i, lane).cast::<u8>();
-                        low[v][i] = T::Bytes::load(waiting);
-                        high[v][i] = T::Bytes::load(waiting.add(T::Bytes::LANES));
-                    }
+        for plane in 0..task.planes {
+            if plane > 0 {
+                for sum in low.iter_mut().chain(&mut high).flatten() {
+                    *sum = sum.add_halves(*sum);
                 }
             }
-        }
-        let mut group = 0;
-        if task.flush == FEW {
-            while task.groups - group >= FEW {
+            if !task.first && task.narrow && plane + 1 == task.planes {
+                wait_no_more(task, vector, row, &mut low, &mut high);
+            }
+            let indices = indices.add(plane * task.groups * step);
+            let mut group = 0;
+            if task.flush == FEW {
+                while task.groups - group >= FEW {
+                    let mut bytes = [[T::Bytes::zero(); MR]; NV];
+                    for i in 0..FEW {
+                        let at = (
+                            indices.add((group + i) * step),
+                            tables.add((group + i) << T::GROUP),
+                        );
+                        look_up::<T, MR, NV>(task, at.0, at.1, &mut bytes);
+                    }
+                    flush(&mut low, &mut high, &bytes);
+                    group += FEW;
+                }
+            }
+            while group < task.groups {
+                let end = task.groups.min(group + task.flush);
                 let mut bytes = [[T::Bytes::zero(); MR]; NV];
-                for i in 0..FEW {
-                    let at = (
-                        indices.add((group + i) * step),
-                        tables.add((group + i) << T::GROUP),
-                    );
+                while group < end {
+                    let at = (indices.add(group * step), tables.add(group << T::GROUP));
                     look_up::<T, MR, NV>(task, at.0, at.1, &mut bytes);
+                    group += 1;
                 }
                 flush(&mut low, &mut high, &bytes);
-                group += FEW;
             }
-        }
-        while group < task.groups {
-            let end = task.groups.min(group + task.flush);
-            let mut bytes = [[T::Bytes::zero(); MR]; NV];
-            while group < end {
-                let at = (indices.add(group * step), tables.add(group << T::GROUP));
-                look_up::<T, MR, NV>(task, at.0, at.1, &mut bytes);
-                group += 1;
-            }
-            flush(&mut low, &mut high, &bytes);
         }
         finish(task, vector, row, &low, &high);
+    }
+}
+
+/// Adds the 16-bit sums that the blocks before left in the result.
+#[inline(always)]
+unsafe fn wait_no_more<B: ByteLanes, const MR: usize, const NV: usize>(
+    task: &LutTask,
+    vector: usize,
+    row: usize,
+    low: &mut [[B; MR]; NV],
+    high: &mut [[B; MR]; NV],
+) {
+    // SAFETY: rows row .. row + MR and vectors vector .. vector + NV exist, and `finish` left a whole vector's sums here.
+    unsafe {
+        for v in 0..NV {
+            let lane = (vector + v) * B::LANES;
+            for i in 0..MR {
+                if task.lanes - lane >= B::LANES {
+                    let waiting = task.sink.kept(row + i, lane).cast::<u8>();
+                    low[v][i] = low[v][i].add_halves(B::load(waiting));
+                    high[v][i] = high[v][i].add_halves(B::load(waiting.add(B::LANES)));
+                }
+            }
+        }
     }
 }
 
@@ -246,9 +279,15 @@ unsafe fn look_up<T: Tables, const MR: usize, const NV: usize>(
             *table = T::load(tables.add(i * task.table_stride));
         }
         for (v, bytes) in bytes.iter_mut().enumerate() {
-            let index = T::Bytes::load(indices.add(v * T::Bytes::LANES));
+            let at = v * T::Bytes::LANES;
+            if MR == 1 && at.is_multiple_of(64) {
+                // One row reads its indices once, and nothing else takes as long.
+                let ahead = indices.wrapping_add(4 * AHEAD + at);
+                <T::Bytes as ByteLanes>::Sums::prefetch(ahead.cast());
+            }
+            let index = T::Bytes::load(indices.add(at));
             for (byte, table) in bytes.iter_mut().zip(table) {
-                *byte = byte.add_bytes(T::look_up(table, index));
+                *byte = byte.add_bytes(T::look_up(table, index)).in_order();
             }
         }
     }

@@ -1,8 +1,10 @@
-//! Weights of one bit laid out as indices of tables, and the kernel that looks them up.
+//! Weights of one or two bits laid out as indices of tables, and the kernel that looks them up.
 //!
 //! ```text
-//!   panel n / NR:   index[k / GROUP][vector][lane]      a byte: the bits of GROUP columns, the first in bit 0
+//!   panel n / NR:   index[block of K][bit][k / GROUP][vector][lane]
 //! ```
+//!
+//! An index is a byte: the bits of GROUP columns, the first in bit 0; of two bits of a weight the upper one comes first.
 //!
 //! Channel c of a vector of L bytes is lane 2 c in its first half and 2 (c - L / 2) + 1 in its second: the even
 //! bytes and the odd ones, which the kernel widens apart. A panel has `vectors` vectors, the last one as many
@@ -47,11 +49,13 @@ pub(crate) struct LutKernel {
     pub(crate) group: usize,
     /// Channels from which on tables are faster than bit-serial passes, for activations of 1, 2, 3 and 4 bits.
     pub(crate) worth_channels: [usize; 4],
+    /// The same for weights of two bits.
+    pub(crate) worth_channels_twice: [usize; 4],
     pub(super) build: unsafe fn(&BuildTask),
     pub(super) run: unsafe fn(&LutTask),
 }
 
-/// Bipolar or u1 weights as indices.
+/// Bipolar weights, or others of at most two bits less the smallest, as indices.
 pub(crate) struct LutWeights {
     lines: Lines,
     start: Vec<i32>,
@@ -64,6 +68,8 @@ pub(crate) struct LutWeights {
     groups: usize,
     /// Groups of a block, a multiple of QUAD.
     block: usize,
+    /// Bits of a weight.
+    planes: usize,
     /// The largest entry of a table.
     most: usize,
     shift: u32,
@@ -74,12 +80,9 @@ pub(crate) struct LutWeights {
 }
 
 impl LutWeights {
-    /// Whether there are tables for such a pair: weights of one bit, not negative, activations of up to four.
+    /// Whether there are tables for such a pair: weights of one or two bits, activations of up to four.
     pub(crate) fn serves(weight: Encoding, activation: Encoding) -> bool {
-        weight.planes() == 1
-            && weight.plane_weight(0) > 0
-            && activation != Encoding::Ternary
-            && activation.planes() <= 4
+        weight.planes() <= 2 && activation != Encoding::Ternary && activation.planes() <= 4
     }
 
     /// Lays out `weights` for `kernel` and activations of `activation`, a pair that is served.
@@ -93,14 +96,20 @@ impl LutWeights {
         let (lanes, nr, group) = (kernel.lanes, kernel.nr(), kernel.group);
         let groups = k.div_ceil(group);
         let blocks = groups.div_ceil(BLOCK.min(BLOCK_BYTES / nr)).max(1);
-        let total = elements("weights", &[n.div_ceil(lanes), lanes, groups])?;
+        let planes = we.planes();
+        let total = elements("weights", &[n.div_ceil(lanes), lanes, planes, groups])?;
         // Codes of bipolar activations stand for integers 2 apart.
         let apart = if activation == Encoding::Bipolar {
             2
         } else {
             1
         };
-        let (plane, low) = (we.plane_weight(0), activation.min());
+        // A weight is an offset plus a factor times its code, whose bits are the planes.
+        let (offset, factor) = match we {
+            Encoding::Bipolar => (-1, 2),
+            _ => (we.min(), 1),
+        };
+        let low = activation.min();
         let codes = (activation.max() - low) / apart;
         let mut laid = LutWeights {
             lines: Lines::new(total.div_ceil(4)),
@@ -111,28 +120,38 @@ impl LutWeights {
             group,
             groups,
             block: groups.div_ceil(blocks).next_multiple_of(QUAD),
+            planes,
             most: group * codes as usize,
-            shift: (plane * apart).trailing_zeros(),
+            shift: (factor * apart).trailing_zeros() as u32,
             signed: matches!(activation, Encoding::Signed(_)),
             base: match activation {
                 Encoding::Signed(_) => -low as u8,
                 _ => 0,
             },
-            row_factor: we.offset() * apart,
+            row_factor: offset * apart,
         };
         let w = words(k);
+        let mut code = vec![0; planes * w];
         for channel in 0..n {
-            let bits = &weights.words()[channel * w..(channel + 1) * w];
             let (panel, vector) = (channel / nr, channel % nr / lanes);
             let step = laid.vectors(panel) * lanes;
-            let at = panel * nr * groups + vector * lanes + lane(channel % lanes, lanes);
-            let indices: &mut [u8] = bytemuck::cast_slice_mut(laid.lines.words_mut());
-            for i in 0..groups {
-                indices[at + i * step] = field(bits, i * group, group);
+            let at = panel * nr * planes * groups + vector * lanes + lane(channel % lanes, lanes);
+            let row = &weights.words()[channel * w * planes..(channel + 1) * w * planes];
+            code_planes(we, k, row, &mut code);
+            let mut sum = 0i32;
+            for (plane, bits) in code.chunks_exact(w.max(1)).enumerate() {
+                for i in 0..groups {
+                    let here = laid.groups(i / laid.block);
+                    // Before it the blocks before its own, and in that the upper bits.
+                    let before = planes * here.start + (planes - 1 - plane) * here.len();
+                    let indices: &mut [u8] = bytemuck::cast_slice_mut(laid.lines.words_mut());
+                    indices[at + (before + i - here.start) * step] = field(bits, i * group, group);
+                }
+                let ones = bits.iter().fold(0, |ones, b| ones + b.count_ones() as i32);
+                sum = sum.wrapping_add(ones << plane);
             }
-            let ones = bits.iter().fold(0, |sum, b| sum + b.count_ones() as i32);
-            let offsets = (k as i32).wrapping_mul(we.offset() * activation.offset());
-            laid.start[channel] = ones.wrapping_mul(plane * low).wrapping_add(offsets);
+            let offsets = (k as i32).wrapping_mul(offset * activation.offset());
+            laid.start[channel] = sum.wrapping_mul(factor * low).wrapping_add(offsets);
         }
         Ok(laid)
     }
@@ -190,6 +209,11 @@ impl LutWeights {
         }
     }
 
+    /// How often the inner loop walks along K.
+    pub(crate) fn passes(&self) -> usize {
+        self.planes
+    }
+
     /// Bytes that the panels take.
     pub(crate) fn bytes(&self) -> usize {
         self.lines.bytes()
@@ -209,6 +233,32 @@ impl LutWeights {
 /// Where the kernel leaves channel `c` of a vector of `lanes` bytes (see above).
 fn lane(c: usize, lanes: usize) -> usize {
     2 * (c % (lanes / 2)) + c / (lanes / 2)
+}
+
+/// The bits of the codes of a row of weights, the lower ones first: w = 2 W - 1 for bipolar weights, else w = W + min w.
+fn code_planes(weight: Encoding, k: usize, row: &[u32], code: &mut [u32]) {
+    code.copy_from_slice(row);
+    let (w, tail) = (words(k), !0 >> (k.wrapping_neg() % 32));
+    if w == 0 {
+        return;
+    }
+    match weight {
+        Encoding::Signed(_) => {
+            let top = code.len() - w;
+            code[top..].iter_mut().for_each(|word| *word ^= !0);
+        }
+        Encoding::Ternary => {
+            // Of sign and nonzero: 2 for +1, 1 for 0.
+            let (lower, upper) = code.split_at_mut(w);
+            for (lower, upper) in lower.iter_mut().zip(upper) {
+                (*lower, *upper) = (!*upper, *lower & *upper);
+            }
+        }
+        _ => {}
+    }
+    for plane in code.chunks_exact_mut(w) {
+        plane[w - 1] &= tail;
+    }
 }
 
 /// `count` bits of `words` from bit `at` on, as many as there are.
@@ -290,13 +340,14 @@ impl LutKernel {
             "all channels of the panel"
         );
         let indices: &[u8] = bytemuck::cast_slice(weights.lines.words());
-        let first = panel * self.nr() * weights.groups;
+        let first = panel * self.nr() * weights.planes * weights.groups;
         let (from, step) = (
-            first + groups.start * vectors * self.lanes,
+            first + weights.planes * groups.start * vectors * self.lanes,
             vectors * self.lanes,
         );
         let task = LutTask {
-            indices: indices[from..from + groups.len() * step].as_ptr(),
+            indices: indices[from..from + weights.planes * groups.len() * step].as_ptr(),
+            planes: weights.planes,
             vectors,
             tables: tables.as_ptr(),
             table_stride,
@@ -305,7 +356,8 @@ impl LutKernel {
             flush: weights.flush(),
             first: block == 0,
             last: block + 1 == weights.blocks(),
-            narrow: weights.groups * weights.most <= usize::from(u16::MAX),
+            narrow: ((1 << weights.planes) - 1) * weights.groups * weights.most
+                <= usize::from(u16::MAX),
             shift: weights.shift,
             start: weights.start[panel * self.nr()..(panel + 1) * self.nr()].as_ptr(),
             row_sums: if row_sums.is_empty() {

@@ -26,6 +26,7 @@ pub(super) static KERNELS: Kernels = NEON;
 /// The same with dotprod: bytes by one instruction.
 pub(super) static DOT_KERNELS: Kernels = Kernels {
     isa: Isa::NeonDot,
+    lutgemm: Some(neon_lut::BESIDE_DOTS),
     bytegemm: Some(ByteKernel {
         name: "udot or sdot",
         mr: 5,
@@ -49,9 +50,10 @@ pub(super) static DOT_KERNELS: Kernels = Kernels {
 /// The same with i8mm: bytes of both kinds.
 pub(super) static I8MM_KERNELS: Kernels = Kernels {
     isa: Isa::NeonI8mm,
+    lutgemm: Some(neon_lut::BESIDE_DOTS),
     bytegemm: Some(ByteKernel {
-        name: "usdot",
-        mr: 5,
+        name: "usmmla, usdot for one row",
+        mr: 4,
         lanes: 4,
         vectors: 4,
         alike: false,
@@ -59,8 +61,8 @@ pub(super) static I8MM_KERNELS: Kernels = Kernels {
         run: neon_bytes::bytegemm_i8mm,
     }),
     groupgemm: GroupKernel {
-        name: "usdot",
-        mr: 5,
+        name: "usmmla, usdot for one row",
+        mr: 4,
         lanes: 4,
         vectors: 4,
         alike: false,

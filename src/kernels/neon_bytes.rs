@@ -5,10 +5,11 @@
 //! | `neon`, fields of 2 and 4 bits | umlal, umlal2 or smlal, smlal2 | 2 |
 //! | `neon`, 8 bits | umull, uadalp, umull2, uadalp or the signed ones | 4 |
 //! | `neondot` | udot or sdot | 1 |
-//! | `neoni8mm` | usdot | 1 |
+//! | `neoni8mm`, pairs of rows | usmmla, and zip1, zip2 for all rows | 1/2, and 1/2 for all rows |
+//! | `neoni8mm`, one row | usdot | 1 |
 //!
 //! Three rows of `Long` would need 24 counters: the compiler then moves and spills them, 66 instructions for 192
-//! MAC in place of 30 for 128. All share ld1r, 1 a row, and for each vector of weights a load and up to ushr and and for a field.
+//! MAC in place of 30 for 128; so it does with six rows of usmmla. All share ld1r, 1 a row, and for each vector of weights a load and up to ushr and and for a field.
 
 use std::arch::aarch64::*;
 use std::arch::asm;
@@ -39,7 +40,7 @@ pub(super) unsafe fn bytegemm_dot(task: &ByteTask) {
 #[target_feature(enable = "neon,dotprod,i8mm")]
 pub(super) unsafe fn bytegemm_i8mm(task: &ByteTask) {
     // SAFETY: as above; only the row of i8mm holds this function.
-    unsafe { bytegemm::run::<Quad, Mixed, 5, 4>(task) }
+    unsafe { bytegemm::run::<Quad, Mixed, 4, 4>(task) }
 }
 
 /// # Safety
@@ -63,7 +64,7 @@ pub(super) unsafe fn groupgemm_dot(task: &GroupTask) {
 #[target_feature(enable = "neon,dotprod,i8mm")]
 pub(super) unsafe fn groupgemm_i8mm(task: &GroupTask) {
     // SAFETY: as above; only the row of i8mm holds this function.
-    unsafe { groupgemm::run::<Quad, Mixed, 5, 4>(task) }
+    unsafe { groupgemm::run::<Quad, Mixed, 4, 4>(task) }
 }
 
 /// Products in lanes of 16 bits, the two lower lanes' and the two upper lanes' apart.
@@ -180,7 +181,8 @@ impl Dot<Quad> for Alike {
     }
 }
 
-/// usdot of i8mm: four products of an unsigned and a signed byte into a 32-bit lane.
+/// usdot of i8mm: four products of an unsigned and a signed byte into a 32-bit lane; and usmmla, which does that for two
+/// rows of eight bytes and two others.
 struct Mixed;
 
 impl Dot<Quad> for Mixed {
@@ -203,6 +205,51 @@ impl Dot<Quad> for Mixed {
         let (u, s) = bytegemm::mixed::<_, SIGNED>(w, a);
         // SAFETY: the caller carries i8mm.
         Quad(unsafe { usdot(counter.0, u.0, s.0) })
+    }
+    const PAIRS: bool = true;
+    #[inline(always)]
+    unsafe fn two([first, second]: [*const u8; 2]) -> Quad {
+        // SAFETY: the callers carry the features of Quad, and vouch for eight bytes each.
+        unsafe {
+            Quad(vreinterpretq_u32_u8(vcombine_u8(
+                vld1_u8(first),
+                vld1_u8(second),
+            )))
+        }
+    }
+    #[inline(always)]
+    unsafe fn pair<const SIGNED: bool>(
+        [first, second]: [Quad; 2],
+        [even, odd]: [Quad; 2],
+        rows: Quad,
+    ) -> [Quad; 2] {
+        // SAFETY: the caller carries i8mm.
+        unsafe {
+            // Eight columns of channels 0 and 1, and of 2 and 3.
+            let low = Quad(vzip1q_u32(even.0, odd.0));
+            let high = Quad(vzip2q_u32(even.0, odd.0));
+            let (u, s) = bytegemm::mixed::<_, SIGNED>(low, rows);
+            let first = Quad(usmmla(first.0, u.0, s.0));
+            let (u, s) = bytegemm::mixed::<_, SIGNED>(high, rows);
+            [first, Quad(usmmla(second.0, u.0, s.0))]
+        }
+    }
+    #[inline(always)]
+    unsafe fn part<const SIGNED: bool>([first, second]: [Quad; 2]) -> [Quad; 2] {
+        // SAFETY: the callers carry the features of Quad.
+        unsafe {
+            if SIGNED {
+                // Channel by channel, each with both rows.
+                let (even, odd) = (vuzp1q_u32(first.0, second.0), vuzp2q_u32(first.0, second.0));
+                return [Quad(even), Quad(odd)];
+            }
+            let (first, second) = (
+                vreinterpretq_u64_u32(first.0),
+                vreinterpretq_u64_u32(second.0),
+            );
+            [vzip1q_u64(first, second), vzip2q_u64(first, second)]
+                .map(|row| Quad(vreinterpretq_u32_u64(row)))
+        }
     }
     #[inline(always)]
     unsafe fn widen<const BITS: usize, const SIGNED: bool>(counter: Quad) -> Quad {
@@ -234,3 +281,4 @@ macro_rules! dot_instruction {
 dot_instruction!(sdot, "neon,dotprod");
 dot_instruction!(udot, "neon,dotprod");
 dot_instruction!(usdot, "neon,i8mm");
+dot_instruction!(usmmla, "neon,i8mm");

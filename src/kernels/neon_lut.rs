@@ -13,6 +13,7 @@
 use std::arch::aarch64::*;
 
 use super::LutKernel;
+use super::bitgemm::Lanes;
 use super::lutgemm::{self, BuildTask, ByteLanes, LutTask, Tables};
 use super::neon::Quad;
 
@@ -31,8 +32,17 @@ pub(super) const KERNEL: LutKernel = LutKernel {
     // bits and 28 for 3 and 4. Tables of 16 activations take about 26 instructions and as many to make them
     // bytes: u4 gains 0.9 a channel on that, u3 0.6 and u2 0.25. A gain of a tenth and more is left from here on.
     worth_channels: [usize::MAX, 384, 192, 128],
+    // Predicted likewise: 12 MAC an instruction for two passes of 2 bits and 10 for those of 4, where popcounts have 8
+    // and 4, umlal 4.
+    worth_channels_twice: [usize::MAX, 384, 192, 128],
     build,
     run,
+};
+
+/// Beside byte products in one instruction, tables are for weights of one bit alone.
+pub(super) const BESIDE_DOTS: LutKernel = LutKernel {
+    worth_channels_twice: [usize::MAX; 4],
+    ..KERNEL
 };
 
 #[target_feature(enable = "neon")]
@@ -77,6 +87,14 @@ impl ByteLanes for Sixteen {
     unsafe fn store(self, p: *mut u8) {
         // SAFETY: see above the impl.
         unsafe { vst1q_u8(p, self.0) }
+    }
+    #[inline(always)]
+    unsafe fn in_order(self) -> Self {
+        // SAFETY: see above the impl.
+        unsafe {
+            let words = Quad(vreinterpretq_u32_u8(self.0)).in_order();
+            Sixteen(vreinterpretq_u8_u32(words.0))
+        }
     }
     #[inline(always)]
     unsafe fn add_bytes(self, other: Self) -> Self {

@@ -2,16 +2,20 @@
 
 mod rows;
 
-pub use rows::{quantize_rows, quantize_rows_bytes};
+pub use rows::{quantize_rows, quantize_rows_bytes, quantize_rows_bytes_par, quantize_rows_par};
 
 use crate::bits::{Encoding, PackedMut};
 use crate::error::{Error, Result};
 use crate::kernels::{Kernels, Steps};
+use crate::ops::Par;
 use crate::quant::{Float, Quantizer};
 use crate::shape::{check_len, elements};
 
 /// Floats that are converted at a time when the input is f16 or bf16; a multiple of 32.
 const CHUNK: usize = 256;
+
+/// Floats of a vector, about, for what a row costs.
+const LANES: usize = 8;
 
 /// Quantizes `x`, `[rows, cols]` row-major, into `out`, which takes rows and cols from its shape.
 ///
@@ -22,6 +26,17 @@ pub fn quantize<'a, T: Float>(
     x: &[T],
     quantizer: impl Into<Quantizer>,
     out: impl Into<PackedMut<'a>>,
+) -> Result<()> {
+    quantize_par(kernels, x, quantizer, out, Par::Caller)
+}
+
+/// As [`quantize`], rows shared out to threads.
+pub fn quantize_par<'a, T: Float>(
+    kernels: &Kernels,
+    x: &[T],
+    quantizer: impl Into<Quantizer>,
+    out: impl Into<PackedMut<'a>>,
+    par: Par<'_>,
 ) -> Result<()> {
     let (quantizer, out) = (&quantizer.into(), out.into());
     let (rows, cols, planes) = check_out(&out, quantizer.encoding())?;
@@ -36,10 +51,10 @@ pub fn quantize<'a, T: Float>(
     }
     let steps = Steps::new(quantizer);
     let row_words = planes * cols.div_ceil(32);
-    let out = out.words().chunks_exact_mut(row_words);
-    for (x, out) in x.chunks_exact(cols).zip(out) {
-        row_to_planes(kernels, x, &steps, planes, out);
-    }
+    let cost = cols.saturating_mul(1 + planes) / LANES;
+    par.rows(out.words(), row_words, cost, &|row, out: &mut [u32]| {
+        row_to_planes(kernels, &x[row * cols..][..cols], &steps, planes, out);
+    });
     Ok(())
 }
 
@@ -54,6 +69,17 @@ pub fn quantize_bytes<T: Float>(
     quantizer: impl Into<Quantizer>,
     out: &mut [u8],
 ) -> Result<()> {
+    quantize_bytes_par(kernels, x, quantizer, out, Par::Caller)
+}
+
+/// As [`quantize_bytes`], floats shared out to threads.
+pub fn quantize_bytes_par<T: Float>(
+    kernels: &Kernels,
+    x: &[T],
+    quantizer: impl Into<Quantizer>,
+    out: &mut [u8],
+    par: Par<'_>,
+) -> Result<()> {
     let quantizer = &quantizer.into();
     if quantizer.encoding() == Encoding::Bipolar {
         return Err(Error::argument(
@@ -63,7 +89,17 @@ pub fn quantize_bytes<T: Float>(
         ));
     }
     check_len("out", out.len(), x.len(), "the length of x")?;
-    row_to_bytes(kernels, x, &Steps::new(quantizer), out);
+    let steps = Steps::new(quantizer);
+    let pieces = par.pieces((2 * x.len() / LANES) as u64);
+    if pieces == 1 {
+        row_to_bytes(kernels, x, &steps, out);
+        return Ok(());
+    }
+    let each = x.len().div_ceil(pieces).next_multiple_of(CHUNK);
+    let parts = x.chunks(each).zip(out.chunks_mut(each));
+    par.share(parts, &|(x, out): (&[T], &mut [u8])| {
+        row_to_bytes(kernels, x, &steps, out)
+    });
     Ok(())
 }
 
@@ -176,7 +212,8 @@ fn check_out(out: &PackedMut<'_>, encoding: Encoding) -> Result<(usize, usize, u
 mod tests {
     use super::*;
     use crate::bits::PackedMatrix;
-    use crate::quant::{ActQuantizer, Linear, QuantRelu, Rounding};
+    use crate::ops::Pool;
+    use crate::quant::{ActQuantizer, Linear, QuantRelu, Rounding, RowQuantizer};
     use half::{bf16, f16};
 
     fn check<T: Float + std::fmt::Debug>(
@@ -250,6 +287,41 @@ mod tests {
             1,
             ActQuantizer::Relu(QuantRelu::new(4, 0.3, Rounding::Nearest).unwrap()),
         );
+    }
+
+    #[test]
+    fn threads_change_nothing() {
+        let (rows, cols) = (37, 4099);
+        let x: Vec<f32> = (0..rows * cols)
+            .map(|i| (i * 71 % 1013) as f32 / 300.0 - 0.8)
+            .collect();
+        let relu = ActQuantizer::Relu(QuantRelu::new(4, 0.17, Rounding::Ceil).unwrap());
+        let s8 = RowQuantizer::symmetric(8).unwrap();
+        let u4 = RowQuantizer::affine(Encoding::unsigned(4).unwrap()).unwrap();
+        let kernels = Kernels::available().last().unwrap();
+        let pools = [1, 2, 5].map(|threads| Pool::new(threads).unwrap());
+        let all = |par| {
+            let mut planes = PackedMatrix::zeros(relu.encoding(), rows, cols).unwrap();
+            let mut bytes = vec![0xAA; rows * cols];
+            quantize_par(kernels, &x, relu, &mut planes, par).unwrap();
+            quantize_bytes_par(kernels, &x, relu, &mut bytes, par).unwrap();
+            let mut by_row = PackedMatrix::zeros(u4.encoding(), rows, cols).unwrap();
+            let (mut scales, mut zeros) = (vec![0.0; rows], vec![0; rows]);
+            let (s, z) = (&mut scales, &mut zeros);
+            quantize_rows_par(kernels, &x, &u4, &mut by_row, s, z, par).unwrap();
+            let (mut again, mut some) = (vec![0xAA; rows * cols], vec![0.0; rows]);
+            quantize_rows_bytes_par(kernels, &x, &s8, &mut again, &mut some, &mut [], par).unwrap();
+            let packed = [planes.words().to_vec(), by_row.words().to_vec()];
+            (packed, [bytes, again], [scales, some], zeros)
+        };
+        let expected = all(Par::Caller);
+        for pool in &pools {
+            assert!(
+                all(Par::Pool(pool)) == expected,
+                "{} threads",
+                pool.threads()
+            );
+        }
     }
 
     #[test]

@@ -28,7 +28,14 @@ pub(super) const KERNEL: LutKernel = LutKernel {
     // : 79, 26 : 63, 17 : 41 (with AVX-VNNI 39 : 67, 38 : 62, 22 : 44). Zen 5, whose loops in L1 give tables of 1 bit
     // 220 against 118, has not been measured with plans. From how many channels on is a count of instructions: tables of
     // 16 activations take as many cycles as 28 channels of u2 or 40 of u4 save.
+    // Tried in vain there: tables of the next rows and lines of the result asked for beforehand, three groups unrolled
+    // between flushes. The loop itself runs at five sixths of its bound; what is left goes to flushes, the end of a tile,
+    // tables and sums of rows.
     worth_channels: [usize::MAX, 96, 64, 64],
+    // Sapphire Rapids, bytes : tables, 64, 128 and 512 channels of K = 512. u2 x u2: 25 : 39, 27 : 50, 29 : 57. u2 x u4:
+    // 25 : 38, 28 : 45, 28 : 49. A GEMV of 4096 x 4096, which waits for the third-level cache and whose indices are twice
+    // as large, loses: 23 : 17 and 22 : 11; that cache gives 8 bytes a cycle there, others give three times as many.
+    worth_channels_twice: [usize::MAX, 64, 64, 64],
     build,
     run,
 };

@@ -26,6 +26,8 @@ pub(super) const KERNEL: LutKernel = LutKernel {
     // 89. That CPU shuffles 512 bits on one port, as those that this ISA is for; they have not been measured. From how
     // many channels on is a count of instructions.
     worth_channels: [512, 192, 96, 96],
+    // Half of the rates above: no more than bytes.
+    worth_channels_twice: [usize::MAX; 4],
     build,
     run,
 };

@@ -23,7 +23,7 @@ pub(super) fn ports(isa: Isa, sequence: Sequence) -> Option<Ports> {
             ports("umull, uadalp, umull2, uadalp", 16 * 16, long_wide)
         }
         (Isa::NeonDot, Sequence::Dot | Sequence::DotWide) => ports("udot or sdot", 16 * 16, dot),
-        (Isa::NeonI8mm, Sequence::Dot | Sequence::DotWide) => ports("usdot", 16 * 16, mixed_dot),
+        (Isa::NeonI8mm, Sequence::Dot | Sequence::DotWide) => ports("usmmla", 16 * 32, mixed_pairs),
         (_, Sequence::LookUp) => ports("tbl, add", 16 * 64, look_up),
         (_, Sequence::LookUpWiden) => ports("4 tbl, 4 add, usra", 16 * 256, look_up_widen),
         (_, Sequence::Dot | Sequence::DotWide) => None,
@@ -155,10 +155,10 @@ rounds!(
 );
 
 rounds!(
-    /// The same of bytes of two kinds.
+    /// 16 times four sums of eight products, of bytes of two kinds.
     #[target_feature(enable = "neon,i8mm")]
-    mixed_dot,
-    "usdot v\\i\\().4s, v30.16b, v31.16b"
+    mixed_pairs,
+    "usmmla v\\i\\().4s, v30.16b, v31.16b"
 );
 
 /// Loads all bytes of `count` blocks into registers that nobody looks at.

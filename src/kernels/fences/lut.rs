@@ -26,8 +26,8 @@ fn tables_and_their_products_stay_inside() {
                 all,
             ] {
                 for groups in [0, 1, 5, 12] {
-                    for codes in [1, 3, 15] {
-                        check(kernel, side, rows, lanes, groups, codes);
+                    for (planes, codes) in [(1, 1), (1, 3), (1, 15), (2, 3), (2, 15)] {
+                        check(kernel, side, [rows, lanes, groups], planes, codes);
                     }
                 }
             }
@@ -35,7 +35,13 @@ fn tables_and_their_products_stay_inside() {
     });
 }
 
-fn check(kernel: &LutKernel, side: Side, rows: usize, lanes: usize, groups: usize, most: usize) {
+fn check(
+    kernel: &LutKernel,
+    side: Side,
+    [rows, lanes, groups]: [usize; 3],
+    planes: usize,
+    most: usize,
+) {
     let (group, vectors) = (kernel.group, lanes.div_ceil(kernel.lanes));
     let quads = groups.div_ceil(QUAD);
     let stride = quads * QUAD * group;
@@ -43,7 +49,7 @@ fn check(kernel: &LutKernel, side: Side, rows: usize, lanes: usize, groups: usiz
     // Two blocks of as many groups, which could be one plan's.
     let codes = [1, 2].map(|_| Fenced::new(&bytes(rows * stride, most + 1), side));
     let step = vectors * kernel.lanes;
-    let indices = Fenced::new(&bytes(groups * step, 1 << group), side);
+    let indices = Fenced::new(&bytes(planes * groups * step, 1 << group), side);
     let start: Vec<i32> = (0..step as i32).map(|c| 7 * c - 100).collect();
     let start = Fenced::new(&start, side);
     let row_sums: Vec<i32> = (0..rows as i32).map(|r| 1000 * r).collect();
@@ -53,9 +59,14 @@ fn check(kernel: &LutKernel, side: Side, rows: usize, lanes: usize, groups: usiz
     let expect = |row: usize, c: usize| {
         let (half, at) = (kernel.lanes / 2, c % kernel.lanes);
         let lane = c / kernel.lanes * kernel.lanes + 2 * (at % half) + at / half;
+        let weight = |k: usize| {
+            let bit =
+                |plane| indices[(plane * groups + k / group) * step + lane] >> (k % group) & 1;
+            (0..planes).fold(0, |weight, plane| 2 * weight + i32::from(bit(plane)))
+        };
+        let code = |block: usize, k| i32::from(codes[block][row * stride + k]);
         let sum: i32 = (0..groups * group)
-            .filter(|k| indices[k / group * step + lane] >> (k % group) & 1 == 1)
-            .map(|k| i32::from(codes[0][row * stride + k]) + i32::from(codes[1][row * stride + k]))
+            .map(|k| weight(k) * (code(0, k) + code(1, k)))
             .sum();
         2 * sum + start[c] + row_sums[row]
     };
@@ -83,6 +94,7 @@ fn check(kernel: &LutKernel, side: Side, rows: usize, lanes: usize, groups: usiz
             };
             let run = LutTask {
                 indices: indices.as_ptr(),
+                planes,
                 vectors,
                 tables: tables.as_ptr(),
                 table_stride,

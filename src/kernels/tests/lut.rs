@@ -72,8 +72,15 @@ fn check(kernels: &Kernels, we: Encoding, e: Encoding, [m, n, k]: [usize; 3], se
     );
 }
 
-fn weights_of_one_bit() -> [Encoding; 2] {
-    [Encoding::Bipolar, Encoding::unsigned(1).unwrap()]
+fn weights_of_few_bits() -> [Encoding; 6] {
+    [
+        Encoding::Bipolar,
+        Encoding::Ternary,
+        Encoding::unsigned(1).unwrap(),
+        Encoding::signed(1).unwrap(),
+        Encoding::unsigned(2).unwrap(),
+        Encoding::signed(2).unwrap(),
+    ]
 }
 
 fn activations_of_few_bits() -> impl Iterator<Item = Encoding> {
@@ -94,7 +101,7 @@ fn table_gemm_equals_the_oracle_at_all_lengths() {
             return;
         };
         for (case, k) in lengths(kernel.group).into_iter().enumerate() {
-            for we in weights_of_one_bit() {
+            for we in weights_of_few_bits() {
                 for e in activations_of_few_bits() {
                     let shape = [kernel.mr + 1, kernel.lanes + 3, k];
                     check(kernels, we, e, shape, case as u64);
@@ -114,7 +121,8 @@ fn table_gemm_serves_every_number_of_rows_and_lanes() {
         for m in 0..=2 * kernel.mr + 1 {
             for n in 0..=kernel.nr() + kernel.lanes + 1 {
                 let k = if n % 2 == 0 { 77 } else { 100 * kernel.group };
-                check(kernels, Encoding::Bipolar, u4, [m, n, k], 5);
+                let we = [Encoding::Bipolar, Encoding::Ternary][n / 2 % 2];
+                check(kernels, we, u4, [m, n, k], 5);
             }
         }
     });
@@ -132,6 +140,7 @@ fn table_sums_survive_their_worst_case() {
             let codes = ((1 << e.planes()) - 1) as usize;
             let flush = 255 / (kernel.group * codes);
             let narrow = 65_535 / (kernel.group * codes);
+            let twice = 65_535 / (3 * kernel.group * codes);
             let groups = [
                 flush,
                 flush + 1,
@@ -144,12 +153,14 @@ fn table_sums_survive_their_worst_case() {
                 narrow,
                 narrow + 1,
                 narrow + 97,
+                twice,
+                twice + 1,
             ];
             for k in groups.into_iter().flat_map(|g| {
                 let k = g * kernel.group;
                 [k - 1, k, k + 1]
             }) {
-                for we in weights_of_one_bit() {
+                for we in [Encoding::Bipolar, Encoding::unsigned(2).unwrap()] {
                     for (w, a) in [
                         (we.max(), e.max()),
                         (we.min(), e.max()),

@@ -50,7 +50,13 @@ impl Method {
         activation: Encoding,
     ) -> Way {
         let passes = weight.planes() * activation.planes();
-        let worth = |tables: &LutKernel| tables.worth_channels[activation.planes() - 1] <= n;
+        let worth = |tables: &LutKernel| {
+            let channels = match weight.planes() {
+                1 => tables.worth_channels,
+                _ => tables.worth_channels_twice,
+            };
+            channels[activation.planes() - 1] <= n
+        };
         let serves = LutWeights::serves(weight, activation);
         if serves && kernels.lut_kernel().is_some_and(worth) {
             return Way::Tables;
@@ -149,7 +155,7 @@ impl Method {
         match &self.how {
             How::Bits(weights) => (weights.sequence(), weights.passes()),
             How::Bytes(_, weights) => (weights.sequence(), 1),
-            How::Tables(tables) => (tables.weights.sequence(), 1),
+            How::Tables(tables) => (tables.weights.sequence(), tables.weights.passes()),
         }
     }
 
@@ -178,8 +184,9 @@ impl Method {
                 let (kernel, flush) = (tables.kernel, tables.weights.flush());
                 let (name, [mr, nr]) = (kernel.name, (kernel.tile)(flush));
                 let (group, entries) = (kernel.group, 1 << kernel.group);
+                let passes = ["", "2 passes, "][tables.weights.passes() - 1];
                 format!(
-                    "{isa}: {name}, tile {mr}x{nr}, tables of {entries} sums of {group} \
+                    "{isa}: {name}, tile {mr}x{nr}, {passes}tables of {entries} sums of {group} \
                      activations, {flush} lookups a byte"
                 )
             }

@@ -79,7 +79,7 @@ impl Tables {
             nr: weights.nr(),
             row_words: weights.row_bytes() / 4,
             // A look-up, an addition, and at most one more to widen them.
-            steps: (groups * self.kernel.vectors * 3) as u64,
+            steps: (groups * self.kernel.vectors * 3 * weights.passes()) as u64,
             at_once: 1,
         };
         let panels = weights.len();

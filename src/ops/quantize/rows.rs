@@ -1,9 +1,10 @@
 //! Rows of floats into codes by a scale of their own each.
 
-use super::{CHUNK, check_out, row_to_bytes, row_to_planes};
+use super::{CHUNK, LANES, check_out, row_to_bytes, row_to_planes};
 use crate::bits::PackedMut;
 use crate::error::{Error, Result};
 use crate::kernels::{Kernels, Steps};
+use crate::ops::Par;
 use crate::quant::{Float, Linear, Quantizer, RowQuantizer};
 use crate::shape::{check_len, elements};
 
@@ -22,19 +23,40 @@ pub fn quantize_rows<'a, T: Float>(
     scales: &mut [f32],
     zeros: &mut [i32],
 ) -> Result<()> {
+    quantize_rows_par(kernels, x, quantizer, out, scales, zeros, Par::Caller)
+}
+
+/// As [`quantize_rows`], rows shared out to threads.
+pub fn quantize_rows_par<'a, T: Float>(
+    kernels: &Kernels,
+    x: &[T],
+    quantizer: &RowQuantizer,
+    out: impl Into<PackedMut<'a>>,
+    scales: &mut [f32],
+    zeros: &mut [i32],
+    par: Par<'_>,
+) -> Result<()> {
     let out = out.into();
     let (rows, cols, planes) = check_out(&out, quantizer.encoding())?;
     let len = elements("rows x cols", &[rows, cols])?;
     check_len("x", x.len(), len, "rows x cols")?;
     check_rows(quantizer, rows, scales, zeros)?;
     let row_words = planes * cols.div_ceil(32);
-    let words = out.words();
-    for row in 0..rows {
-        let x = &x[row * cols..(row + 1) * cols];
-        let steps = fit(kernels, x, quantizer, row, scales, zeros);
-        let out = &mut words[row * row_words..(row + 1) * row_words];
-        row_to_planes(kernels, x, &steps, planes, out);
-    }
+    let cost = cols.saturating_mul(2 + planes) / LANES;
+    let sizes = [cols, row_words];
+    each_row(
+        x,
+        out.words(),
+        sizes,
+        scales,
+        zeros,
+        cost,
+        par,
+        &|x, out, scale, zero| {
+            let steps = fit(kernels, x, quantizer, scale, zero);
+            row_to_planes(kernels, x, &steps, planes, out);
+        },
+    );
     Ok(())
 }
 
@@ -46,6 +68,19 @@ pub fn quantize_rows_bytes<T: Float>(
     out: &mut [u8],
     scales: &mut [f32],
     zeros: &mut [i32],
+) -> Result<()> {
+    quantize_rows_bytes_par(kernels, x, quantizer, out, scales, zeros, Par::Caller)
+}
+
+/// As [`quantize_rows_bytes`], rows shared out to threads.
+pub fn quantize_rows_bytes_par<T: Float>(
+    kernels: &Kernels,
+    x: &[T],
+    quantizer: &RowQuantizer,
+    out: &mut [u8],
+    scales: &mut [f32],
+    zeros: &mut [i32],
+    par: Par<'_>,
 ) -> Result<()> {
     let rows = scales.len();
     check_len("out", out.len(), x.len(), "the length of x")?;
@@ -60,13 +95,67 @@ pub fn quantize_rows_bytes<T: Float>(
     }
     check_rows(quantizer, rows, scales, zeros)?;
     let cols = x.len().checked_div(rows).unwrap_or(0);
-    for row in 0..rows {
-        let here = row * cols..(row + 1) * cols;
-        let x = &x[here.clone()];
-        let steps = fit(kernels, x, quantizer, row, scales, zeros);
-        row_to_bytes(kernels, x, &steps, &mut out[here]);
-    }
+    let cost = 3 * cols / LANES;
+    each_row(
+        x,
+        out,
+        [cols; 2],
+        scales,
+        zeros,
+        cost,
+        par,
+        &|x, out, scale, zero| {
+            let steps = fit(kernels, x, quantizer, scale, zero);
+            row_to_bytes(kernels, x, &steps, out);
+        },
+    );
     Ok(())
+}
+
+/// Calls `work(floats, codes, scale, zero point)` for each row; there may be no zero points.
+#[allow(clippy::too_many_arguments)]
+fn each_row<T: Sync, C: Send>(
+    x: &[T],
+    mut codes: &mut [C],
+    [cols, width]: [usize; 2],
+    mut scales: &mut [f32],
+    mut zeros: &mut [i32],
+    cost: usize,
+    par: Par<'_>,
+    work: &(impl Fn(&[T], &mut [C], &mut f32, Option<&mut i32>) + Sync),
+) {
+    let rows = scales.len();
+    let pieces = par.pieces((rows as u64).saturating_mul(cost as u64));
+    let each = rows.div_ceil(pieces).max(1);
+    let pieces = (0..rows).step_by(each).map(move |row| {
+        let here = each.min(rows - row);
+        (
+            &x[row * cols..(row + here) * cols],
+            first(&mut codes, here * width),
+            first(&mut scales, here),
+            first(&mut zeros, here),
+        )
+    });
+    let work = |(x, codes, scales, zeros): (&[T], &mut [C], &mut [f32], &mut [i32])| {
+        for (row, scale) in scales.iter_mut().enumerate() {
+            let (x, codes) = (&x[row * cols..], &mut codes[row * width..]);
+            work(&x[..cols], &mut codes[..width], scale, zeros.get_mut(row));
+        }
+    };
+    if each >= rows {
+        pieces.for_each(work);
+    } else {
+        par.share(pieces, &work);
+    }
+}
+
+/// Takes the first `len` elements off `slice`, or those that are left.
+fn first<'a, T>(slice: &mut &'a mut [T], len: usize) -> &'a mut [T] {
+    let all = std::mem::take(slice);
+    let at = len.min(all.len());
+    let (first, rest) = all.split_at_mut(at);
+    *slice = rest;
+    first
 }
 
 fn check_rows(q: &RowQuantizer, rows: usize, scales: &[f32], zeros: &[i32]) -> Result<()> {
@@ -82,14 +171,13 @@ fn fit<T: Float>(
     kernels: &Kernels,
     x: &[T],
     quantizer: &RowQuantizer,
-    row: usize,
-    scales: &mut [f32],
-    zeros: &mut [i32],
+    scale: &mut f32,
+    zero: Option<&mut i32>,
 ) -> Steps {
     let (lo, hi) = range(kernels, x);
     let linear: Linear = quantizer.of_range(lo, hi);
-    scales[row] = linear.scale();
-    if let Some(zero) = zeros.get_mut(row) {
+    *scale = linear.scale();
+    if let Some(zero) = zero {
         *zero = linear.zero();
     }
     Steps::new(&Quantizer::Linear(linear))
