@@ -368,14 +368,14 @@ unsafe fn two_steps<
     unsafe {
         let row = |i: usize| bytes.activations.add(i * bytes.stride + 4 * k);
         let mut a = [V::zero(); MR];
-        for i in 0..MR / 2 {
-            a[i] = D::two([row(2 * i), row(2 * i + 1)]);
+        for (i, a) in a.iter_mut().enumerate().take(MR / 2) {
+            *a = D::two([row(2 * i), row(2 * i + 1)]);
         }
         for (v, counters) in counters.iter_mut().enumerate() {
             let w = [k, k + 1].map(|k| bytes.weights::<V, D, NV, BITS, SIGNED>(k, v));
-            for i in 0..MR / 2 {
+            for (i, a) in a.iter().enumerate().take(MR / 2) {
                 let both = [counters[2 * i], counters[2 * i + 1]];
-                [counters[2 * i], counters[2 * i + 1]] = D::pair::<SIGNED>(both, w, a[i]);
+                [counters[2 * i], counters[2 * i + 1]] = D::pair::<SIGNED>(both, w, *a);
             }
         }
     }

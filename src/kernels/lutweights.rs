@@ -122,7 +122,7 @@ impl LutWeights {
             block: groups.div_ceil(blocks).next_multiple_of(QUAD),
             planes,
             most: group * codes as usize,
-            shift: (factor * apart).trailing_zeros() as u32,
+            shift: (factor * apart).trailing_zeros(),
             signed: matches!(activation, Encoding::Signed(_)),
             base: match activation {
                 Encoding::Signed(_) => -low as u8,
