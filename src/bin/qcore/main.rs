@@ -30,7 +30,7 @@ enum Command {
     /// Tell the version, the CPU, and which ISAs are compiled, available and chosen
     Info(info::Args),
     /// Train a quantized net, on the built-in digits unless --data names a folder; --list shows recipes
-    Train(train::Args),
+    Train(Box<train::Args>),
     /// Run a packed model over the test images and tell its accuracy
     Eval(eval::Args),
     /// Show what a packed model consists of, layer by layer

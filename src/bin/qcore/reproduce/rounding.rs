@@ -187,14 +187,12 @@ pub fn rounding_floor(setting: Setting<'_>) -> Result<Outcome> {
     out.check(
         off < 6e-5,
         "the limit law's floors .1102, .0524, .0256, .0126",
-        format!(
-            "{}",
-            limits
-                .iter()
-                .map(|l| format!("{:.4}", l.1))
-                .collect::<Vec<_>>()
-                .join(", ")
-        ),
+        limits
+            .iter()
+            .map(|l| format!("{:.4}", l.1))
+            .collect::<Vec<_>>()
+            .join(", ")
+            .to_string(),
     );
     let slope = (limits[0].1 / limits[3].1).ln() / 8f64.ln();
     let drawn = (sampled[0].1 / sampled[3].1).ln() / 8f64.ln();
@@ -206,14 +204,12 @@ pub fn rounding_floor(setting: Setting<'_>) -> Result<Outcome> {
     out.check(
         far,
         "sampled floors within 4 standard errors and a / 2 of the law's",
-        format!(
-            "{}",
-            sampled
-                .iter()
-                .map(|l| format!("{:.4}", l.1))
-                .collect::<Vec<_>>()
-                .join(", ")
-        ),
+        sampled
+            .iter()
+            .map(|l| format!("{:.4}", l.1))
+            .collect::<Vec<_>>()
+            .join(", ")
+            .to_string(),
     );
     out.check(
         left < 0.1,
