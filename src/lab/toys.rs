@@ -120,11 +120,14 @@ fn rates(toy: Toy, delta: f64, low: i32, high: i32) -> Vec<(f64, f64)> {
 /// The law that SR tends to for small steps, on the multiples of `delta` from `low` to `high`.
 pub fn limit_law(toy: Toy, delta: f64, low: i32, high: i32) -> Law {
     let rates = rates(toy, delta, low, high);
-    let mut share = vec![1.0];
+    // Logarithms, for from the ends to the middle shares grow beyond all floats.
+    let mut share = vec![0.0];
     for i in 1..rates.len() {
         // Nothing flows on balance between neighbours.
-        share.push(share[i - 1] * rates[i - 1].1 / rates[i].0);
+        share.push(share[i - 1] + (rates[i - 1].1 / rates[i].0).ln());
     }
+    let most = share.iter().copied().fold(f64::MIN, f64::max);
+    share.iter_mut().for_each(|p: &mut f64| *p = (*p - most).exp());
     let sum: f64 = share.iter().sum();
     share.iter_mut().for_each(|p| *p /= sum);
     Law { delta, low, share }
