@@ -18,7 +18,7 @@ pub struct Point {
     pub distance: f64,
 }
 
-/// `steps` steps of v <- v - eta df/dv, w <- w - eta E[g] from (v, w); steps + 1 points.
+/// `steps` steps of v <- v - eta df/dv, w <- w - eta E\[g\] from (v, w); steps + 1 points.
 pub fn descend(
     teacher: &TwoLayer,
     ste: Ste,

@@ -5,7 +5,7 @@
 //!   everything else     step
 //! ```
 //!
-//! The step is SGD's with momentum or Adam's. Two-pass steps are in [`backtrack`](super::backtrack).
+//! The step is SGD's with momentum or Adam's. Two-pass steps are in `backtrack`.
 
 use crate::error::{Error, Result};
 use crate::nn::net::{Net, Parameter, Role};
