@@ -10,6 +10,10 @@ use tempfile::TempDir;
 
 #[path = "cli/reproduce.rs"]
 mod reproduce;
+#[path = "cli/run.rs"]
+mod run;
+#[path = "cli/train.rs"]
+mod train;
 
 /// The tool, through cargo's runner where the tests were built for another machine.
 fn tool() -> Command {

@@ -127,7 +127,9 @@ pub fn limit_law(toy: Toy, delta: f64, low: i32, high: i32) -> Law {
         share.push(share[i - 1] + (rates[i - 1].1 / rates[i].0).ln());
     }
     let most = share.iter().copied().fold(f64::MIN, f64::max);
-    share.iter_mut().for_each(|p: &mut f64| *p = (*p - most).exp());
+    share
+        .iter_mut()
+        .for_each(|p: &mut f64| *p = (*p - most).exp());
     let sum: f64 = share.iter().sum();
     share.iter_mut().for_each(|p| *p /= sum);
     Law { delta, low, share }

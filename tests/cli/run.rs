@@ -1,50 +1,14 @@
 //! `qcore run` and `qcore profile` from outside: images in files, results in JSON and `.npy`, refusals with status 2.
-#![cfg(feature = "cli")]
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 
+use super::{ok, refused};
 use qcore::bits::{Encoding, PackedMatrix};
 use qcore::model::{Conv, Linear, Mode, Model, ModelBuilder, ValueType, Window};
 use qcore::ops::{ActivationFn, Finish, OutputKind, Par, ResidualAt};
 use qcore::quant::{ActQuantizer, Granularity, Scales};
 use serde_json::Value;
 use tempfile::TempDir;
-
-/// The tool, through cargo's runner where the tests were built for another machine.
-fn tool() -> Command {
-    let binary = env!("CARGO_BIN_EXE_qcore");
-    let arch = std::env::consts::ARCH.to_uppercase();
-    match std::env::var_os(format!("CARGO_TARGET_{arch}_UNKNOWN_LINUX_GNU_RUNNER")) {
-        Some(runner) => {
-            let mut command = Command::new(runner);
-            command.arg(binary);
-            command
-        }
-        None => Command::new(binary),
-    }
-}
-
-fn qcore(args: &[&str]) -> Output {
-    tool().args(args).output().expect("the tool runs")
-}
-
-fn ok(args: &[&str]) -> String {
-    let output = qcore(args);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{args:?}: {said}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// Runs and must fail with status 2, saying each of `words`.
-fn refused(args: &[&str], words: &[&str]) {
-    let output = qcore(args);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
-    for word in words {
-        assert!(said.contains(word), "{args:?}: '{word}' is not in: {said}");
-    }
-}
 
 /// Bits that look random.
 fn weights(n: usize, k: usize) -> PackedMatrix {

@@ -1,80 +1,10 @@
 //! `qcore train` from outside: recipes, interrupts, runs that diverge.
-#![cfg(feature = "cli")]
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
 
-use qcore::train::data::{Images, digits};
+use super::{idx_folder, names, ok, path, refused, tool};
 use tempfile::TempDir;
-
-/// The tool, through cargo's runner where the tests were built for another machine.
-fn tool() -> Command {
-    let binary = env!("CARGO_BIN_EXE_qcore");
-    let arch = std::env::consts::ARCH.to_uppercase();
-    match std::env::var_os(format!("CARGO_TARGET_{arch}_UNKNOWN_LINUX_GNU_RUNNER")) {
-        Some(runner) => {
-            let mut command = Command::new(runner);
-            command.arg(binary);
-            command
-        }
-        None => Command::new(binary),
-    }
-}
-
-fn qcore(args: &[&str]) -> Output {
-    tool().args(args).output().expect("the tool runs")
-}
-
-fn ok(args: &[&str]) -> String {
-    let output = qcore(args);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{args:?}: {said}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// Runs and must fail with status 2, saying each of `words`.
-fn refused(args: &[&str], words: &[&str]) {
-    let output = qcore(args);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
-    for word in words {
-        assert!(said.contains(word), "{args:?}: '{word}' is not in: {said}");
-    }
-}
-
-fn names(dir: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(dir).unwrap();
-    let mut names: Vec<String> = entries
-        .map(|e| e.unwrap().file_name().into_string().unwrap())
-        .collect();
-    names.sort();
-    names
-}
-
-/// A folder of IDX files: 600 training and 100 test digits.
-fn idx_folder() -> TempDir {
-    let dir = tempfile::tempdir().unwrap();
-    let data = digits(3, 600, 100).unwrap();
-    for (name, half) in [("train", &data.train), ("t10k", &data.test)] {
-        write_idx(dir.path(), name, half);
-    }
-    dir
-}
-
-fn write_idx(dir: &Path, name: &str, half: &Images) {
-    let header = |kind: u8, dims: &[usize]| -> Vec<u8> {
-        let sizes = dims.iter().flat_map(|&d| (d as u32).to_be_bytes());
-        [0, 0, 8, kind].into_iter().chain(sizes).collect()
-    };
-    let images = [header(3, &[half.len(), 28, 28]), half.pixels().to_vec()].concat();
-    std::fs::write(dir.join(format!("{name}-images-idx3-ubyte")), images).unwrap();
-    let labels = [header(1, &[half.len()]), half.labels().to_vec()].concat();
-    std::fs::write(dir.join(format!("{name}-labels-idx1-ubyte")), labels).unwrap();
-}
-
-fn path(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
 
 /// A small run: its options, and where it writes to.
 fn small<'a>(data: &'a Path, out: &'a Path) -> Vec<&'a str> {
