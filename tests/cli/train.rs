@@ -1,25 +1,9 @@
 //! `qcore train` from outside: recipes, interrupts, runs that diverge.
 
-use std::path::Path;
 use std::process::Command;
 
-use super::{idx_folder, names, ok, path, refused, tool};
+use super::{idx_folder, names, ok, path, refused, small, tool};
 use tempfile::TempDir;
-
-/// A small run: its options, and where it writes to.
-fn small<'a>(data: &'a Path, out: &'a Path) -> Vec<&'a str> {
-    let mut args = vec![
-        "train",
-        "--data",
-        path(data),
-        "--out",
-        path(out),
-        "--arch",
-        "32-32",
-    ];
-    args.extend(["--float-epochs", "2", "--epochs", "3", "--batch", "50"]);
-    args
-}
 
 #[test]
 fn recipes_are_listed_shown_and_run_from_a_file() {
