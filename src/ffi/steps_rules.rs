@@ -152,18 +152,7 @@ pub unsafe extern "C" fn qc_adam_observe(
             )
         };
         // SAFETY: as above.
-        let (m, v, steps) = unsafe {
-            (
-                slice_mut("m", m, n)?,
-                slice_mut("v", v, n)?,
-                slice_mut("steps", steps, 1)?,
-            )
-        };
-        let moments = Moments {
-            steps: &mut steps[0],
-            m,
-            v,
-        };
+        let moments = unsafe { moments(m, v, n, steps)? };
         Ok(adam.read()?.observe_moments(value, gradient, moments)?)
     })
 }
@@ -191,20 +180,25 @@ pub unsafe extern "C" fn qc_adam_step(
             )
         };
         // SAFETY: as above.
-        let (m, v, steps) = unsafe {
-            (
-                slice_mut("m", m, n)?,
-                slice_mut("v", v, n)?,
-                slice_mut("steps", steps, 1)?,
-            )
-        };
-        let moments = Moments {
-            steps: &mut steps[0],
-            m,
-            v,
-        };
+        let moments = unsafe { moments(m, v, n, steps)? };
         Ok(adam.read()?.step_moments(value, gradient, moments)?)
     })
+}
+
+/// What Adam keeps of `n` parameters.
+///
+/// # Safety
+///
+/// As for `slice_mut`.
+unsafe fn moments<'a>(m: *mut f32, v: *mut f32, n: usize, steps: *mut u64) -> Answer<Moments<'a>> {
+    // SAFETY: the contract is this function's.
+    unsafe {
+        Ok(Moments {
+            m: slice_mut("m", m, n)?,
+            v: slice_mut("v", v, n)?,
+            steps: &mut slice_mut("steps", steps, 1)?[0],
+        })
+    }
 }
 
 /// The metric of the loss-aware rules, D = (eps + sqrt(v / (1 - beta2^steps))) / lr; `n` elements each, steps 1 or more.
