@@ -14,7 +14,7 @@ use half::{bf16, f16};
 use qcore::bits::PackedMatrix;
 use qcore::isa::Isa;
 use qcore::kernels::Kernels;
-use qcore::ops::{quantize as quantize_into, quantize_bytes, quantize_rows_bytes};
+use qcore::ops::{Par, quantize as quantize_into, quantize_bytes, quantize_rows_bytes};
 use qcore::quant::{ActQuantizer, Float, Linear, QuantRelu, Rounding, RowQuantizer};
 
 /// Values in rows of 4096: in L1, L2, L3 and beyond.
@@ -66,7 +66,8 @@ fn rows<T: Float>(
     for q in quantizers {
         let e = q.encoding();
         let mut out = PackedMatrix::zeros(e, x.len() / COLS, COLS).expect("a matrix");
-        let mut run = || quantize_into(kernels, x, q, &mut out).expect("lengths that fit");
+        let mut run =
+            || quantize_into(kernels, x, q, &mut out, Par::Caller).expect("lengths that fit");
         run();
         let row = out.rows() / 2;
         let expected = x[row * COLS..][..COLS].iter();
@@ -79,7 +80,8 @@ fn rows<T: Float>(
         let got = out.view().slice_rows(row..row + 1).unpack();
         let isa = kernels.isa();
         assert_eq!(got, expected, "{isa}: {name} to {e}");
-        let mut run = || quantize_into(kernels, x, q, &mut out).expect("lengths that fit");
+        let mut run =
+            || quantize_into(kernels, x, q, &mut out, Par::Caller).expect("lengths that fit");
         group.bench_function(BenchmarkId::new(format!("{isa} {name}"), e), |b| {
             b.iter(&mut run)
         });
@@ -103,14 +105,26 @@ fn bytes<T: Float>(
         }
     };
     let fixed = Linear::symmetric(8, 1.0 / 127.0).expect("a quantizer");
-    quantize_bytes(kernels, x, fixed, &mut out).expect("lengths that fit");
+    quantize_bytes(kernels, x, fixed, &mut out, Par::Caller).expect("lengths that fit");
     check(&out, &fixed);
     let id = BenchmarkId::new(format!("{isa} {name}"), "s8 bytes");
     group.bench_function(id, |b| {
-        b.iter(|| quantize_bytes(kernels, x, fixed, &mut out).expect("lengths that fit"))
+        b.iter(|| {
+            quantize_bytes(kernels, x, fixed, &mut out, Par::Caller).expect("lengths that fit")
+        })
     });
     let of_row = RowQuantizer::symmetric(8).expect("a quantizer");
-    let mut run = || quantize_rows_bytes(kernels, x, &of_row, &mut out, &mut scales, &mut []);
+    let mut run = || {
+        quantize_rows_bytes(
+            kernels,
+            x,
+            &of_row,
+            &mut out,
+            &mut scales,
+            &mut [],
+            Par::Caller,
+        )
+    };
     run().expect("lengths that fit");
     let floats: Vec<f32> = x[row.clone()].iter().map(|x| x.to_f32()).collect();
     let id = BenchmarkId::new(format!("{isa} {name}"), "s8 bytes by row");

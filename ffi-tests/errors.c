@@ -102,89 +102,89 @@ static void quantizers(void) {
   q.kind = QC_RELU;
   q.bits = 2;
   good = q;
-  IS_NULL(qc_quantize_f32(NULL, 1, 3, &good, words, 2), "x");
-  IS_NULL(qc_quantize_f16(NULL, 1, 3, &good, words, 2), "x");
-  IS_NULL(qc_quantize_bf16(NULL, 1, 3, &good, words, 2), "x");
-  IS_NULL(qc_quantize_f32(x, 1, 3, NULL, words, 2), "quantizer");
-  IS_NULL(qc_quantize_f16(h, 1, 3, NULL, words, 2), "quantizer");
-  IS_NULL(qc_quantize_bf16(h, 1, 3, NULL, words, 2), "quantizer");
-  IS_NULL(qc_quantize_f32(x, 1, 3, &good, NULL, 2), "words");
-  IS_NULL(qc_quantize_f16(h, 1, 3, &good, NULL, 2), "words");
-  IS_NULL(qc_quantize_bf16(h, 1, 3, &good, NULL, 2), "words");
-  BAD(qc_quantize_f32(x, 1, 3, &good, words, 3), "n_words is 3");
-  BAD(qc_quantize_f32(x, SIZE_MAX, SIZE_MAX, &good, words, 2), "rows x cols");
-  BAD(qc_quantize_f32((const float *)((const char *)x + 2), 1, 2, &good, words, 2), "x is at");
+  IS_NULL(qc_quantize_f32(NULL, 1, 3, &good, words, 2, NULL), "x");
+  IS_NULL(qc_quantize_f16(NULL, 1, 3, &good, words, 2, NULL), "x");
+  IS_NULL(qc_quantize_bf16(NULL, 1, 3, &good, words, 2, NULL), "x");
+  IS_NULL(qc_quantize_f32(x, 1, 3, NULL, words, 2, NULL), "quantizer");
+  IS_NULL(qc_quantize_f16(h, 1, 3, NULL, words, 2, NULL), "quantizer");
+  IS_NULL(qc_quantize_bf16(h, 1, 3, NULL, words, 2, NULL), "quantizer");
+  IS_NULL(qc_quantize_f32(x, 1, 3, &good, NULL, 2, NULL), "words");
+  IS_NULL(qc_quantize_f16(h, 1, 3, &good, NULL, 2, NULL), "words");
+  IS_NULL(qc_quantize_bf16(h, 1, 3, &good, NULL, 2, NULL), "words");
+  BAD(qc_quantize_f32(x, 1, 3, &good, words, 3, NULL), "n_words is 3");
+  BAD(qc_quantize_f32(x, SIZE_MAX, SIZE_MAX, &good, words, 2, NULL), "rows x cols");
+  BAD(qc_quantize_f32((const float *)((const char *)x + 2), 1, 2, &good, words, 2, NULL), "x is at");
   for (i = 0; i < sizeof alphas / sizeof *alphas; i++) {
     q = good;
     q.alpha = alphas[i];
-    BAD(qc_quantize_f32(x, 1, 3, &q, words, 2), "alpha is");
+    BAD(qc_quantize_f32(x, 1, 3, &q, words, 2, NULL), "alpha is");
   }
   for (i = 0; i < sizeof bits / sizeof *bits; i++) {
     q = good;
     q.bits = bits[i];
-    BAD(qc_quantize_f16(h, 1, 3, &q, words, 2), "bits is");
+    BAD(qc_quantize_f16(h, 1, 3, &q, words, 2, NULL), "bits is");
   }
   q = good;
   q.kind = 6;
-  BAD(qc_quantize_f32(x, 1, 3, &q, words, 2), "kind is 6");
+  BAD(qc_quantize_f32(x, 1, 3, &q, words, 2, NULL), "kind is 6");
   q.kind = QC_SYMMETRIC;
   q.bits = 1;
-  BAD(qc_quantize_f32(x, 1, 3, &q, words, 1), "bits is 1");
+  BAD(qc_quantize_f32(x, 1, 3, &q, words, 1, NULL), "bits is 1");
   q.bits = 2;
   q.alpha = 0;
-  BAD(qc_quantize_f32(x, 1, 3, &q, words, 2), "scale is 0");
+  BAD(qc_quantize_f32(x, 1, 3, &q, words, 2, NULL), "scale is 0");
   q = good;
   q.kind = QC_AFFINE;
   q.zero_point = 4;
-  BAD(qc_quantize_f32(x, 1, 3, &q, words, 2), "zero is 4");
+  BAD(qc_quantize_f32(x, 1, 3, &q, words, 2, NULL), "zero is 4");
   q = good;
   q.reserved = 1;
-  BAD(qc_quantize_f32(x, 1, 3, &q, words, 2), "reserved is 1");
+  BAD(qc_quantize_f32(x, 1, 3, &q, words, 2, NULL), "reserved is 1");
   {
     uint8_t bytes[3] = {9, 9, 9};
     float scales[1] = {9};
     int32_t zeros[1] = {9};
     q = good;
-    IS_NULL(qc_quantize_bytes_f32(NULL, 1, 3, &q, bytes, 3), "x");
-    IS_NULL(qc_quantize_bytes_f16(h, 1, 3, NULL, bytes, 3), "quantizer");
-    IS_NULL(qc_quantize_bytes_bf16(h, 1, 3, &q, NULL, 3), "bytes");
-    BAD(qc_quantize_bytes_f32(x, 1, 3, &q, bytes, 2), "n_bytes is 2");
+    IS_NULL(qc_quantize_bytes_f32(NULL, 1, 3, &q, bytes, 3, NULL), "x");
+    IS_NULL(qc_quantize_bytes_f16(h, 1, 3, NULL, bytes, 3, NULL), "quantizer");
+    IS_NULL(qc_quantize_bytes_bf16(h, 1, 3, &q, NULL, 3, NULL), "bytes");
+    BAD(qc_quantize_bytes_f32(x, 1, 3, &q, bytes, 2, NULL), "n_bytes is 2");
     q.kind = QC_SIGN;
-    BAD(qc_quantize_bytes_f32(x, 1, 3, &q, bytes, 3), "quantizer is bipolar");
-    IS_NULL(qc_quantize_rows_f32(NULL, 1, 3, QC_SYMMETRIC, QC_S8, words, 8, scales, zeros), "x");
-    IS_NULL(qc_quantize_rows_f32(x, 1, 3, QC_SYMMETRIC, QC_S8, NULL, 8, scales, zeros), "words");
-    IS_NULL(qc_quantize_rows_f32(x, 1, 3, QC_SYMMETRIC, QC_S8, words, 8, NULL, zeros), "scales");
-    IS_NULL(qc_quantize_rows_f32(x, 1, 3, QC_AFFINE, QC_S8, words, 8, scales, NULL),
+    BAD(qc_quantize_bytes_f32(x, 1, 3, &q, bytes, 3, NULL), "quantizer is bipolar");
+    IS_NULL(qc_quantize_rows_f32(NULL, 1, 3, QC_SYMMETRIC, QC_S8, words, 8, scales, zeros, NULL), "x");
+    IS_NULL(qc_quantize_rows_f32(x, 1, 3, QC_SYMMETRIC, QC_S8, NULL, 8, scales, zeros, NULL), "words");
+    IS_NULL(qc_quantize_rows_f32(x, 1, 3, QC_SYMMETRIC, QC_S8, words, 8, NULL, zeros, NULL), "scales");
+    IS_NULL(qc_quantize_rows_f32(x, 1, 3, QC_AFFINE, QC_S8, words, 8, scales, NULL, NULL),
             "zero_points");
-    BAD(qc_quantize_rows_f32(x, 1, 3, QC_SYMMETRIC, QC_S8, words, 7, scales, zeros),
+    BAD(qc_quantize_rows_f32(x, 1, 3, QC_SYMMETRIC, QC_S8, words, 7, scales, zeros, NULL),
         "n_words is 7");
-    BAD(qc_quantize_rows_f16(h, 1, 3, QC_SYMMETRIC, QC_U8, words, 8, scales, zeros),
+    BAD(qc_quantize_rows_f16(h, 1, 3, QC_SYMMETRIC, QC_U8, words, 8, scales, zeros, NULL),
         "encoding is u8");
-    BAD(qc_quantize_rows_bf16(h, 1, 3, QC_AFFINE, QC_TERNARY, words, 2, scales, zeros),
+    BAD(qc_quantize_rows_bf16(h, 1, 3, QC_AFFINE, QC_TERNARY, words, 2, scales, zeros, NULL),
         "encoding is ternary");
-    BAD(qc_quantize_rows_f32(x, 1, 3, QC_RELU, QC_U8, words, 8, scales, zeros), "kind is 2");
-    IS_NULL(qc_quantize_rows_bytes_f32(x, 1, 3, QC_AFFINE, QC_U8, NULL, 3, scales, zeros),
+    BAD(qc_quantize_rows_f32(x, 1, 3, QC_RELU, QC_U8, words, 8, scales, zeros, NULL), "kind is 2");
+    IS_NULL(qc_quantize_rows_bytes_f32(x, 1, 3, QC_AFFINE, QC_U8, NULL, 3, scales, zeros, NULL),
             "bytes");
-    BAD(qc_quantize_rows_bytes_f16(h, 1, 3, QC_AFFINE, QC_U8, bytes, 4, scales, zeros),
+    BAD(qc_quantize_rows_bytes_f16(h, 1, 3, QC_AFFINE, QC_U8, bytes, 4, scales, zeros, NULL),
         "n_bytes is 4");
-    BAD(qc_quantize_rows_bytes_bf16(h, 1, 3, QC_AFFINE, 99, bytes, 3, scales, zeros),
+    BAD(qc_quantize_rows_bytes_bf16(h, 1, 3, QC_AFFINE, 99, bytes, 3, scales, zeros, NULL),
         "encoding is 99");
     CHECK(bytes[0] == 9 && bytes[2] == 9 && scales[0] == 9 && zeros[0] == 9);
   }
   q = good;
   q.rounding = 0;
-  BAD(qc_quantize_f32(x, 1, 3, &q, words, 2), "rounding is 0");
+  BAD(qc_quantize_f32(x, 1, 3, &q, words, 2, NULL), "rounding is 0");
   q = good;
   q.struct_size = 8;
-  BAD(qc_quantize_f32(x, 1, 3, &q, words, 2), "struct_size is 8");
+  BAD(qc_quantize_f32(x, 1, 3, &q, words, 2, NULL), "struct_size is 8");
   /* A newer header's struct is fine as long as what is new in it is not used. */
   OK(qc_quantizer_init(sizeof newer, &newer.known));
   CHECK(newer.known.struct_size == sizeof newer && newer.more == 0);
   newer.more = 1;
-  BAD(qc_quantize_f32(x, 1, 3, &newer.known, words, 1), "quantizer is");
+  BAD(qc_quantize_f32(x, 1, 3, &newer.known, words, 1, NULL), "quantizer is");
   CHECK(words[0] == 9 && words[7] == 9);
   newer.more = 0;
-  OK(qc_quantize_f32(x, 1, 3, &newer.known, words, 1));
+  OK(qc_quantize_f32(x, 1, 3, &newer.known, words, 1, NULL));
   CHECK(words[0] == 7);
 }
 

@@ -113,13 +113,13 @@ static void quantizing(void) {
                              &n_words));
           words = (uint32_t *)room(n_words, sizeof(uint32_t));
           for (i = 0; i < count; i++) x[i] = half_value(h[i]);
-          OK(qc_quantize_f16(h, rows, cols, &q, words, n_words));
+          OK(qc_quantize_f16(h, rows, cols, &q, words, n_words, NULL));
           same_codes(&q, x, rows, cols, words, n_words);
           for (i = 0; i < count; i++) x[i] = brain_value(h[i]);
-          OK(qc_quantize_bf16(h, rows, cols, &q, words, n_words));
+          OK(qc_quantize_bf16(h, rows, cols, &q, words, n_words, NULL));
           same_codes(&q, x, rows, cols, words, n_words);
           for (i = 0; i < count; i++) x[i] = (float)(int16_t)h[i] / 5000.0f;
-          OK(qc_quantize_f32(x, rows, cols, &q, words, n_words));
+          OK(qc_quantize_f32(x, rows, cols, &q, words, n_words, NULL));
           same_codes(&q, x, rows, cols, words, n_words);
           free(words);
         }
@@ -171,12 +171,12 @@ static void linear(void) {
         q.bits = bits;
         q.alpha = 0.03f;
         q.zero_point = kind == QC_SYMMETRIC ? 0 : low + 1;
-        if (type == 0) OK(qc_quantize_f32(x, ROWS, COLS, &q, words, n_words));
-        if (type == 1) OK(qc_quantize_f16(h, ROWS, COLS, &q, words, n_words));
-        if (type == 2) OK(qc_quantize_bf16(h, ROWS, COLS, &q, words, n_words));
-        if (type == 0) OK(qc_quantize_bytes_f32(x, ROWS, COLS, &q, bytes, COUNT));
-        if (type == 1) OK(qc_quantize_bytes_f16(h, ROWS, COLS, &q, bytes, COUNT));
-        if (type == 2) OK(qc_quantize_bytes_bf16(h, ROWS, COLS, &q, bytes, COUNT));
+        if (type == 0) OK(qc_quantize_f32(x, ROWS, COLS, &q, words, n_words, NULL));
+        if (type == 1) OK(qc_quantize_f16(h, ROWS, COLS, &q, words, n_words, NULL));
+        if (type == 2) OK(qc_quantize_bf16(h, ROWS, COLS, &q, words, n_words, NULL));
+        if (type == 0) OK(qc_quantize_bytes_f32(x, ROWS, COLS, &q, bytes, COUNT, NULL));
+        if (type == 1) OK(qc_quantize_bytes_f16(h, ROWS, COLS, &q, bytes, COUNT, NULL));
+        if (type == 2) OK(qc_quantize_bytes_bf16(h, ROWS, COLS, &q, bytes, COUNT, NULL));
         OK(qc_unpack(encoding, ROWS, COLS, words, n_words, codes, COUNT));
         for (i = 0; i < COUNT; i++) {
           volatile float inverse = 1.0f / q.alpha;
@@ -188,21 +188,21 @@ static void linear(void) {
           int32_t *z = kind == QC_SYMMETRIC ? NULL : zeros;
           if (z == NULL) memset(zeros, 0, sizeof zeros);
           if (type == 0)
-            OK(qc_quantize_rows_f32(x, ROWS, COLS, rows_kind, encoding, words, n_words, scales, z));
+            OK(qc_quantize_rows_f32(x, ROWS, COLS, rows_kind, encoding, words, n_words, scales, z, NULL));
           if (type == 1)
-            OK(qc_quantize_rows_f16(h, ROWS, COLS, rows_kind, encoding, words, n_words, scales, z));
+            OK(qc_quantize_rows_f16(h, ROWS, COLS, rows_kind, encoding, words, n_words, scales, z, NULL));
           if (type == 2)
             OK(qc_quantize_rows_bf16(h, ROWS, COLS, rows_kind, encoding, words, n_words, scales,
-                                     z));
+                                     z, NULL));
           if (type == 0)
             OK(qc_quantize_rows_bytes_f32(x, ROWS, COLS, rows_kind, encoding, bytes, COUNT, again,
-                                          z));
+                                          z, NULL));
           if (type == 1)
             OK(qc_quantize_rows_bytes_f16(h, ROWS, COLS, rows_kind, encoding, bytes, COUNT, again,
-                                          z));
+                                          z, NULL));
           if (type == 2)
             OK(qc_quantize_rows_bytes_bf16(h, ROWS, COLS, rows_kind, encoding, bytes, COUNT, again,
-                                           z));
+                                           z, NULL));
         }
         OK(qc_unpack(encoding, ROWS, COLS, words, n_words, codes, COUNT));
         for (row = 0; row < ROWS; row++) {
@@ -401,6 +401,44 @@ static void scaled(const char *isa, int32_t weight, int32_t activation, size_t k
   free_packed(a);
 }
 
+/* So many rows that a pool splits them: the same codes and scales as on one thread. */
+static void quantizing_on(const qc_pool *pool) {
+  enum { ROWS = 400, COLS = 1200, COUNT = ROWS * COLS, WORDS = ROWS * 4 * 38 };
+  float *x = (float *)room(COUNT, sizeof(float));
+  uint32_t *words = (uint32_t *)room(2 * WORDS, sizeof(uint32_t));
+  uint8_t *bytes = (uint8_t *)room(2 * COUNT, 1);
+  float scales[2][ROWS];
+  int32_t zeros[2][ROWS], i;
+  uint32_t seed = 77;
+  qc_quantizer q;
+  for (i = 0; i < COUNT; i++) x[i] = (float)(int16_t)(next_random(&seed) >> 8) / 5000.0f;
+  OK(qc_quantizer_init(sizeof q, &q));
+  q.kind = QC_RELU;
+  q.bits = 4;
+  q.alpha = 0.3f;
+  for (i = 0; i < 2; i++) {
+    const qc_pool *on = i == 0 ? NULL : pool;
+    OK(qc_quantize_f32(x, ROWS, COLS, &q, words + i * WORDS, WORDS, on));
+    OK(qc_quantize_bytes_f32(x, ROWS, COLS, &q, bytes + i * COUNT, COUNT, on));
+  }
+  CHECK(memcmp(words, words + WORDS, WORDS * sizeof *words) == 0);
+  CHECK(memcmp(bytes, bytes + COUNT, COUNT) == 0);
+  for (i = 0; i < 2; i++) {
+    const qc_pool *on = i == 0 ? NULL : pool;
+    OK(qc_quantize_rows_f32(x, ROWS, COLS, QC_AFFINE, QC_U4, words + i * WORDS, WORDS, scales[i],
+                            zeros[i], on));
+    OK(qc_quantize_rows_bytes_f32(x, ROWS, COLS, QC_AFFINE, QC_U4, bytes + i * COUNT, COUNT,
+                                  scales[i], zeros[i], on));
+  }
+  CHECK(memcmp(words, words + WORDS, WORDS * sizeof *words) == 0);
+  CHECK(memcmp(bytes, bytes + COUNT, COUNT) == 0);
+  CHECK(memcmp(scales[0], scales[1], sizeof scales[0]) == 0);
+  CHECK(memcmp(zeros[0], zeros[1], sizeof zeros[0]) == 0);
+  free(x);
+  free(words);
+  free(bytes);
+}
+
 int main(int argc, char **argv) {
   int quick = argc > 1 && strcmp(argv[1], "quick") == 0;
   int32_t activations[] = {QC_BIPOLAR, QC_U1, QC_U2, QC_U4, QC_U8, QC_S4, QC_S8};
@@ -415,6 +453,7 @@ int main(int argc, char **argv) {
   OK(qc_pool_new(3, &pool));
   OK(qc_pool_threads(pool, &threads));
   CHECK(threads == 3);
+  quantizing_on(pool);
   OK(qc_isa_count(&isas));
   printf("gemm:");
   for (i = 0; i < isas; i++) {

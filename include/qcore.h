@@ -1358,14 +1358,15 @@ int32_t qc_quantizer_init(size_t struct_size, struct qc_quantizer *quantizer);
 /**
  * Quantizes `x`, `[rows, cols]` row-major, into packed `words`.
  *
- * `n_words` is what `qc_packed_words` says for the quantizer's encoding.
+ * `n_words` is what `qc_packed_words` says for the quantizer's encoding. Rows are shared out to the threads of `pool`.
  */
 int32_t qc_quantize_f32(const float *x,
                         size_t rows,
                         size_t cols,
                         const struct qc_quantizer *quantizer,
                         uint32_t *words,
-                        size_t n_words);
+                        size_t n_words,
+                        const struct qc_pool *pool);
 
 /**
  * As `qc_quantize_f32`, for IEEE 754 halves given as their 16 bits.
@@ -1375,7 +1376,8 @@ int32_t qc_quantize_f16(const uint16_t *x,
                         size_t cols,
                         const struct qc_quantizer *quantizer,
                         uint32_t *words,
-                        size_t n_words);
+                        size_t n_words,
+                        const struct qc_pool *pool);
 
 /**
  * As `qc_quantize_f32`, for bfloat16 given as their 16 bits.
@@ -1385,7 +1387,8 @@ int32_t qc_quantize_bf16(const uint16_t *x,
                          size_t cols,
                          const struct qc_quantizer *quantizer,
                          uint32_t *words,
-                         size_t n_words);
+                         size_t n_words,
+                         const struct qc_pool *pool);
 
 /**
  * Quantizes `x`, `[rows, cols]` row-major, into a byte each: unsigned codes as they are, signed ones as two's
@@ -1398,7 +1401,8 @@ int32_t qc_quantize_bytes_f32(const float *x,
                               size_t cols,
                               const struct qc_quantizer *quantizer,
                               uint8_t *bytes,
-                              size_t n_bytes);
+                              size_t n_bytes,
+                              const struct qc_pool *pool);
 
 /**
  * As `qc_quantize_bytes_f32`, for IEEE 754 halves given as their 16 bits.
@@ -1408,7 +1412,8 @@ int32_t qc_quantize_bytes_f16(const uint16_t *x,
                               size_t cols,
                               const struct qc_quantizer *quantizer,
                               uint8_t *bytes,
-                              size_t n_bytes);
+                              size_t n_bytes,
+                              const struct qc_pool *pool);
 
 /**
  * As `qc_quantize_bytes_f32`, for bfloat16 given as their 16 bits.
@@ -1418,7 +1423,8 @@ int32_t qc_quantize_bytes_bf16(const uint16_t *x,
                                size_t cols,
                                const struct qc_quantizer *quantizer,
                                uint8_t *bytes,
-                               size_t n_bytes);
+                               size_t n_bytes,
+                               const struct qc_pool *pool);
 
 /**
  * Quantizes each row of `x`, `[rows, cols]` row-major, by a scale made of the row, into packed `words`.
@@ -1438,7 +1444,8 @@ int32_t qc_quantize_rows_f32(const float *x,
                              uint32_t *words,
                              size_t n_words,
                              float *scales,
-                             int32_t *zero_points);
+                             int32_t *zero_points,
+                             const struct qc_pool *pool);
 
 /**
  * As `qc_quantize_rows_f32`, for IEEE 754 halves given as their 16 bits.
@@ -1451,7 +1458,8 @@ int32_t qc_quantize_rows_f16(const uint16_t *x,
                              uint32_t *words,
                              size_t n_words,
                              float *scales,
-                             int32_t *zero_points);
+                             int32_t *zero_points,
+                             const struct qc_pool *pool);
 
 /**
  * As `qc_quantize_rows_f32`, for bfloat16 given as their 16 bits.
@@ -1464,7 +1472,8 @@ int32_t qc_quantize_rows_bf16(const uint16_t *x,
                               uint32_t *words,
                               size_t n_words,
                               float *scales,
-                              int32_t *zero_points);
+                              int32_t *zero_points,
+                              const struct qc_pool *pool);
 
 /**
  * As `qc_quantize_rows_f32`, into a byte each: unsigned codes as they are, signed ones as two's complement of
@@ -1478,7 +1487,8 @@ int32_t qc_quantize_rows_bytes_f32(const float *x,
                                    uint8_t *bytes,
                                    size_t n_bytes,
                                    float *scales,
-                                   int32_t *zero_points);
+                                   int32_t *zero_points,
+                                   const struct qc_pool *pool);
 
 /**
  * As `qc_quantize_rows_bytes_f32`, for IEEE 754 halves given as their 16 bits.
@@ -1491,7 +1501,8 @@ int32_t qc_quantize_rows_bytes_f16(const uint16_t *x,
                                    uint8_t *bytes,
                                    size_t n_bytes,
                                    float *scales,
-                                   int32_t *zero_points);
+                                   int32_t *zero_points,
+                                   const struct qc_pool *pool);
 
 /**
  * As `qc_quantize_rows_bytes_f32`, for bfloat16 given as their 16 bits.
@@ -1504,7 +1515,8 @@ int32_t qc_quantize_rows_bytes_bf16(const uint16_t *x,
                                     uint8_t *bytes,
                                     size_t n_bytes,
                                     float *scales,
-                                    int32_t *zero_points);
+                                    int32_t *zero_points,
+                                    const struct qc_pool *pool);
 
 /**
  * Fills `*options` with the defaults. `struct_size` is `sizeof *options`.

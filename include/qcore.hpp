@@ -155,11 +155,11 @@ inline std::vector<std::uint32_t> pack(std::int32_t encoding, std::size_t rows, 
 
 // Floats `[rows, cols]` as bit planes of the encoding that the quantizer has.
 inline void quantize(Floats x, std::size_t rows, std::size_t cols, const qc_quantizer &quantizer,
-                     View<std::uint32_t> words) {
+                     View<std::uint32_t> words, const Pool *pool = nullptr) {
   if (cols != 0 ? x.size() / cols != rows || x.size() % cols != 0 : x.size() != 0) {
     throw std::invalid_argument("x: expected rows x cols");
   }
-  check(qc_quantize_f32(x.data(), rows, cols, &quantizer, words.data(), words.size()));
+  check(qc_quantize_f32(x.data(), rows, cols, &quantizer, words.data(), words.size(), raw(pool)));
 }
 
 // Rows `begin` to `end` of `count`; of all of them if nothing else is said.

@@ -127,7 +127,7 @@ fn bitnet_layout_of_packed_weights_depends_on_the_machine() {
     let q = ActQuantizer::Relu(QuantRelu::new(2, 1.0, Rounding::Nearest).unwrap());
     for kernels in Kernels::available() {
         let mut out = PackedMatrix::zeros(unsigned(2), 2, 37).unwrap();
-        quantize(kernels, &floats, q, &mut out).unwrap();
+        quantize(kernels, &floats, q, &mut out, Par::Caller).unwrap();
         assert_eq!(out.view().words(), words, "{}", kernels.isa());
     }
 }
@@ -248,7 +248,7 @@ fn dabnn_two_packers_with_two_meanings_of_a_bit() {
         let want: Vec<i32> = x.iter().map(|&x| if x >= 0.0 { 1 } else { -1 }).collect();
         for kernels in Kernels::available() {
             let mut out = PackedMatrix::zeros(Encoding::Bipolar, 3, cols).unwrap();
-            quantize(kernels, &x, ActQuantizer::Sign, &mut out).unwrap();
+            quantize(kernels, &x, ActQuantizer::Sign, &mut out, Par::Caller).unwrap();
             assert_eq!(out.unpack(), want, "{}: {cols} columns", kernels.isa());
             assert_eq!(
                 out,
@@ -346,6 +346,7 @@ fn larq_and_xnnpack_read_beyond_the_operands() {
             fenced(&floats, behind),
             ActQuantizer::Sign,
             &mut out,
+            Par::Caller,
         )
         .unwrap();
     }

@@ -5,12 +5,13 @@ use half::slice::HalfBitsSliceExt;
 use super::enter;
 use super::pack::check_words;
 use super::pointer::{Growing, Plain, init, options, slice, slice_mut};
+use super::pool::{par, qc_pool};
 use super::status::Answer;
 use crate::bits::{Encoding, PackedMut};
 use crate::error::Error;
 use crate::isa::Isa;
 use crate::kernels::Kernels;
-use crate::ops::{quantize, quantize_bytes};
+use crate::ops::{Par, quantize, quantize_bytes};
 use crate::quant::{ActQuantizer, Float, Linear, QuantRelu, Quantizer, Rounding};
 use crate::shape::elements;
 
@@ -113,7 +114,7 @@ pub unsafe extern "C" fn qc_quantizer_init(
 
 /// Quantizes `x`, `[rows, cols]` row-major, into packed `words`.
 ///
-/// `n_words` is what `qc_packed_words` says for the quantizer's encoding.
+/// `n_words` is what `qc_packed_words` says for the quantizer's encoding. Rows are shared out to the threads of `pool`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn qc_quantize_f32(
     x: *const f32,
@@ -122,9 +123,10 @@ pub unsafe extern "C" fn qc_quantize_f32(
     quantizer: *const qc_quantizer,
     words: *mut u32,
     n_words: usize,
+    pool: *const qc_pool,
 ) -> i32 {
     // SAFETY: the caller promises what the head of the header says about pointers and lengths.
-    enter(|| unsafe { run(x, as_they_are, rows, cols, quantizer, words, n_words) })
+    enter(|| unsafe { task(rows, cols, quantizer, pool)?.planes(x, as_they_are, words, n_words) })
 }
 
 /// As `qc_quantize_f32`, for IEEE 754 halves given as their 16 bits.
@@ -136,10 +138,11 @@ pub unsafe extern "C" fn qc_quantize_f16(
     quantizer: *const qc_quantizer,
     words: *mut u32,
     n_words: usize,
+    pool: *const qc_pool,
 ) -> i32 {
     let halves = <[u16]>::reinterpret_cast::<half::f16>;
     // SAFETY: the caller promises what the head of the header says about pointers and lengths.
-    enter(|| unsafe { run(x, halves, rows, cols, quantizer, words, n_words) })
+    enter(|| unsafe { task(rows, cols, quantizer, pool)?.planes(x, halves, words, n_words) })
 }
 
 /// As `qc_quantize_f32`, for bfloat16 given as their 16 bits.
@@ -151,37 +154,11 @@ pub unsafe extern "C" fn qc_quantize_bf16(
     quantizer: *const qc_quantizer,
     words: *mut u32,
     n_words: usize,
+    pool: *const qc_pool,
 ) -> i32 {
     let halves = <[u16]>::reinterpret_cast::<half::bf16>;
     // SAFETY: the caller promises what the head of the header says about pointers and lengths.
-    enter(|| unsafe { run(x, halves, rows, cols, quantizer, words, n_words) })
-}
-
-/// # Safety
-///
-/// The caller's promises about `x`, `quantizer` and `words`.
-unsafe fn run<T: Plain, F: Float>(
-    x: *const T,
-    floats: impl Fn(&[T]) -> &[F],
-    rows: usize,
-    cols: usize,
-    quantizer: *const qc_quantizer,
-    words: *mut u32,
-    n_words: usize,
-) -> Answer<()> {
-    let len = elements("rows x cols", &[rows, cols])?;
-    // SAFETY: the contract is this function's.
-    let (x, quantizer, words) = unsafe {
-        let x = slice("x", x, len)?;
-        let quantizer = options("quantizer", quantizer)?;
-        (x, quantizer, slice_mut("words", words, n_words)?)
-    };
-    let quantizer = quantizer.quantizer()?;
-    let encoding = quantizer.encoding();
-    check_words("n_words", n_words, encoding, "rows x cols", rows, cols)?;
-    let out = PackedMut::new(encoding, rows, cols, words)?;
-    let kernels = Kernels::of(Isa::chosen()?)?;
-    Ok(quantize(kernels, floats(x), quantizer, out)?)
+    enter(|| unsafe { task(rows, cols, quantizer, pool)?.planes(x, halves, words, n_words) })
 }
 
 /// Quantizes `x`, `[rows, cols]` row-major, into a byte each: unsigned codes as they are, signed ones as two's
@@ -196,9 +173,10 @@ pub unsafe extern "C" fn qc_quantize_bytes_f32(
     quantizer: *const qc_quantizer,
     bytes: *mut u8,
     n_bytes: usize,
+    pool: *const qc_pool,
 ) -> i32 {
     // SAFETY: the caller promises what the head of the header says about pointers and lengths.
-    enter(|| unsafe { run_bytes(x, as_they_are, rows, cols, quantizer, bytes, n_bytes) })
+    enter(|| unsafe { task(rows, cols, quantizer, pool)?.bytes(x, as_they_are, bytes, n_bytes) })
 }
 
 /// As `qc_quantize_bytes_f32`, for IEEE 754 halves given as their 16 bits.
@@ -210,10 +188,11 @@ pub unsafe extern "C" fn qc_quantize_bytes_f16(
     quantizer: *const qc_quantizer,
     bytes: *mut u8,
     n_bytes: usize,
+    pool: *const qc_pool,
 ) -> i32 {
     let halves = <[u16]>::reinterpret_cast::<half::f16>;
     // SAFETY: the caller promises what the head of the header says about pointers and lengths.
-    enter(|| unsafe { run_bytes(x, halves, rows, cols, quantizer, bytes, n_bytes) })
+    enter(|| unsafe { task(rows, cols, quantizer, pool)?.bytes(x, halves, bytes, n_bytes) })
 }
 
 /// As `qc_quantize_bytes_f32`, for bfloat16 given as their 16 bits.
@@ -225,39 +204,88 @@ pub unsafe extern "C" fn qc_quantize_bytes_bf16(
     quantizer: *const qc_quantizer,
     bytes: *mut u8,
     n_bytes: usize,
+    pool: *const qc_pool,
 ) -> i32 {
     let halves = <[u16]>::reinterpret_cast::<half::bf16>;
     // SAFETY: the caller promises what the head of the header says about pointers and lengths.
-    enter(|| unsafe { run_bytes(x, halves, rows, cols, quantizer, bytes, n_bytes) })
+    enter(|| unsafe { task(rows, cols, quantizer, pool)?.bytes(x, halves, bytes, n_bytes) })
 }
 
 pub(super) fn as_they_are(x: &[f32]) -> &[f32] {
     x
 }
 
+/// What the functions above have in common.
+struct Task<'a> {
+    rows: usize,
+    cols: usize,
+    quantizer: Quantizer,
+    par: Par<'a>,
+}
+
 /// # Safety
 ///
-/// The caller's promises about `x`, `quantizer` and `bytes`.
-unsafe fn run_bytes<T: Plain, F: Float>(
-    x: *const T,
-    floats: impl Fn(&[T]) -> &[F],
+/// The caller's promises about `quantizer` and `pool`, which lives longer than `'a`.
+unsafe fn task<'a>(
     rows: usize,
     cols: usize,
     quantizer: *const qc_quantizer,
-    bytes: *mut u8,
-    n_bytes: usize,
-) -> Answer<()> {
-    let len = elements("rows x cols", &[rows, cols])?;
+    pool: *const qc_pool,
+) -> Answer<Task<'a>> {
     // SAFETY: the contract is this function's.
-    let (x, quantizer, bytes) = unsafe {
-        let x = slice("x", x, len)?;
-        let quantizer = options("quantizer", quantizer)?;
-        (x, quantizer, slice_mut("bytes", bytes, n_bytes)?)
-    };
-    let quantizer = quantizer.quantizer()?;
-    check_bytes(n_bytes, len)?;
-    let kernels = Kernels::of(Isa::chosen()?)?;
-    Ok(quantize_bytes(kernels, floats(x), quantizer, bytes)?)
+    let (quantizer, par) = unsafe { (options("quantizer", quantizer)?.quantizer()?, par(pool)?) };
+    Ok(Task {
+        rows,
+        cols,
+        quantizer,
+        par,
+    })
+}
+
+impl Task<'_> {
+    /// # Safety
+    ///
+    /// The caller's promises about `x` and `words`.
+    unsafe fn planes<T: Plain, F: Float>(
+        self,
+        x: *const T,
+        floats: impl Fn(&[T]) -> &[F],
+        words: *mut u32,
+        n_words: usize,
+    ) -> Answer<()> {
+        let (rows, cols, encoding) = (self.rows, self.cols, self.quantizer.encoding());
+        let len = elements("rows x cols", &[rows, cols])?;
+        // SAFETY: the contract is this function's.
+        let (x, words) = unsafe { (slice("x", x, len)?, slice_mut("words", words, n_words)?) };
+        check_words("n_words", n_words, encoding, "rows x cols", rows, cols)?;
+        let out = PackedMut::new(encoding, rows, cols, words)?;
+        let kernels = Kernels::of(Isa::chosen()?)?;
+        Ok(quantize(kernels, floats(x), self.quantizer, out, self.par)?)
+    }
+
+    /// # Safety
+    ///
+    /// The caller's promises about `x` and `bytes`.
+    unsafe fn bytes<T: Plain, F: Float>(
+        self,
+        x: *const T,
+        floats: impl Fn(&[T]) -> &[F],
+        bytes: *mut u8,
+        n_bytes: usize,
+    ) -> Answer<()> {
+        let len = elements("rows x cols", &[self.rows, self.cols])?;
+        // SAFETY: the contract is this function's.
+        let (x, bytes) = unsafe { (slice("x", x, len)?, slice_mut("bytes", bytes, n_bytes)?) };
+        check_bytes(n_bytes, len)?;
+        let kernels = Kernels::of(Isa::chosen()?)?;
+        Ok(quantize_bytes(
+            kernels,
+            floats(x),
+            self.quantizer,
+            bytes,
+            self.par,
+        )?)
+    }
 }
 
 /// Errors unless there is a byte for each of `len` floats.

@@ -5,13 +5,14 @@ use half::slice::HalfBitsSliceExt;
 use super::enter;
 use super::pack::{check_words, encoding as encoding_of};
 use super::pointer::{Plain, slice, slice_mut};
+use super::pool::{par, qc_pool};
 use super::quantize::{QC_AFFINE, QC_SYMMETRIC, as_they_are, check_bytes};
 use super::status::{Answer, Failure};
 use crate::bits::{Encoding, PackedMut};
 use crate::error::Error;
 use crate::isa::Isa;
 use crate::kernels::Kernels;
-use crate::ops::{quantize_rows, quantize_rows_bytes};
+use crate::ops::{Par, quantize_rows, quantize_rows_bytes};
 use crate::quant::{Float, RowQuantizer};
 use crate::shape::elements;
 
@@ -34,6 +35,7 @@ pub unsafe extern "C" fn qc_quantize_rows_f32(
     n_words: usize,
     scales: *mut f32,
     zero_points: *mut i32,
+    pool: *const qc_pool,
 ) -> i32 {
     let task = Rows {
         rows,
@@ -42,6 +44,7 @@ pub unsafe extern "C" fn qc_quantize_rows_f32(
         encoding,
         scales,
         zero_points,
+        pool,
     };
     // SAFETY: the caller promises what the head of the header says about pointers and lengths.
     enter(|| unsafe { task.planes(x, as_they_are, words, n_words) })
@@ -59,6 +62,7 @@ pub unsafe extern "C" fn qc_quantize_rows_f16(
     n_words: usize,
     scales: *mut f32,
     zero_points: *mut i32,
+    pool: *const qc_pool,
 ) -> i32 {
     let task = Rows {
         rows,
@@ -67,6 +71,7 @@ pub unsafe extern "C" fn qc_quantize_rows_f16(
         encoding,
         scales,
         zero_points,
+        pool,
     };
     // SAFETY: the caller promises what the head of the header says about pointers and lengths.
     enter(|| unsafe { task.planes(x, <[u16]>::reinterpret_cast::<half::f16>, words, n_words) })
@@ -84,6 +89,7 @@ pub unsafe extern "C" fn qc_quantize_rows_bf16(
     n_words: usize,
     scales: *mut f32,
     zero_points: *mut i32,
+    pool: *const qc_pool,
 ) -> i32 {
     let task = Rows {
         rows,
@@ -92,6 +98,7 @@ pub unsafe extern "C" fn qc_quantize_rows_bf16(
         encoding,
         scales,
         zero_points,
+        pool,
     };
     // SAFETY: the caller promises what the head of the header says about pointers and lengths.
     enter(|| unsafe { task.planes(x, <[u16]>::reinterpret_cast::<half::bf16>, words, n_words) })
@@ -110,6 +117,7 @@ pub unsafe extern "C" fn qc_quantize_rows_bytes_f32(
     n_bytes: usize,
     scales: *mut f32,
     zero_points: *mut i32,
+    pool: *const qc_pool,
 ) -> i32 {
     let task = Rows {
         rows,
@@ -118,6 +126,7 @@ pub unsafe extern "C" fn qc_quantize_rows_bytes_f32(
         encoding,
         scales,
         zero_points,
+        pool,
     };
     // SAFETY: the caller promises what the head of the header says about pointers and lengths.
     enter(|| unsafe { task.bytes(x, as_they_are, bytes, n_bytes) })
@@ -135,6 +144,7 @@ pub unsafe extern "C" fn qc_quantize_rows_bytes_f16(
     n_bytes: usize,
     scales: *mut f32,
     zero_points: *mut i32,
+    pool: *const qc_pool,
 ) -> i32 {
     let task = Rows {
         rows,
@@ -143,6 +153,7 @@ pub unsafe extern "C" fn qc_quantize_rows_bytes_f16(
         encoding,
         scales,
         zero_points,
+        pool,
     };
     // SAFETY: the caller promises what the head of the header says about pointers and lengths.
     enter(|| unsafe { task.bytes(x, <[u16]>::reinterpret_cast::<half::f16>, bytes, n_bytes) })
@@ -160,6 +171,7 @@ pub unsafe extern "C" fn qc_quantize_rows_bytes_bf16(
     n_bytes: usize,
     scales: *mut f32,
     zero_points: *mut i32,
+    pool: *const qc_pool,
 ) -> i32 {
     let task = Rows {
         rows,
@@ -168,6 +180,7 @@ pub unsafe extern "C" fn qc_quantize_rows_bytes_bf16(
         encoding,
         scales,
         zero_points,
+        pool,
     };
     // SAFETY: the caller promises what the head of the header says about pointers and lengths.
     enter(|| unsafe { task.bytes(x, <[u16]>::reinterpret_cast::<half::bf16>, bytes, n_bytes) })
@@ -181,6 +194,7 @@ struct Rows {
     encoding: i32,
     scales: *mut f32,
     zero_points: *mut i32,
+    pool: *const qc_pool,
 }
 
 /// What is written beside the codes.
@@ -188,6 +202,7 @@ struct Made<'a> {
     quantizer: RowQuantizer,
     scales: &'a mut [f32],
     zero_points: &'a mut [i32],
+    par: Par<'a>,
 }
 
 impl Rows {
@@ -219,7 +234,15 @@ impl Rows {
         let out = PackedMut::new(encoding, self.rows, self.cols, words)?;
         let kernels = Kernels::of(Isa::chosen()?)?;
         let (scales, zeros) = (made.scales, made.zero_points);
-        quantize_rows(kernels, floats(x), &made.quantizer, out, scales, zeros)?;
+        quantize_rows(
+            kernels,
+            floats(x),
+            &made.quantizer,
+            out,
+            scales,
+            zeros,
+            made.par,
+        )?;
         Ok(())
     }
 
@@ -242,7 +265,15 @@ impl Rows {
         check_bytes(n_bytes, len)?;
         let kernels = Kernels::of(Isa::chosen()?)?;
         let (scales, zeros) = (made.scales, made.zero_points);
-        quantize_rows_bytes(kernels, floats(x), &made.quantizer, bytes, scales, zeros)?;
+        quantize_rows_bytes(
+            kernels,
+            floats(x),
+            &made.quantizer,
+            bytes,
+            scales,
+            zeros,
+            made.par,
+        )?;
         Ok(())
     }
 
@@ -269,14 +300,13 @@ impl Rows {
         }
         let n_zeros = if absent { 0 } else { self.rows };
         // SAFETY: the contract is this function's.
-        let (scales, zero_points) = unsafe {
-            let scales = slice_mut("scales", self.scales, self.rows)?;
-            (scales, slice_mut("zero_points", self.zero_points, n_zeros)?)
-        };
-        Ok(Made {
-            quantizer,
-            scales,
-            zero_points,
-        })
+        unsafe {
+            Ok(Made {
+                quantizer,
+                scales: slice_mut("scales", self.scales, self.rows)?,
+                zero_points: slice_mut("zero_points", self.zero_points, n_zeros)?,
+                par: par(self.pool)?,
+            })
+        }
     }
 }

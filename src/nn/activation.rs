@@ -138,7 +138,7 @@ impl Activation {
             Function::Sign | Function::QuantRelu { .. } => {
                 let quantizer = self.quantizer()?.expect("these functions have codes");
                 reshape(codes, quantizer.encoding(), x.len() / n.max(1), n)?;
-                quantize(kernels, x, quantizer, &mut *codes)?;
+                quantize(kernels, x, quantizer, &mut *codes, Par::Caller)?;
                 dequantize(kernels, codes.view(), quantizer.step(), out, Par::Caller)?;
             }
         }

@@ -4,7 +4,7 @@ use crate::bits::{ByteRef, Encoding, PackedMatrix};
 use crate::error::Result;
 use crate::kernels::Kernels;
 use crate::nn::activation::reshape;
-use crate::ops::{Activations, quantize};
+use crate::ops::{Activations, Par, quantize};
 use crate::quant::ActQuantizer;
 
 /// The floats that enter a layer, with the integers that they stand for.
@@ -55,7 +55,7 @@ impl<'a> Signal<'a> {
             Codes::None => None,
             Codes::Levels(quantizer) => {
                 reshape(memory, quantizer.encoding(), rows, cols)?;
-                quantize(kernels, self.values, quantizer, &mut *memory)?;
+                quantize(kernels, self.values, quantizer, &mut *memory, Par::Caller)?;
                 Some((memory.view().into(), quantizer.step()))
             }
             Codes::Bytes(bytes, step) => {

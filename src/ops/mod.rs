@@ -28,9 +28,6 @@ pub use finish::{
 pub use gemm::{Activations, Epilogue, Gemm, Methods, RowScales};
 pub use par::{Par, Pool};
 pub use pool::{AveragePool, MaxPool};
-pub use quantize::{
-    pack_codes, quantize, quantize_bytes, quantize_bytes_par, quantize_par, quantize_rows,
-    quantize_rows_bytes, quantize_rows_bytes_par, quantize_rows_par,
-};
+pub use quantize::{pack_codes, quantize, quantize_bytes, quantize_rows, quantize_rows_bytes};
 pub use requantize::Thresholds;
 pub use weight_only::WeightOnlyGemm;

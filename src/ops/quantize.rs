@@ -2,7 +2,7 @@
 
 mod rows;
 
-pub use rows::{quantize_rows, quantize_rows_bytes, quantize_rows_bytes_par, quantize_rows_par};
+pub use rows::{quantize_rows, quantize_rows_bytes};
 
 use crate::bits::{Encoding, PackedMut};
 use crate::error::{Error, Result};
@@ -19,19 +19,9 @@ const LANES: usize = 8;
 
 /// Quantizes `x`, `[rows, cols]` row-major, into `out`, which takes rows and cols from its shape.
 ///
-/// The codes are those of [`Quantizer::code`] for the values as f32, on every ISA. Errors if `out` is
-/// not of the quantizer's encoding or the length of `x` is not rows x cols; then `out` is untouched.
+/// The codes are those of [`Quantizer::code`] for the values as f32, on every ISA; rows are shared out to threads. Errors if
+/// `out` is not of the quantizer's encoding or the length of `x` is not rows x cols; then `out` is untouched.
 pub fn quantize<'a, T: Float>(
-    kernels: &Kernels,
-    x: &[T],
-    quantizer: impl Into<Quantizer>,
-    out: impl Into<PackedMut<'a>>,
-) -> Result<()> {
-    quantize_par(kernels, x, quantizer, out, Par::Caller)
-}
-
-/// As [`quantize`], rows shared out to threads.
-pub fn quantize_par<'a, T: Float>(
     kernels: &Kernels,
     x: &[T],
     quantizer: impl Into<Quantizer>,
@@ -64,16 +54,6 @@ pub fn quantize_par<'a, T: Float>(
 /// The codes are those of [`Quantizer::code`] for the values as f32, on every ISA. Errors if the quantizer's
 /// encoding is bipolar or `out` is not as long as `x`; then `out` is untouched.
 pub fn quantize_bytes<T: Float>(
-    kernels: &Kernels,
-    x: &[T],
-    quantizer: impl Into<Quantizer>,
-    out: &mut [u8],
-) -> Result<()> {
-    quantize_bytes_par(kernels, x, quantizer, out, Par::Caller)
-}
-
-/// As [`quantize_bytes`], floats shared out to threads.
-pub fn quantize_bytes_par<T: Float>(
     kernels: &Kernels,
     x: &[T],
     quantizer: impl Into<Quantizer>,
@@ -230,10 +210,10 @@ mod tests {
             .collect();
         for kernels in Kernels::available() {
             let mut out = PackedMatrix::zeros(e, rows, cols).unwrap();
-            quantize(kernels, x, taken, &mut out).unwrap();
+            quantize(kernels, x, taken, &mut out, Par::Caller).unwrap();
             assert_eq!(out.unpack(), codes, "{} {cols}", kernels.isa());
             let mut bytes = vec![0xAA; x.len()];
-            let said = quantize_bytes(kernels, x, taken, &mut bytes);
+            let said = quantize_bytes(kernels, x, taken, &mut bytes, Par::Caller);
             if e == Encoding::Bipolar {
                 assert!(said.unwrap_err().to_string().starts_with("quantizer is bi"));
                 continue;
@@ -303,14 +283,14 @@ mod tests {
         let all = |par| {
             let mut planes = PackedMatrix::zeros(relu.encoding(), rows, cols).unwrap();
             let mut bytes = vec![0xAA; rows * cols];
-            quantize_par(kernels, &x, relu, &mut planes, par).unwrap();
-            quantize_bytes_par(kernels, &x, relu, &mut bytes, par).unwrap();
+            quantize(kernels, &x, relu, &mut planes, par).unwrap();
+            quantize_bytes(kernels, &x, relu, &mut bytes, par).unwrap();
             let mut by_row = PackedMatrix::zeros(u4.encoding(), rows, cols).unwrap();
             let (mut scales, mut zeros) = (vec![0.0; rows], vec![0; rows]);
             let (s, z) = (&mut scales, &mut zeros);
-            quantize_rows_par(kernels, &x, &u4, &mut by_row, s, z, par).unwrap();
+            quantize_rows(kernels, &x, &u4, &mut by_row, s, z, par).unwrap();
             let (mut again, mut some) = (vec![0xAA; rows * cols], vec![0.0; rows]);
-            quantize_rows_bytes_par(kernels, &x, &s8, &mut again, &mut some, &mut [], par).unwrap();
+            quantize_rows_bytes(kernels, &x, &s8, &mut again, &mut some, &mut [], par).unwrap();
             let packed = [planes.words().to_vec(), by_row.words().to_vec()];
             (packed, [bytes, again], [scales, some], zeros)
         };
@@ -328,13 +308,21 @@ mod tests {
     fn what_does_not_fit_is_refused() {
         let kernels = Kernels::available().last().unwrap();
         let mut out = PackedMatrix::zeros(Encoding::unsigned(2).unwrap(), 2, 3).unwrap();
-        let said = quantize(kernels, &[1.0f32; 6], ActQuantizer::Sign, &mut out).unwrap_err();
+        let said = quantize(
+            kernels,
+            &[1.0f32; 6],
+            ActQuantizer::Sign,
+            &mut out,
+            Par::Caller,
+        )
+        .unwrap_err();
         assert_eq!(
             said.to_string(),
             "out is u2; expected bipolar, the quantizer's encoding"
         );
         let relu = QuantRelu::new(2, 1.0, Rounding::Ceil).unwrap();
-        let said = quantize_bytes(kernels, &[1.0f32; 6], relu, &mut [0; 5]).unwrap_err();
+        let said =
+            quantize_bytes(kernels, &[1.0f32; 6], relu, &mut [0; 5], Par::Caller).unwrap_err();
         assert_eq!(
             said.to_string(),
             "out is 5 elements long; expected 6 (the length of x)"

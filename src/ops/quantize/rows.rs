@@ -22,18 +22,6 @@ pub fn quantize_rows<'a, T: Float>(
     out: impl Into<PackedMut<'a>>,
     scales: &mut [f32],
     zeros: &mut [i32],
-) -> Result<()> {
-    quantize_rows_par(kernels, x, quantizer, out, scales, zeros, Par::Caller)
-}
-
-/// As [`quantize_rows`], rows shared out to threads.
-pub fn quantize_rows_par<'a, T: Float>(
-    kernels: &Kernels,
-    x: &[T],
-    quantizer: &RowQuantizer,
-    out: impl Into<PackedMut<'a>>,
-    scales: &mut [f32],
-    zeros: &mut [i32],
     par: Par<'_>,
 ) -> Result<()> {
     let out = out.into();
@@ -62,18 +50,6 @@ pub fn quantize_rows_par<'a, T: Float>(
 
 /// As [`quantize_rows`], into a byte each, `[rows, cols]`, with rows as many as there are scales.
 pub fn quantize_rows_bytes<T: Float>(
-    kernels: &Kernels,
-    x: &[T],
-    quantizer: &RowQuantizer,
-    out: &mut [u8],
-    scales: &mut [f32],
-    zeros: &mut [i32],
-) -> Result<()> {
-    quantize_rows_bytes_par(kernels, x, quantizer, out, scales, zeros, Par::Caller)
-}
-
-/// As [`quantize_rows_bytes`], rows shared out to threads.
-pub fn quantize_rows_bytes_par<T: Float>(
     kernels: &Kernels,
     x: &[T],
     quantizer: &RowQuantizer,
@@ -231,7 +207,16 @@ mod tests {
                 let name = format!("{} {e} {cols}", kernels.isa());
                 let mut out = PackedMatrix::zeros(e, rows, cols).unwrap();
                 let (mut scales, mut zeros) = (vec![0.0; rows], vec![99; rows]);
-                quantize_rows(kernels, x, &q, &mut out, &mut scales, &mut zeros).unwrap();
+                quantize_rows(
+                    kernels,
+                    x,
+                    &q,
+                    &mut out,
+                    &mut scales,
+                    &mut zeros,
+                    Par::Caller,
+                )
+                .unwrap();
                 assert_eq!(out.unpack(), expected, "{name}");
                 for (row, l) in linear.iter().enumerate() {
                     assert_eq!(scales[row].to_bits(), l.scale().to_bits(), "{name}");
@@ -242,7 +227,8 @@ mod tests {
                     true => &mut [],
                     false => &mut zeros[..],
                 };
-                quantize_rows_bytes(kernels, x, &q, &mut bytes, &mut again, zeros).unwrap();
+                quantize_rows_bytes(kernels, x, &q, &mut bytes, &mut again, zeros, Par::Caller)
+                    .unwrap();
                 assert_eq!(again, scales, "{name}");
                 let bytes = ByteRef::new(e, rows, cols, &bytes).unwrap();
                 let got: Vec<i32> = match e.min() {
@@ -305,7 +291,15 @@ mod tests {
         let said = |q: &RowQuantizer, x: usize, out: usize, scales: usize, zeros: usize| {
             let (x, mut out) = (vec![1f32; x], vec![0; out]);
             let (mut scales, mut zeros) = (vec![0.0; scales], vec![0; zeros]);
-            let said = quantize_rows_bytes(kernels, &x, q, &mut out, &mut scales, &mut zeros);
+            let said = quantize_rows_bytes(
+                kernels,
+                &x,
+                q,
+                &mut out,
+                &mut scales,
+                &mut zeros,
+                Par::Caller,
+            );
             said.map_or_else(|e| e.to_string(), |()| "fine".to_string())
         };
         assert_eq!(said(&s8, 6, 6, 2, 0), "fine");
@@ -317,7 +311,15 @@ mod tests {
         assert!(said(&s8, 6, 6, 2, 1).starts_with("zeros is 1"));
         assert!(said(&u8s, 6, 6, 2, 0).starts_with("zeros is 0"));
         let mut out = PackedMatrix::zeros(u8s.encoding(), 2, 3).unwrap();
-        let said = quantize_rows(kernels, &[1f32; 6], &s8, &mut out, &mut [0.0; 2], &mut []);
+        let said = quantize_rows(
+            kernels,
+            &[1f32; 6],
+            &s8,
+            &mut out,
+            &mut [0.0; 2],
+            &mut [],
+            Par::Caller,
+        );
         assert!(said.unwrap_err().to_string().starts_with("out is u8"));
     }
 }

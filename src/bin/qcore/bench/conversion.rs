@@ -75,13 +75,17 @@ impl Case {
     fn run(&mut self, x: &[f32]) -> Result<()> {
         let (kernels, scales, zeros) = (self.kernels, &mut self.scales, &mut self.zeros);
         match (&self.maker, &mut self.out) {
-            (Maker::Fixed(q), Codes::Planes(out)) => ops::quantize(kernels, x, q, out),
-            (Maker::Fixed(q), Codes::Bytes(out)) => ops::quantize_bytes(kernels, x, q, out),
+            (Maker::Fixed(q), Codes::Planes(out)) => {
+                ops::quantize(kernels, x, q, out, ops::Par::Caller)
+            }
+            (Maker::Fixed(q), Codes::Bytes(out)) => {
+                ops::quantize_bytes(kernels, x, q, out, ops::Par::Caller)
+            }
             (Maker::Rows(q), Codes::Planes(out)) => {
-                ops::quantize_rows(kernels, x, q, out, scales, zeros)
+                ops::quantize_rows(kernels, x, q, out, scales, zeros, ops::Par::Caller)
             }
             (Maker::Rows(q), Codes::Bytes(out)) => {
-                ops::quantize_rows_bytes(kernels, x, q, out, scales, zeros)
+                ops::quantize_rows_bytes(kernels, x, q, out, scales, zeros, ops::Par::Caller)
             }
         }
     }
