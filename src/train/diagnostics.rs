@@ -71,7 +71,7 @@ impl Diagnostics {
             let Some(weights) = layer.weights().filter(|w| w.quantizer().is_some()) else {
                 return;
             };
-            let codes = weights.integers();
+            let codes = weights.integers().into_owned();
             match Freezer::new(codes.len(), MOMENTUM, has_zero(weights)) {
                 Ok(oscillation) => watches.push(Watch {
                     layer: path.to_string(),
@@ -131,13 +131,13 @@ impl Watch {
         self.flips += self
             .before
             .iter()
-            .zip(&codes)
+            .zip(&*codes)
             .filter(|(a, b)| a != b)
             .count();
         // With a threshold that no frequency reaches, nothing freezes and no weight is touched.
         let mut untouched = vec![0.0; codes.len()];
         self.oscillation.step(&codes, 0.0, 2.0, &mut untouched)?;
-        self.before = codes;
+        self.before.copy_from_slice(&codes);
         if !self.gradient.is_empty() {
             let cosine = cosine(&self.gradient, &weights.d_weights);
             self.cosines += cosine;
