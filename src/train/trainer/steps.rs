@@ -52,7 +52,7 @@ impl Trainer<'_> {
         self.net.settle()?;
         self.freeze(epoch)?;
         if let Some(watch) = &mut self.watch {
-            watch.step(&self.net)?;
+            watch.step(&self.net);
         }
         Ok(score)
     }
