@@ -129,38 +129,80 @@ impl Activation {
         n: usize,
         out: &mut [f32],
         codes: &mut PackedMatrix,
+        par: Par<'_>,
     ) -> Result<()> {
         check_len("out", out.len(), x.len(), "M x N")?;
-        let pairs = x.iter().zip(out.iter_mut());
+        let mut each = |f: &(dyn Fn(&[f32], &mut [f32]) + Sync)| {
+            let pieces = x.chunks(PIECE).zip(out.chunks_mut(PIECE));
+            share(x.len(), par, pieces, &|(x, out)| f(x, out));
+        };
         match self.function {
-            Function::Relu => pairs.for_each(|(x, out)| *out = x.max(0.0)),
-            Function::HardTanh => pairs.for_each(|(x, out)| *out = x.clamp(-1.0, 1.0)),
+            Function::Relu => each(&|x, out| {
+                let pairs = x.iter().zip(out);
+                pairs.for_each(|(x, out)| *out = x.max(0.0));
+            }),
+            Function::HardTanh => each(&|x, out| {
+                let pairs = x.iter().zip(out);
+                pairs.for_each(|(x, out)| *out = x.clamp(-1.0, 1.0));
+            }),
             Function::Sign | Function::QuantRelu { .. } => {
                 let quantizer = self.quantizer()?.expect("these functions have codes");
                 reshape(codes, quantizer.encoding(), x.len() / n.max(1), n)?;
-                quantize(kernels, x, quantizer, &mut *codes, Par::Caller)?;
-                dequantize(kernels, codes.view(), quantizer.step(), out, Par::Caller)?;
+                quantize(kernels, x, quantizer, &mut *codes, par)?;
+                dequantize(kernels, codes.view(), quantizer.step(), out, par)?;
             }
         }
         Ok(())
     }
 
-    /// The gradient by `x` `[M, N]` in place of the one by the output; also sets `d_alpha`.
+    /// The gradient by `x` `[M, N]` in place of the one by the output; also sets `d_alpha`, from sums of pieces of a
+    /// fixed length, in order.
     ///
     /// Errors if the lengths differ or alpha is NaN.
-    pub fn backward(&mut self, x: &[f32], d: &mut [f32]) -> Result<()> {
+    pub fn backward(&mut self, x: &[f32], d: &mut [f32], par: Par<'_>) -> Result<()> {
         check_len("d", d.len(), x.len(), "M x N")?;
         self.d_alpha[0] = 0.0;
-        match (self.function, self.quantizer()?) {
+        let one = Bits::new(1)?;
+        let (by_x, alpha, bits, by_alpha) = match (self.function, self.quantizer()?) {
             (Function::QuantRelu { by_x, by_alpha, .. }, Some(ActQuantizer::Relu(relu))) => {
-                let sum = sum_alpha(by_alpha, x, &relu, d)?;
-                self.d_alpha[0] = (ALPHA_RATE * sum).clamp(-1.0, 1.0);
-                mask_x(by_x, x, relu.alpha(), relu.bits(), d)?;
+                (by_x, relu.alpha(), relu.bits(), Some((by_alpha, relu)))
             }
-            (Function::Relu, _) => mask_x(CoarseX::Relu, x, 1.0, Bits::new(1)?, d)?,
-            _ => mask_x(CoarseX::HardTanh, x, 1.0, Bits::new(1)?, d)?,
+            (Function::Relu, _) => (CoarseX::Relu, 1.0, one, None),
+            _ => (CoarseX::HardTanh, 1.0, one, None),
+        };
+        let mut sums: Vec<Result<f32>> = Vec::new();
+        sums.resize_with(x.len().div_ceil(PIECE), || Ok(0.0));
+        let pieces = x.chunks(PIECE).zip(d.chunks_mut(PIECE)).zip(&mut sums);
+        share(x.len(), par, pieces, &|((x, d), sum)| {
+            if let Some((by_alpha, relu)) = &by_alpha {
+                *sum = sum_alpha(*by_alpha, x, relu, d);
+            }
+            if let Err(error) = mask_x(by_x, x, alpha, bits, d) {
+                *sum = Err(error);
+            }
+        });
+        let mut all = 0.0;
+        for sum in sums {
+            all += sum?;
         }
+        self.d_alpha[0] = (ALPHA_RATE * all).clamp(-1.0, 1.0);
         Ok(())
+    }
+}
+
+/// Values that one thread takes at a time.
+const PIECE: usize = 1 << 14;
+
+/// Calls `work` with pieces of `len` values in all; few of them stay on the caller.
+fn share<P: Send>(
+    len: usize,
+    par: Par<'_>,
+    pieces: impl Iterator<Item = P> + Send,
+    work: &(impl Fn(P) + Sync),
+) {
+    match par.pieces(len as u64 / 4) {
+        1 => pieces.for_each(work),
+        _ => par.share(pieces, work),
     }
 }
 

@@ -5,12 +5,13 @@
 //!   inference   the same with running averages, as one factor and one summand per channel
 //! ```
 //!
-//! Images are M x H x W rows of C channels. Sums run down the rows in order, channel beside channel, so they are the
-//! same on every machine; blocks of rows have sums of their own first, so that many pixels lose no digits.
+//! Images are M x H x W rows of C channels. The order of the sums is decided by the shape alone (`columns`).
 //!
 //! Source: Ioffe and Szegedy, arXiv 1502.03167; running averages and eps as torch has them.
 
 use crate::error::{Error, Result};
+use crate::nn::columns::Columns;
+use crate::ops::Par;
 use crate::shape::{check_len, elements};
 
 /// Added to the variance.
@@ -18,9 +19,6 @@ pub const EPS: f32 = 1e-5;
 
 /// How far running averages move towards a batch.
 pub const MOMENTUM: f32 = 0.1;
-
-/// Rows that are summed before their sum is added to that of all.
-const ROWS: usize = 256;
 
 /// Batch normalisation of N channels.
 #[derive(Clone, Debug)]
@@ -45,6 +43,8 @@ pub struct BatchNorm {
     mean: Vec<f32>,
     /// 1 / sqrt(var + eps) of the last training batch, `[N]`.
     inv_std: Vec<f32>,
+    /// Memory of sums.
+    sums: Vec<f32>,
 }
 
 impl BatchNorm {
@@ -61,6 +61,7 @@ impl BatchNorm {
             running_var: vec![1.0; n],
             mean: vec![0.0; n],
             inv_std: vec![0.0; n],
+            sums: Vec::new(),
         }
     }
 
@@ -80,7 +81,7 @@ impl BatchNorm {
     /// `x` `[M, N]` normalised by its own statistics into `y` `[M, N]`; moves the running averages.
     ///
     /// Errors if M is below 2 or a length is wrong.
-    pub fn forward_train(&mut self, x: &[f32], y: &mut [f32]) -> Result<()> {
+    pub fn forward_train(&mut self, x: &[f32], y: &mut [f32], par: Par<'_>) -> Result<()> {
         let (n, m) = (self.gamma.len(), self.rows(x, y)?);
         if m < 2 {
             return Err(Error::argument(
@@ -89,24 +90,36 @@ impl BatchNorm {
                 "2 rows or more in a training batch",
             ));
         }
-        let (mean, var) = (&mut self.mean, &mut self.inv_std);
-        column_sums(x, mean, |sum, x, _| *sum += x, &[]);
-        mean.iter_mut().for_each(|mean| *mean /= m as f32);
+        let columns = Columns::new(n);
+        let sums = &mut self.sums;
+        columns.sums(x, x, sums, par, |[sum]: &mut [_; 1], x, _| {
+            sum.iter_mut().zip(x).for_each(|(sum, x)| *sum += x);
+        });
+        self.mean.copy_from_slice(&sums[..n]);
+        self.mean.iter_mut().for_each(|mean| *mean /= m as f32);
+        let mean = columns.repeat(&self.mean);
         // Around the mean, in a second pass: the one-pass formula cancels.
-        let square = |sum: &mut f32, x: f32, mean: f32| *sum += (x - mean) * (x - mean);
-        column_sums(x, var, square, mean);
-        for i in 0..n {
-            let unbiased = var[i] / (m - 1) as f32;
-            self.running_mean[i] += self.rate * (mean[i] - self.running_mean[i]);
-            self.running_var[i] += self.rate * (unbiased - self.running_var[i]);
-            var[i] = 1.0 / (var[i] / m as f32 + EPS).sqrt();
-        }
-        let inv_std = &self.inv_std[..n];
-        for (x, y) in x.chunks_exact(n).zip(y.chunks_exact_mut(n)) {
-            for (i, (x, y)) in x.iter().zip(y).enumerate() {
-                *y = (x - self.mean[i]) * inv_std[i] * self.gamma[i] + self.beta[i];
+        columns.sums(x, x, sums, par, |[sum]: &mut [_; 1], x, _| {
+            for ((sum, x), mean) in sum.iter_mut().zip(x).zip(&mean) {
+                *sum += (x - mean) * (x - mean);
             }
+        });
+        for i in 0..n {
+            let unbiased = sums[i] / (m - 1) as f32;
+            self.running_mean[i] += self.rate * (self.mean[i] - self.running_mean[i]);
+            self.running_var[i] += self.rate * (unbiased - self.running_var[i]);
+            self.inv_std[i] = 1.0 / (sums[i] / m as f32 + EPS).sqrt();
         }
+        let numbers = [&self.inv_std, &self.gamma, &self.beta];
+        let [inv_std, gamma, beta] = numbers.map(|numbers| columns.repeat(numbers));
+        columns.each(x, y, par, |x, y| {
+            let len = x.len();
+            let (mean, inv_std) = (&mean[..len], &inv_std[..len]);
+            let (gamma, beta, y) = (&gamma[..len], &beta[..len], &mut y[..len]);
+            for i in 0..len {
+                y[i] = (x[i] - mean[i]) * inv_std[i] * gamma[i] + beta[i];
+            }
+        });
         Ok(())
     }
 
@@ -118,35 +131,40 @@ impl BatchNorm {
     /// ```
     ///
     /// Errors if a length is wrong.
-    pub fn backward(&mut self, x: &[f32], d: &mut [f32]) -> Result<()> {
+    pub fn backward(&mut self, x: &[f32], d: &mut [f32], par: Par<'_>) -> Result<()> {
         let (n, m) = (self.gamma.len(), self.rows(x, d)?);
-        self.d_beta.fill(0.0);
-        self.d_gamma.fill(0.0);
-        let (mean, inv_std) = (&self.mean[..n], &self.inv_std[..n]);
-        let (d_beta, d_gamma) = (&mut self.d_beta[..n], &mut self.d_gamma[..n]);
-        let (mut beta, mut gamma) = (vec![0f32; n], vec![0f32; n]);
-        for (x, d_y) in x.chunks(ROWS * n).zip(d.chunks(ROWS * n)) {
-            beta.fill(0.0);
-            gamma.fill(0.0);
-            for (x, d_y) in x.chunks_exact(n).zip(d_y.chunks_exact(n)) {
-                for i in 0..n {
-                    beta[i] += d_y[i];
-                    gamma[i] += d_y[i] * ((x[i] - mean[i]) * inv_std[i]);
+        let columns = Columns::new(n);
+        let numbers = [&self.mean, &self.inv_std, &self.gamma];
+        let [mean, inv_std, gamma] = numbers.map(|numbers| columns.repeat(numbers));
+        columns.sums(
+            x,
+            d,
+            &mut self.sums,
+            par,
+            |[beta, gamma]: &mut [_; 2], x, d| {
+                let len = x.len();
+                let (beta, gamma, d) = (&mut beta[..len], &mut gamma[..len], &d[..len]);
+                let (mean, inv_std) = (&mean[..len], &inv_std[..len]);
+                for i in 0..len {
+                    beta[i] += d[i];
+                    gamma[i] += d[i] * ((x[i] - mean[i]) * inv_std[i]);
                 }
-            }
-            for i in 0..n {
-                d_beta[i] += beta[i];
-                d_gamma[i] += gamma[i];
-            }
-        }
-        let (share, gamma) = (1.0 / m as f32, &self.gamma[..n]);
-        for (x, d) in x.chunks_exact(n).zip(d.chunks_exact_mut(n)) {
-            for i in 0..n {
+            },
+        );
+        self.d_beta.copy_from_slice(&self.sums[..n]);
+        self.d_gamma.copy_from_slice(&self.sums[n..2 * n]);
+        let share = 1.0 / m as f32;
+        let [d_beta, d_gamma] = [&self.d_beta, &self.d_gamma].map(|d| columns.repeat(d));
+        columns.each(x, d, par, |x, d| {
+            let len = x.len();
+            let (mean, inv_std, gamma) = (&mean[..len], &inv_std[..len], &gamma[..len]);
+            let (d_beta, d_gamma, d) = (&d_beta[..len], &d_gamma[..len], &mut d[..len]);
+            for i in 0..len {
                 let x_hat = (x[i] - mean[i]) * inv_std[i];
                 let centered = d[i] - share * (d_beta[i] + x_hat * d_gamma[i]);
                 d[i] = gamma[i] * inv_std[i] * centered;
             }
-        }
+        });
         Ok(())
     }
 
@@ -170,15 +188,17 @@ impl BatchNorm {
     /// `x` `[M, N]` normalised by the running averages, in place.
     ///
     /// Errors if the length is not a multiple of N.
-    pub fn forward_eval(&self, x: &mut [f32]) -> Result<()> {
+    pub fn forward_eval(&self, x: &mut [f32], par: Par<'_>) -> Result<()> {
         let n = self.gamma.len();
         check_len("x", x.len(), x.len() / n.max(1) * n, "M x N")?;
         let (scale, bias) = self.fold(&vec![1.0; n]);
-        for x in x.chunks_exact_mut(n.max(1)) {
-            for (i, x) in x.iter_mut().enumerate() {
-                *x = *x * scale[i] + bias[i];
+        let columns = Columns::new(n.max(1));
+        let [scale, bias] = [scale, bias].map(|numbers| columns.repeat(&numbers));
+        columns.each_in_place(x, par, |x| {
+            for ((x, scale), bias) in x.iter_mut().zip(&scale).zip(&bias) {
+                *x = *x * scale + bias;
             }
-        }
+        });
         Ok(())
     }
 
@@ -192,25 +212,6 @@ impl BatchNorm {
         check_len("x", x.len(), elements("x", &[m, n])?, "M x N")?;
         check_len("y", y.len(), x.len(), "M x N")?;
         Ok(m)
-    }
-}
-
-/// Sums down the rows of `x` `[M, N]` into `sums` `[N]`: `add(sum, x, with[channel])`, or with 0 if there is no
-/// `with`.
-fn column_sums(x: &[f32], sums: &mut [f32], add: impl Fn(&mut f32, f32, f32), with: &[f32]) {
-    let n = sums.len();
-    let mut block_sums = vec![0f32; n];
-    let zeros = vec![0f32; if with.is_empty() { n } else { 0 }];
-    let with = if with.is_empty() { &zeros } else { with };
-    sums.fill(0.0);
-    for block in x.chunks(ROWS * n) {
-        block_sums.fill(0.0);
-        for x in block.chunks_exact(n) {
-            for ((sum, x), with) in block_sums.iter_mut().zip(x).zip(with) {
-                add(sum, *x, *with);
-            }
-        }
-        sums.iter_mut().zip(&block_sums).for_each(|(s, b)| *s += b);
     }
 }
 
@@ -235,7 +236,7 @@ mod tests {
     /// A loss with a known gradient by y: sum of weight * y.
     fn loss(norm: &BatchNorm, x: &[f32], weight: &[f32]) -> f64 {
         let mut y = vec![0.0; x.len()];
-        norm.clone().forward_train(x, &mut y).unwrap();
+        norm.clone().forward_train(x, &mut y, Par::Caller).unwrap();
         y.iter().zip(weight).map(|(y, w)| f64::from(y * w)).sum()
     }
 
@@ -250,9 +251,10 @@ mod tests {
     #[test]
     fn gradients_are_difference_quotients() {
         let (mut norm, x, weight) = layer();
-        norm.forward_train(&x, &mut [0.0; M * N]).unwrap();
+        norm.forward_train(&x, &mut [0.0; M * N], Par::Caller)
+            .unwrap();
         let mut d = weight.clone();
-        norm.backward(&x, &mut d).unwrap();
+        norm.backward(&x, &mut d, Par::Caller).unwrap();
         let h = 1e-2f32;
         for i in 0..M * N {
             let at = |step: f32| {
@@ -285,10 +287,10 @@ mod tests {
         let (mut norm, x, _) = layer();
         let mut y = vec![0.0; M * N];
         for _ in 0..300 {
-            norm.forward_train(&x, &mut y).unwrap();
+            norm.forward_train(&x, &mut y, Par::Caller).unwrap();
         }
         let mut eval = x.clone();
-        norm.forward_eval(&mut eval).unwrap();
+        norm.forward_eval(&mut eval, Par::Caller).unwrap();
         // The running variance is the unbiased one, the batch's own the biased one.
         let ratio = ((M - 1) as f32 / M as f32).sqrt();
         for (i, (eval, y)) in eval.iter().zip(&y).enumerate() {
@@ -300,12 +302,17 @@ mod tests {
     #[test]
     fn batches_without_statistics_are_refused() {
         let mut norm = BatchNorm::new(3);
-        let said = norm.forward_train(&[0.0; 3], &mut [0.0; 3]).unwrap_err();
+        let said = norm
+            .forward_train(&[0.0; 3], &mut [0.0; 3], Par::Caller)
+            .unwrap_err();
         assert_eq!(
             said.to_string(),
             "M is 1; expected 2 rows or more in a training batch"
         );
-        assert!(norm.forward_train(&[0.0; 7], &mut [0.0; 7]).is_err());
-        assert!(norm.forward_eval(&mut [0.0; 7]).is_err());
+        assert!(
+            norm.forward_train(&[0.0; 7], &mut [0.0; 7], Par::Caller)
+                .is_err()
+        );
+        assert!(norm.forward_eval(&mut [0.0; 7], Par::Caller).is_err());
     }
 }

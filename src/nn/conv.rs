@@ -16,7 +16,7 @@ use crate::bits::{Encoding, PackedMatrix};
 use crate::error::{Error, Result};
 use crate::isa::Isa;
 use crate::kernels::Kernels;
-use crate::nn::patches::Patches;
+use crate::nn::patches::{Patches, with_memory};
 use crate::nn::projected::{Projected, Weights};
 use crate::nn::rng::Rng;
 use crate::nn::sgemm::{Matrix, sgemm};
@@ -41,6 +41,8 @@ pub struct Conv2d {
     pub weights: Projected,
     codes: PackedMatrix,
     scratch: Vec<i32>,
+    /// Partial sums of d_w.
+    partials: Vec<f32>,
 }
 
 impl Conv2d {
@@ -61,6 +63,7 @@ impl Conv2d {
             weights: Projected::new(o, k, weights, rng)?,
             codes: PackedMatrix::zeros(Encoding::Bipolar, 0, 0)?,
             scratch: Vec::new(),
+            partials: Vec::new(),
         })
     }
 
@@ -86,11 +89,12 @@ impl Conv2d {
         par: Par<'_>,
     ) -> Result<()> {
         let finite = |s: &[f32]| s.iter().all(|s| s.is_finite());
-        let usable = self.weights.packed().filter(|(_, s)| finite(s)).is_some();
-        let Some((encoding, step)) = input.encoding().filter(|_| usable) else {
+        // Asked in this order: weights that multiply floats need not be packed.
+        let both = |(encoding, step)| self.weights.packed().map(|(_, s)| (encoding, step, s));
+        let both = input.encoding().and_then(both);
+        let Some((encoding, step, scales)) = both.filter(|(.., s)| finite(s)) else {
             return self.forward_in_floats(input.values, x, par);
         };
-        let (_, scales) = self.weights.packed().expect("it is usable");
         let scale = scales.iter().map(|s| s * step).collect();
         let bias = vec![0.0; self.weights.rows()];
         let plan = self.plan(isa, encoding, scale, bias)?;
@@ -133,33 +137,31 @@ impl Conv2d {
         let images = self.images(values)?;
         let per_output = self.pixels() * self.weights.rows();
         check_len("x", x.len(), images * per_output, "M x OH x OW x O")?;
-        let (o, pixels) = (self.weights.rows(), self.pixels());
-        let per_image = self.geometry.height * self.geometry.width * self.geometry.channels;
-        let patches = Patches::new(&self.geometry, self.size.1);
-        let each = |image: usize, x: &mut [f32]| {
-            let image = &values[image * per_image..][..per_image];
-            let (mut rows, mut part) = (Vec::new(), Vec::new());
-            for block in self.blocks() {
+        let (o, per_image) = (self.weights.rows(), self.per_image());
+        let patches = Patches::new(&self.geometry, self.size);
+        let n = o / self.geometry.groups;
+        let each = |(piece, x): (usize, &mut [f32])| {
+            let values = &values[piece * self.piece() * per_image..];
+            for block in self.blocks(x.len() / per_output) {
                 for group in 0..self.geometry.groups {
-                    rows.resize(block.len() * patches.len(), 0.0);
-                    patches.gather(image, block.clone(), group, &mut rows);
-                    let a = Matrix::new(&rows, block.len(), patches.len()).expect("rows x K");
-                    let w = self.filters(group).t();
-                    let x = &mut x[block.start * o..block.end * o];
-                    if self.geometry.groups == 1 {
-                        sgemm(0.0, x, a, w, Par::Caller).expect("shapes fit");
-                        continue;
-                    }
-                    let n = o / self.geometry.groups;
-                    part.resize(block.len() * n, 0.0);
-                    sgemm(0.0, &mut part, a, w, Par::Caller).expect("shapes fit");
-                    for (x, part) in x.chunks_exact_mut(o).zip(part.chunks_exact(n)) {
-                        x[group * n..][..n].copy_from_slice(part);
-                    }
+                    with_memory(block.len() * patches.len(), |memory| {
+                        let a = patches.gather(values, block.clone(), group, memory);
+                        let w = self.filters(group).t();
+                        let x = &mut x[block.start * o..block.end * o];
+                        if n == o {
+                            return sgemm(0.0, x, a, w, Par::Caller).expect("shapes fit");
+                        }
+                        let mut part = vec![0.0; block.len() * n];
+                        sgemm(0.0, &mut part, a, w, Par::Caller).expect("shapes fit");
+                        for (x, part) in x.chunks_exact_mut(o).zip(part.chunks_exact(n)) {
+                            x[group * n..][..n].copy_from_slice(part);
+                        }
+                    });
                 }
             }
         };
-        par.rows(x, per_output.max(1), self.cost(pixels), &each);
+        let pieces = x.chunks_mut((self.piece() * per_output).max(1));
+        self.share(images, par, pieces.enumerate(), &each);
         Ok(())
     }
 
@@ -180,66 +182,85 @@ impl Conv2d {
         if let Some(d_values) = &d_values {
             check_len("d_values", d_values.len(), values.len(), "M x H x W x C")?;
         }
-        let d_weights = self.d_weights(images, values, d_x, par);
-        self.weights.d_weights.copy_from_slice(&d_weights);
+        self.set_d_weights(images, values, d_x, par);
         let Some(d_values) = d_values else {
             return self.weights.finish_backward();
         };
-        let patches = Patches::new(&self.geometry, self.size.1);
-        let each = |image: usize, d_image: &mut [f32]| {
-            d_image.fill(0.0);
-            let d_x = &d_x[image * per_output..][..per_output];
-            let (mut rows, mut part) = (Vec::new(), Vec::new());
-            for block in self.blocks() {
+        let patches = Patches::new(&self.geometry, self.size);
+        let per_image = self.per_image();
+        let each = |(piece, d_values): (usize, &mut [f32])| {
+            d_values.fill(0.0);
+            let d_x = &d_x[piece * self.piece() * per_output..];
+            let mut part = Vec::new();
+            for block in self.blocks(d_values.len() / per_image) {
                 for group in 0..self.geometry.groups {
                     let d = self.d_group(d_x, &block, group, &mut part);
-                    rows.resize(block.len() * patches.len(), 0.0);
-                    sgemm(0.0, &mut rows, d, self.filters(group), Par::Caller).expect("they fit");
-                    patches.scatter(&rows, block.clone(), group, d_image);
+                    with_memory(block.len() * patches.len(), |rows| {
+                        let filters = self.filters(group);
+                        sgemm(0.0, rows, d, filters, Par::Caller).expect("they fit");
+                        patches.scatter(rows, block.clone(), group, d_values);
+                    });
                 }
             }
         };
-        let per_image = values.len() / images.max(1);
-        par.rows(d_values, per_image.max(1), self.cost(self.pixels()), &each);
+        let pieces = d_values.chunks_mut(self.piece() * per_image);
+        self.share(images, par, pieces.enumerate(), &each);
         self.weights.finish_backward()
     }
 
     /// The gradient by the filters: partial sums over a fixed number of runs of images, then their sum in order.
-    fn d_weights(&self, images: usize, values: &[f32], d_x: &[f32], par: Par<'_>) -> Vec<f32> {
-        let len = self.weights.latent.len();
-        let runs = (PARTIALS / len.max(1)).clamp(1, 8).min(images.max(1));
-        let mut partials = vec![0.0; runs * len];
+    fn set_d_weights(&mut self, images: usize, values: &[f32], d_x: &[f32], par: Par<'_>) {
+        let len = self.weights.latent.len().max(1);
+        let runs = (PARTIALS / len).clamp(1, 8).min(images.max(1));
+        let mut partials = std::mem::take(&mut self.partials);
+        partials.clear();
+        partials.resize(runs * len, 0.0);
         let (o, k) = (self.weights.rows(), self.weights.cols());
         let per_group = o / self.geometry.groups * k;
-        let per_image = self.geometry.height * self.geometry.width * self.geometry.channels;
-        let per_output = self.pixels() * o;
-        let patches = Patches::new(&self.geometry, self.size.1);
-        let each = |run: usize, sum: &mut [f32]| {
-            let (mut rows, mut part) = (Vec::new(), Vec::new());
-            for image in run * images / runs..(run + 1) * images / runs {
-                let values = &values[image * per_image..][..per_image];
-                let d_x = &d_x[image * per_output..][..per_output];
-                for block in self.blocks() {
-                    for group in 0..self.geometry.groups {
-                        rows.resize(block.len() * k, 0.0);
-                        patches.gather(values, block.clone(), group, &mut rows);
-                        let a = Matrix::new(&rows, block.len(), k).expect("rows x K");
+        let (per_image, per_output) = (self.per_image(), self.pixels() * o);
+        let patches = Patches::new(&self.geometry, self.size);
+        let each = |(run, sum): (usize, &mut [f32])| {
+            let mut part = Vec::new();
+            let (first, end) = (run * images / runs, (run + 1) * images / runs);
+            let (values, d_x) = (&values[first * per_image..], &d_x[first * per_output..]);
+            for block in self.blocks(end - first) {
+                for group in 0..self.geometry.groups {
+                    with_memory(block.len() * k, |memory| {
+                        let a = patches.gather(values, block.clone(), group, memory);
                         let d = self.d_group(d_x, &block, group, &mut part).t();
                         let sum = &mut sum[group * per_group..][..per_group];
                         sgemm(1.0, sum, d, a, Par::Caller).expect("they fit");
-                    }
+                    });
                 }
             }
         };
-        let cost = self.cost(self.pixels()).saturating_mul(images / runs + 1);
-        par.rows(&mut partials, len.max(1), cost, &each);
-        let mut sum = partials[..len].to_vec();
-        for partial in partials[len..].chunks_exact(len.max(1)) {
+        self.share(images, par, partials.chunks_mut(len).enumerate(), &each);
+        let (sum, others) = partials.split_at_mut(len);
+        for partial in others.chunks_exact(len) {
             for (sum, p) in sum.iter_mut().zip(partial) {
                 *sum += p;
             }
         }
-        sum
+        let d_weights = self.weights.d_weights.iter_mut();
+        d_weights.zip(sum).for_each(|(d, sum)| *d = *sum);
+        self.partials = partials;
+    }
+
+    /// Calls `each` with all pieces of work that is a product for each of `images`; small work stays on the caller.
+    fn share<P: Send>(
+        &self,
+        images: usize,
+        par: Par<'_>,
+        pieces: impl Iterator<Item = P> + Send,
+        each: &(impl Fn(P) + Sync),
+    ) {
+        // Vector instructions, about.
+        let products = self.pixels().saturating_mul(self.weights.latent.len());
+        let cost = (products as u64 / 8).saturating_mul(images as u64);
+        match par.pieces(cost) {
+            1 => pieces.for_each(each),
+            _ => par.share(pieces, each),
+        }
     }
 
     /// The gradient `[block, O / groups]` by the outputs of `block` of an image and a group.
@@ -280,15 +301,32 @@ impl Conv2d {
         self.size.0 * self.size.1
     }
 
-    /// The output pixels of an image in blocks.
-    fn blocks(&self) -> impl Iterator<Item = Range<usize>> {
-        let (pixels, rows) = (self.pixels(), (BLOCK / self.weights.cols().max(1)).max(16));
-        (0..pixels.div_ceil(rows)).map(move |i| i * rows..((i + 1) * rows).min(pixels))
+    /// Inputs of an image, H x W x C.
+    fn per_image(&self) -> usize {
+        let g = &self.geometry;
+        g.height * g.width * g.channels
     }
 
-    /// Vector instructions of the products of an image, about.
-    fn cost(&self, pixels: usize) -> usize {
-        pixels.saturating_mul(self.weights.latent.len()) / 8
+    /// Output pixels of a block, at most.
+    fn per_block(&self) -> usize {
+        (BLOCK / self.weights.cols().max(1)).max(16)
+    }
+
+    /// Images of a block, or 1 if an image has several blocks: what one thread does at a time.
+    fn piece(&self) -> usize {
+        (self.per_block() / self.pixels()).max(1)
+    }
+
+    /// The output pixels of `images` in blocks, counted through the images.
+    fn blocks(&self, images: usize) -> impl Iterator<Item = Range<usize>> + use<> {
+        let (each, block) = (self.piece() * self.pixels(), self.per_block());
+        let all = images * self.pixels();
+        (0..all).step_by(each).flat_map(move |first| {
+            let end = (first + each).min(all);
+            (first..end)
+                .step_by(block)
+                .map(move |at| at..(at + block).min(end))
+        })
     }
 
     /// M, once the length fits.

@@ -110,7 +110,6 @@ impl Layers {
         let mut nodes = self.nodes().iter().peekable();
         while let Some(node) = nodes.next() {
             let mut out = vec![0.0; m * node.shape().iter().product::<usize>()];
-            let [_, _, channels] = node.shape();
             let input = Signal {
                 values: &values,
                 codes,
@@ -128,12 +127,20 @@ impl Layers {
                 }
                 Layer::Norm(norm) => {
                     out.copy_from_slice(&values);
-                    norm.forward_eval(&mut out)?;
+                    norm.forward_eval(&mut out, place.par)?;
                     codes = Codes::None;
                 }
                 Layer::Act(act) => {
                     let mut memory = PackedMatrix::zeros(Encoding::Bipolar, 0, 0)?;
-                    act.forward(place.kernels, &values, channels, &mut out, &mut memory)?;
+                    let per_image = node.shape().iter().product();
+                    act.forward(
+                        place.kernels,
+                        &values,
+                        per_image,
+                        &mut out,
+                        &mut memory,
+                        place.par,
+                    )?;
                     codes = act.quantizer()?.map_or(Codes::None, Codes::Levels);
                 }
                 Layer::Pool(pool) => {
@@ -142,9 +149,9 @@ impl Layers {
                         (PoolKind::Average, Codes::Levels(quantizer)) if place.packed => {
                             let step = quantizer.step();
                             values.iter_mut().for_each(|v| *v = (*v / step).round());
-                            pool.forward_scaled(&values, step, &mut out)?;
+                            pool.forward_scaled(&values, step, &mut out, place.par)?;
                         }
-                        _ => pool.forward(&values, &mut out)?,
+                        _ => pool.forward(&values, &mut out, place.par)?,
                     }
                     if pool.kind() == PoolKind::Average || matches!(codes, Codes::Bytes(..)) {
                         codes = Codes::None;

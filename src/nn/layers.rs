@@ -321,16 +321,24 @@ impl Node {
         match &mut self.layer {
             Layer::Linear(linear) => linear.forward(isa, seen, out, par)?,
             Layer::Conv(conv) => conv.forward(isa, seen, out, par)?,
-            Layer::Norm(norm) => norm.forward_train(input.values, out)?,
+            Layer::Norm(norm) => norm.forward_train(input.values, out, par)?,
             Layer::Act(act) => {
                 if context.calibrate {
                     act.calibrate(input.values);
                 }
-                act.forward(context.kernels, input.values, c, out, &mut self.codes)?;
+                let per_image = h * w * c;
+                act.forward(
+                    context.kernels,
+                    input.values,
+                    per_image,
+                    out,
+                    &mut self.codes,
+                    par,
+                )?;
                 self.levels = act.quantizer()?;
             }
             Layer::Pool(pool) => {
-                pool.forward_train(input.values, out)?;
+                pool.forward_train(input.values, out, par)?;
                 self.levels = levels.filter(|_| pool.kind() == PoolKind::Max);
             }
             Layer::Flatten => {
@@ -373,11 +381,11 @@ impl Node {
                 std::mem::swap(d, memory);
             }
             Layer::Pool(pool) => {
-                pool.backward(d, memory)?;
+                pool.backward(d, memory, par)?;
                 std::mem::swap(d, memory);
             }
-            Layer::Norm(norm) => norm.backward(x, d)?,
-            Layer::Act(act) => act.backward(x, d)?,
+            Layer::Norm(norm) => norm.backward(x, d, par)?,
+            Layer::Act(act) => act.backward(x, d, par)?,
             Layer::Flatten => {}
             Layer::Dropout(dropout) => dropout.backward(d),
             Layer::Residual(residual) => residual.backward(context, x, d, memory)?,

@@ -64,8 +64,9 @@ impl Linear {
         x: &mut [f32],
         par: Par<'_>,
     ) -> Result<()> {
-        let (Some((_, scales)), Some((encoding, step))) = (self.weights.packed(), input.encoding())
-        else {
+        // Asked in this order: weights that multiply floats need not be packed.
+        let both = |(encoding, step)| self.weights.packed().map(|(_, s)| (encoding, step, s));
+        let Some((encoding, step, scales)) = input.encoding().and_then(both) else {
             return self.forward_in_floats(input.values, x, par);
         };
         let scale = scales.iter().map(|s| s * step).collect();

@@ -10,6 +10,7 @@
 
 pub mod activation;
 pub mod batch_norm;
+mod columns;
 pub mod conv;
 pub mod design;
 pub mod dropout;

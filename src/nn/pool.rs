@@ -9,6 +9,7 @@
 //! of levels of a quantizer is a level, so codes stay codes; a mean is none.
 
 use crate::error::{Error, Result};
+use crate::ops::Par;
 use crate::shape::{check_len, elements};
 
 /// Which value of a window.
@@ -78,100 +79,144 @@ impl Pool2d {
     /// Pools `x` `[M, H, W, C]` into `y` `[M, OH, OW, C]`, and keeps what the gradient needs.
     ///
     /// Errors if a length is wrong.
-    pub fn forward_train(&mut self, x: &[f32], y: &mut [f32]) -> Result<()> {
+    pub fn forward_train(&mut self, x: &[f32], y: &mut [f32], par: Par<'_>) -> Result<()> {
+        self.check(x, y)?;
         let mut at = std::mem::take(&mut self.at);
-        at.resize(y.len(), 0);
-        let done = self.pool(x, y, 1.0, Some(&mut at));
+        if self.kind == PoolKind::Max {
+            at.resize(y.len(), 0);
+        }
+        let (per_input, per_output) = self.lens();
+        match self.kind {
+            PoolKind::Average => self.pool(x, y, 1.0, par),
+            PoolKind::Max => {
+                let pieces = y.chunks_mut(per_output).zip(at.chunks_mut(per_output));
+                let pieces = x.chunks(per_input).zip(pieces);
+                self.share(x.len(), par, pieces, &|(x, (y, at))| {
+                    self.greatest(x, y, Some(at));
+                });
+            }
+        }
         self.at = at;
-        done
+        Ok(())
     }
 
     /// Pools `x` `[M, H, W, C]` into `y` `[M, OH, OW, C]`.
     ///
     /// Errors if a length is wrong.
-    pub fn forward(&self, x: &[f32], y: &mut [f32]) -> Result<()> {
-        self.pool(x, y, 1.0, None)
+    pub fn forward(&self, x: &[f32], y: &mut [f32], par: Par<'_>) -> Result<()> {
+        self.forward_scaled(x, 1.0, y, par)
     }
 
     /// As [`Pool2d::forward`], with means as `sum * (scale / count)`; the greatest are not scaled.
     ///
     /// Errors if a length is wrong.
-    pub fn forward_scaled(&self, x: &[f32], scale: f32, y: &mut [f32]) -> Result<()> {
-        self.pool(x, y, scale, None)
+    pub fn forward_scaled(&self, x: &[f32], scale: f32, y: &mut [f32], par: Par<'_>) -> Result<()> {
+        self.check(x, y)?;
+        self.pool(x, y, scale, par);
+        Ok(())
     }
 
-    fn pool(
-        &self,
-        x: &[f32],
-        y: &mut [f32],
-        scale: f32,
-        mut at: Option<&mut Vec<u32>>,
-    ) -> Result<()> {
-        self.check(x, y)?;
+    fn pool(&self, x: &[f32], y: &mut [f32], scale: f32, par: Par<'_>) {
+        let (per_input, per_output) = self.lens();
+        let pieces = x.chunks(per_input).zip(y.chunks_mut(per_output));
+        self.share(x.len(), par, pieces, &|(x, y)| match self.kind {
+            PoolKind::Max => self.greatest(x, y, None),
+            PoolKind::Average => self.mean(x, y, scale),
+        });
+    }
+
+    /// The mean of each window of an image.
+    fn mean(&self, x: &[f32], y: &mut [f32], scale: f32) {
         let c = self.input[2];
         let share = scale / (self.window * self.window) as f32;
         for (i, y) in y.chunks_exact_mut(c).enumerate() {
-            let (image, places) = self.places(i);
-            for (j, from) in places.enumerate() {
-                let x = &x[image + from..][..c];
-                match self.kind {
-                    PoolKind::Average if j == 0 => y.copy_from_slice(x),
-                    PoolKind::Average => y.iter_mut().zip(x).for_each(|(y, x)| *y += x),
-                    PoolKind::Max => {
-                        let at = at.as_mut().map(|at| &mut at[i * c..][..c]);
-                        take_greatest(x, y, at, from, j == 0);
-                    }
+            for (j, from) in self.places(i).enumerate() {
+                let x = &x[from..][..c];
+                match j {
+                    0 => y.copy_from_slice(x),
+                    _ => y.iter_mut().zip(x).for_each(|(y, x)| *y += x),
                 }
             }
-            if self.kind == PoolKind::Average {
-                y.iter_mut().for_each(|y| *y *= share);
+            y.iter_mut().for_each(|y| *y *= share);
+        }
+    }
+
+    /// The greatest of each window of an image, and where it stands.
+    fn greatest(&self, x: &[f32], y: &mut [f32], mut at: Option<&mut [u32]>) {
+        let c = self.input[2];
+        for (i, y) in y.chunks_exact_mut(c).enumerate() {
+            let mut at = at.as_mut().map(|at| &mut at[i * c..][..c]);
+            if self.window == 2 {
+                let first = self.places(i).next().expect("a window has a pixel");
+                take_greatest_of_four(x, self.input[1] * c, y, at, first);
+                continue;
+            }
+            for (j, from) in self.places(i).enumerate() {
+                take_greatest(&x[from..][..c], y, at.as_deref_mut(), from, j == 0);
             }
         }
-        Ok(())
     }
 
     /// The gradient by the input into `d_x` `[M, H, W, C]`, of the one by the output, `d_y` `[M, OH, OW, C]`, for the
     /// batch of the last [`Pool2d::forward_train`].
     ///
     /// Errors if a length is wrong.
-    pub fn backward(&self, d_y: &[f32], d_x: &mut [f32]) -> Result<()> {
+    pub fn backward(&self, d_y: &[f32], d_x: &mut [f32], par: Par<'_>) -> Result<()> {
         self.check(d_x, d_y)?;
         let c = self.input[2];
-        d_x.fill(0.0);
+        let (per_input, per_output) = self.lens();
         if self.kind == PoolKind::Max {
             check_len("d_y", d_y.len(), self.at.len(), "as the last output")?;
         }
         let share = 1.0 / (self.window * self.window) as f32;
-        for (i, d_y) in d_y.chunks_exact(c).enumerate() {
-            let (image, places) = self.places(i);
-            match self.kind {
-                PoolKind::Max => {
-                    for (d, at) in d_y.iter().zip(&self.at[i * c..]) {
-                        d_x[image + *at as usize] += d;
-                    }
+        let pieces = d_y.chunks(per_output).zip(d_x.chunks_mut(per_input));
+        let images = pieces.enumerate();
+        self.share(d_y.len(), par, images, &|(image, (d_y, d_x))| {
+            d_x.fill(0.0);
+            if self.kind == PoolKind::Max {
+                let at = &self.at[image * per_output..][..per_output];
+                for (d, at) in d_y.iter().zip(at) {
+                    d_x[*at as usize] += d;
                 }
-                PoolKind::Average => {
-                    for to in places {
-                        let d_x = d_x[image + to..][..c].iter_mut();
-                        d_x.zip(d_y).for_each(|(d_x, d)| *d_x += share * d);
-                    }
+                return;
+            }
+            for (i, d_y) in d_y.chunks_exact(c).enumerate() {
+                for to in self.places(i) {
+                    let d_x = d_x[to..][..c].iter_mut();
+                    d_x.zip(d_y).for_each(|(d_x, d)| *d_x += share * d);
                 }
             }
-        }
+        });
         Ok(())
     }
 
-    /// Output pixel `i`, counted through the images: where its image begins, and where in it the pixels of its
-    /// window do.
-    fn places(&self, i: usize) -> (usize, impl Iterator<Item = usize> + use<>) {
-        let [h, w, c] = self.input;
-        let [oh, ow, _] = self.output();
-        let (image, y, x) = (i / (oh * ow), i / ow % oh, i % ow);
+    /// Calls `work` with the pieces of all images, of `len` values in all; few of them stay on the caller.
+    fn share<P: Send>(
+        &self,
+        len: usize,
+        par: Par<'_>,
+        pieces: impl Iterator<Item = P> + Send,
+        work: &(impl Fn(P) + Sync),
+    ) {
+        match par.pieces(len as u64 / 2) {
+            1 => pieces.for_each(work),
+            _ => par.share(pieces, work),
+        }
+    }
+
+    /// Values of an image, and of its output.
+    fn lens(&self) -> (usize, usize) {
+        (self.input.iter().product(), self.output().iter().product())
+    }
+
+    /// Where in an image the pixels of the window of output pixel `i` begin.
+    fn places(&self, i: usize) -> impl Iterator<Item = usize> + use<> {
+        let [_, w, c] = self.input;
+        let ow = (w - self.window) / self.stride + 1;
         let (window, stride) = (self.window, self.stride);
-        let row = move |ky: usize| (y * stride + ky) * w;
-        let places =
-            (0..window).flat_map(move |ky| (0..window).map(move |kx| row(ky) + x * stride + kx));
-        (image * h * w * c, places.map(move |pixel| pixel * c))
+        let first = i / ow * stride * w + i % ow * stride;
+        let rows = (0..window).map(move |ky| first + ky * w);
+        rows.flat_map(move |row| (row..row + window).map(move |pixel| pixel * c))
     }
 
     fn check(&self, x: &[f32], y: &[f32]) -> Result<()> {
@@ -180,6 +225,48 @@ impl Pool2d {
         let m = x.len() / (h * w * c);
         check_len("x", x.len(), m * h * w * c, "M x H x W x C")?;
         check_len("y", y.len(), m * oh * ow * c, "M x OH x OW x C")
+    }
+}
+
+/// Whether `x`, later in the window, takes the place of `y`. Chosen, not branched to, so that loops are vectors.
+fn beats(x: f32, y: f32) -> bool {
+    (x > y) | x.is_nan()
+}
+
+/// A window of 2 x 2 pixels whose first one lies at `first` of the image `x` and whose rows are `row` apart: the
+/// greatest, channel by channel.
+fn take_greatest_of_four(
+    x: &[f32],
+    row: usize,
+    y: &mut [f32],
+    at: Option<&mut [u32]>,
+    first: usize,
+) {
+    let c = y.len();
+    let pair = |from: usize| x[from..from + 2 * c].split_at(c);
+    let ((a, b), (d, e)) = (pair(first), pair(first + row));
+    let later = [(b, first + c), (d, first + row), (e, first + row + c)];
+    match at {
+        None => {
+            for i in 0..c {
+                y[i] = later
+                    .iter()
+                    .fold(a[i], |y, (x, _)| if beats(x[i], y) { x[i] } else { y });
+            }
+        }
+        Some(at) => {
+            let at = &mut at[..c];
+            for i in 0..c {
+                let (mut best, mut place) = (a[i], first as u32);
+                for (x, from) in later {
+                    let wins = beats(x[i], best);
+                    best = if wins { x[i] } else { best };
+                    place = if wins { from as u32 } else { place };
+                }
+                y[i] = best;
+                at[i] = place + i as u32;
+            }
+        }
     }
 }
 
@@ -193,8 +280,6 @@ fn take_greatest(x: &[f32], y: &mut [f32], at: Option<&mut [u32]>, from: usize, 
         }
         return;
     }
-    // Chosen, not branched to, so that the loops are vectors.
-    let beats = |x: f32, y: f32| (x > y) | x.is_nan();
     match at {
         None => {
             for (y, x) in y.iter_mut().zip(x) {
@@ -237,14 +322,14 @@ mod tests {
             let mut pool = Pool2d::new(kind, INPUT, window, stride).unwrap();
             let [oh, ow, c] = pool.output();
             let (x, mut y) = (images(2), vec![9.0; 2 * oh * ow * c]);
-            pool.forward_train(&x, &mut y).unwrap();
+            pool.forward_train(&x, &mut y, Par::Caller).unwrap();
             let mut without = vec![9.0; y.len()];
-            pool.forward(&x, &mut without).unwrap();
+            pool.forward(&x, &mut without, Par::Caller).unwrap();
             assert_eq!(y, without);
             let mut d_y = vec![0.0; y.len()];
             Rng::new(5).fill_normal(&mut d_y, 1.0);
             let mut d_x = vec![9.0; x.len()];
-            pool.backward(&d_y, &mut d_x).unwrap();
+            pool.backward(&d_y, &mut d_x, Par::Caller).unwrap();
             let mut expected = vec![0f32; x.len()];
             for (i, y) in y.iter().enumerate() {
                 let (m, oy, ox, ch) = (i / c / ow / oh, i / c / ow % oh, i / c % ow, i % c);
@@ -279,13 +364,14 @@ mod tests {
     fn the_first_of_equals_gets_the_gradient_and_nan_shows() {
         let mut pool = Pool2d::new(PoolKind::Max, [2, 2, 1], 2, 2).unwrap();
         let (mut y, mut d_x) = ([0.0], [9.0; 4]);
-        pool.forward_train(&[1.0, 3.0, 3.0, 2.0], &mut y).unwrap();
-        pool.backward(&[5.0], &mut d_x).unwrap();
+        pool.forward_train(&[1.0, 3.0, 3.0, 2.0], &mut y, Par::Caller)
+            .unwrap();
+        pool.backward(&[5.0], &mut d_x, Par::Caller).unwrap();
         assert_eq!((y, d_x), ([3.0], [0.0, 5.0, 0.0, 0.0]));
         for at in 0..4 {
             let mut x = [1.0; 4];
             x[at] = f32::NAN;
-            pool.forward(&x, &mut y).unwrap();
+            pool.forward(&x, &mut y, Par::Caller).unwrap();
             assert!(y[0].is_nan());
         }
     }
@@ -303,7 +389,13 @@ mod tests {
         assert_eq!(said(INPUT, 2, 0), "stride is 0; expected 1 or more");
         assert!(said([0, 1, 1], 1, 1).starts_with("image is [0, 1, 1]"));
         let pool = Pool2d::new(PoolKind::Max, INPUT, 2, 2).unwrap();
-        assert!(pool.forward(&[0.0; 104], &mut [0.0; 18]).is_err());
-        assert!(pool.forward(&[0.0; 105], &mut [0.0; 17]).is_err());
+        assert!(
+            pool.forward(&[0.0; 104], &mut [0.0; 18], Par::Caller)
+                .is_err()
+        );
+        assert!(
+            pool.forward(&[0.0; 105], &mut [0.0; 17], Par::Caller)
+                .is_err()
+        );
     }
 }

@@ -8,6 +8,9 @@
 //!
 //! N are rows (output channels), K are inputs of a row; for a convolution K = KH x KW x C / groups (OHWI).
 
+use std::borrow::Cow;
+use std::sync::OnceLock;
+
 use crate::bits::{Encoding, PackedMatrix};
 use crate::error::Result;
 use crate::nn::rng::Rng;
@@ -62,9 +65,12 @@ pub struct Projected {
     pub by_w: CoarseW,
     /// lambda of BinaryRelax: the forward pass sees (w_f + lambda w) / (1 + lambda); `None` is w.
     relaxation: Option<f32>,
-    /// Integers and values of the projection; integers are made on demand where `codes` has them.
+    /// Integers and values of the projection; the integers of what goes straight to bits are made on demand.
     projection: Projection,
-    codes: Option<PackedMatrix>,
+    /// The projection before, whose memory the next one takes.
+    before: Projection,
+    /// The integers in bits, made on demand unless the projection went there straight.
+    codes: OnceLock<PackedMatrix>,
     /// What the integer 1 stands for in each row, `[N]`.
     scales: Vec<f32>,
     /// What draws of the projection depend on: the stream, and the seed and step of the last one.
@@ -94,7 +100,8 @@ impl Projected {
             by_w: CoarseW::Identity,
             relaxation: None,
             projection: Projection::default(),
-            codes: None,
+            before: Projection::default(),
+            codes: OnceLock::new(),
             scales: Vec::new(),
             stream: DRAWS + rng.tensor(),
             flips: 0,
@@ -140,7 +147,7 @@ impl Projected {
             self.step = [lsq_step(&self.latent, bits)?];
         }
         self.weights = weights;
-        self.codes = None;
+        self.codes = OnceLock::new();
         self.projection = Projection::default();
         self.metric.clear();
         self.relaxation = None;
@@ -175,11 +182,10 @@ impl Projected {
                     .then_some(self.step[0]),
             };
             let (rows, cols) = (self.rows, self.cols);
-            let mut new = Projection::default();
-            quantizer.project_into(&self.latent, rows, cols, given, &mut new)?;
-            let pairs = self.projection.codes.iter().zip(&new.codes);
-            self.flips += pairs.filter(|(a, b)| a != b).count();
-            self.projection = new;
+            let new = &mut self.before;
+            quantizer.project_into(&self.latent, rows, cols, given, new)?;
+            self.flips += differences(&self.projection.codes, &new.codes);
+            std::mem::swap(&mut self.projection, &mut self.before);
             self.scales.clear();
             let scales = &self.projection.scales;
             match scales.len() == rows {
@@ -188,10 +194,7 @@ impl Projected {
                     .scales
                     .resize(rows, scales.first().copied().unwrap_or(0.0)),
             }
-            self.codes = match quantizer.encoding() {
-                None => None,
-                Some(encoding) => Some(self.projection.pack(encoding, rows, cols)?),
-            };
+            self.codes = OnceLock::new();
         }
         match self.relaxation {
             None => Ok(()),
@@ -202,12 +205,12 @@ impl Projected {
     /// The quantizer of most runs, straight to bits.
     fn project_binary_mean(&mut self) -> Result<()> {
         let (signs, delta) = binary_mean(&self.latent, self.rows, self.cols)?;
-        if let Some(codes) = &self.codes {
+        if let Some(codes) = self.codes.get() {
             let old = codes.words().iter().zip(signs.words());
             let flips = old.map(|(a, b)| (a ^ b).count_ones() as usize);
             self.flips += flips.sum::<usize>();
         }
-        self.codes = Some(signs);
+        self.codes = OnceLock::from(signs);
         self.scales.clear();
         self.scales.resize(self.rows, delta);
         let values = &mut self.projection.values;
@@ -261,16 +264,23 @@ impl Projected {
 
     /// w as integers `[N, K]` with the scale of each row `[N]`; `None` if it is none of that.
     pub fn packed(&self) -> Option<(&PackedMatrix, &[f32])> {
-        let codes = self.codes.as_ref().filter(|_| self.relaxation.is_none());
-        codes.map(|codes| (codes, &self.scales[..]))
+        let encoding = self.quantizer()?.encoding()?;
+        if self.relaxation.is_some() {
+            return None;
+        }
+        let pack = || self.projection.pack(encoding, self.rows, self.cols);
+        let codes = self
+            .codes
+            .get_or_init(|| pack().expect("a quantizer's codes have its encoding"));
+        Some((codes, &self.scales[..]))
     }
 
     /// The integers of the projection, `[N, K]`; empty if the weights are floats.
-    pub fn integers(&self) -> Vec<i32> {
-        match (&self.codes, &self.weights) {
-            (_, Weights::Float) => Vec::new(),
-            (Some(codes), _) => codes.unpack(),
-            (None, _) => self.projection.codes.clone(),
+    pub fn integers(&self) -> Cow<'_, [i32]> {
+        match (&self.weights, self.codes.get()) {
+            (Weights::Float, _) => Cow::Borrowed(&[]),
+            (_, Some(codes)) if self.projection.codes.is_empty() => Cow::Owned(codes.unpack()),
+            _ => Cow::Borrowed(&self.projection.codes),
         }
     }
 
@@ -324,6 +334,18 @@ impl Projected {
     }
 }
 
+/// How many elements differ; 0 if the lengths do.
+fn differences(a: &[i32], b: &[i32]) -> usize {
+    if a.len() != b.len() {
+        return 0;
+    }
+    // In short runs, whose counts are as wide as what is compared.
+    let runs = a.chunks(1024).zip(b.chunks(1024));
+    let count =
+        |(a, b): (&[i32], &[i32])| -> u32 { a.iter().zip(b).map(|(a, b)| u32::from(a != b)).sum() };
+    runs.map(|run| count(run) as usize).sum()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -362,7 +384,7 @@ mod tests {
             let weights = Weights::Quantized(name.parse().unwrap());
             w.set_weights(weights, Rng::new(3)).unwrap();
             let (codes, scales) = w.packed().unwrap();
-            assert_eq!(codes.unpack(), w.integers());
+            assert_eq!(codes.unpack(), *w.integers());
             for (i, (value, code)) in w.values().iter().zip(codes.unpack()).enumerate() {
                 let expected = scales[i / 37] * code as f32;
                 assert!((value - expected).abs() <= 1e-6 * expected.abs(), "{name}");
@@ -392,7 +414,7 @@ mod tests {
         .unwrap();
         let mut at = |step: u32| {
             w.project(Rng::new(5).at(step, 0)).unwrap();
-            w.integers()
+            w.integers().into_owned()
         };
         assert_eq!(at(3), at(3));
         assert_ne!(at(3), at(4));

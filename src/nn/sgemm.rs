@@ -47,6 +47,16 @@ impl<'a> Matrix<'a> {
         })
     }
 
+    /// The elements, row by row.
+    #[cfg(test)]
+    pub(super) fn elements(self) -> impl Iterator<Item = f32> {
+        let all = 0..self.rows * self.cols;
+        all.map(move |i| {
+            let (row, col) = (i / self.cols, i % self.cols);
+            self.data[row * self.row_stride + col * self.col_stride]
+        })
+    }
+
     /// The transpose, without moving anything.
     pub fn t(self) -> Self {
         Matrix {

@@ -5,11 +5,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::bits::Encoding;
-use crate::error::Result;
+use crate::nn::elementary::power;
 use crate::nn::net::Net;
 use crate::nn::projected::Projected;
 use crate::nn::weight::Project;
-use crate::train::step::Freezer;
 
 /// How fast the frequency of oscillations moves.
 const MOMENTUM: f32 = 0.01;
@@ -48,12 +47,86 @@ struct Watch {
     layer: String,
     start: Vec<i32>,
     before: Vec<i32>,
-    oscillation: Freezer,
+    oscillation: Oscillation,
     gradient: Vec<f32>,
     flips: usize,
     cosines: f64,
     opposed: usize,
     pairs: usize,
+}
+
+/// How often weights oscillate, as [`Freezer`](crate::train::step::Freezer) counts it: the moving mean f <- (1 - momentum)
+/// f + momentum o, where o = 1 in steps in which a code goes back to where it came from. What fades between two changes
+/// is taken off when it is asked for, so that a step costs little where few codes change.
+struct Oscillation {
+    steps: u32,
+    /// The direction of the last change: -1, 0 if there was none, +1.
+    direction: Vec<i8>,
+    /// The frequency as it was after step `at`.
+    frequency: Vec<f32>,
+    at: Vec<u32>,
+}
+
+impl Oscillation {
+    fn new(len: usize) -> Self {
+        Oscillation {
+            steps: 0,
+            direction: vec![0; len],
+            frequency: vec![0.0; len],
+            at: vec![0; len],
+        }
+    }
+
+    /// Sees the codes after a step, with those before, which become them; how many changed.
+    fn step(&mut self, codes: &[i32], before: &mut [i32]) -> usize {
+        const RUN: usize = 64;
+        self.steps += 1;
+        let mut changes = 0;
+        let runs = codes.chunks(RUN).zip(before.chunks_mut(RUN));
+        for (run, (codes, before)) in runs.enumerate() {
+            // Most runs are as they were, and to see that is quick.
+            let differs = codes
+                .iter()
+                .zip(&*before)
+                .fold(0, |all, (a, b)| all | (a ^ b));
+            if differs == 0 {
+                continue;
+            }
+            for (j, (code, before)) in codes.iter().zip(before).enumerate() {
+                if code != before {
+                    let direction = (code - *before).signum() as i8;
+                    self.change(run * RUN + j, direction);
+                    *before = *code;
+                    changes += 1;
+                }
+            }
+        }
+        changes
+    }
+
+    fn change(&mut self, i: usize, direction: i8) {
+        let back = self.direction[i] == -direction;
+        let faded = self.frequency(i);
+        self.frequency[i] = if back { faded + MOMENTUM } else { faded };
+        (self.direction[i], self.at[i]) = (direction, self.steps);
+    }
+
+    /// The frequency of weight `i` now.
+    fn frequency(&self, i: usize) -> f32 {
+        match self.frequency[i] {
+            0.0 => 0.0,
+            f => {
+                f * power(
+                    f64::from(1.0 - MOMENTUM),
+                    u64::from(self.steps - self.at[i]),
+                ) as f32
+            }
+        }
+    }
+
+    fn frequencies(&self) -> impl Iterator<Item = f32> {
+        (0..self.frequency.len()).map(|i| self.frequency(i))
+    }
 }
 
 /// All layers that are watched.
@@ -64,43 +137,38 @@ pub(super) struct Diagnostics {
 
 impl Diagnostics {
     /// Watches the quantized weights of `net` from now on.
-    pub(super) fn new(net: &Net) -> Result<Self> {
+    pub(super) fn new(net: &Net) -> Self {
         let mut watches = Vec::new();
-        let mut result = Ok(());
         net.layers().visit("", &mut |path, layer| {
             let Some(weights) = layer.weights().filter(|w| w.quantizer().is_some()) else {
                 return;
             };
-            let codes = weights.integers();
-            match Freezer::new(codes.len(), MOMENTUM, has_zero(weights)) {
-                Ok(oscillation) => watches.push(Watch {
-                    layer: path.to_string(),
-                    start: codes.clone(),
-                    before: codes,
-                    oscillation,
-                    gradient: Vec::new(),
-                    flips: 0,
-                    cosines: 0.0,
-                    opposed: 0,
-                    pairs: 0,
-                }),
-                Err(error) => result = Err(error),
-            }
+            let codes = weights.integers().into_owned();
+            watches.push(Watch {
+                layer: path.to_string(),
+                start: codes.clone(),
+                oscillation: Oscillation::new(codes.len()),
+                before: codes,
+                gradient: Vec::new(),
+                flips: 0,
+                cosines: 0.0,
+                opposed: 0,
+                pairs: 0,
+            });
         });
-        result.map(|()| Diagnostics { watches, steps: 0 })
+        Diagnostics { watches, steps: 0 }
     }
 
     /// Sees the net after a step.
-    pub(super) fn step(&mut self, net: &Net) -> Result<()> {
+    pub(super) fn step(&mut self, net: &Net) {
         self.steps += 1;
         let quantized = net
             .weights()
             .into_iter()
             .filter(|w| w.quantizer().is_some());
         for (watch, weights) in self.watches.iter_mut().zip(quantized) {
-            watch.step(weights)?;
+            watch.step(weights);
         }
-        Ok(())
     }
 
     /// What the epoch did, and a new count for the next one; `frozen` are the weights that are, layer by layer.
@@ -126,18 +194,8 @@ pub(super) fn has_zero(weights: &Projected) -> bool {
 }
 
 impl Watch {
-    fn step(&mut self, weights: &Projected) -> Result<()> {
-        let codes = weights.integers();
-        self.flips += self
-            .before
-            .iter()
-            .zip(&codes)
-            .filter(|(a, b)| a != b)
-            .count();
-        // With a threshold that no frequency reaches, nothing freezes and no weight is touched.
-        let mut untouched = vec![0.0; codes.len()];
-        self.oscillation.step(&codes, 0.0, 2.0, &mut untouched)?;
-        self.before = codes;
+    fn step(&mut self, weights: &Projected) {
+        self.flips += self.oscillation.step(&weights.integers(), &mut self.before);
         if !self.gradient.is_empty() {
             let cosine = cosine(&self.gradient, &weights.d_weights);
             self.cosines += cosine;
@@ -146,13 +204,12 @@ impl Watch {
         }
         self.gradient.clear();
         self.gradient.extend_from_slice(&weights.d_weights);
-        Ok(())
     }
 
     fn take(&mut self, weights: &Projected, steps: f64, len: f64, frozen: usize) -> LayerReport {
         let count = |n: usize| n as f64 / len;
         let changed = self.start.iter().zip(&self.before).filter(|(a, b)| a != b);
-        let oscillating = self.oscillation.frequency().iter();
+        let oscillating = self.oscillation.frequencies();
         let pairs = self.pairs.max(1) as f64;
         let (mut apart, mut size) = (0f64, 0f64);
         for (latent, w) in weights.latent.iter().zip(weights.values()) {
@@ -165,7 +222,7 @@ impl Watch {
             weights: weights.latent.len(),
             flip_ratio: count(self.flips) / steps,
             changed: count(changed.count()),
-            oscillating: count(oscillating.filter(|f| **f > OSCILLATES).count()),
+            oscillating: count(oscillating.filter(|f| *f > OSCILLATES).count()),
             frozen: count(frozen),
             gradient_cosine: self.cosines / pairs,
             opposed: self.opposed as f64 / pairs,
@@ -179,13 +236,18 @@ impl Watch {
 
 /// The cosine of the angle between `a` and `b`; 0 if one is zero.
 pub fn cosine(a: &[f32], b: &[f32]) -> f64 {
-    let (mut ab, mut aa, mut bb) = (0f64, 0f64, 0f64);
-    for (a, b) in a.iter().zip(b) {
-        let (a, b) = (f64::from(*a), f64::from(*b));
-        ab += a * b;
-        aa += a * a;
-        bb += b * b;
+    // In eight fixed strands each.
+    let mut sums = [[0f64; 8]; 3];
+    for (a, b) in a.chunks(8).zip(b.chunks(8)) {
+        let [ab, aa, bb] = &mut sums;
+        for (i, (a, b)) in a.iter().zip(b).enumerate() {
+            let (a, b) = (f64::from(*a), f64::from(*b));
+            ab[i] += a * b;
+            aa[i] += a * a;
+            bb[i] += b * b;
+        }
     }
+    let [ab, aa, bb] = sums.map(|strands| strands.iter().sum::<f64>());
     let size = (aa * bb).sqrt();
     if size > 0.0 { ab / size } else { 0.0 }
 }
@@ -195,13 +257,42 @@ mod tests {
     use super::*;
     use crate::nn::layers::Layer;
     use crate::nn::net::{Block, Design, Mode};
+    use crate::nn::rng::Rng;
+    use crate::train::step::Freezer;
+
+    #[test]
+    fn oscillations_are_counted_as_those_who_freeze_count_them() {
+        let mut freezer = Freezer::new(200, MOMENTUM, false).unwrap();
+        let (mut seen, mut before) = (Oscillation::new(200), vec![1; 200]);
+        for step in 0..300 {
+            // Weights that never change, seldom, and often; for some both directions in turns.
+            let code = |i: u64| match i % 4 {
+                0 => 1,
+                1 => 1 - 2 * i32::from(step > 10 * i),
+                2 => 1 - 2 * i32::from((step / (1 + i / 4)) % 2 == 1),
+                _ => Rng::new(i).below(step, 3) as i32 - 1,
+            };
+            let codes: Vec<i32> = (0..200).map(code).collect();
+            if step == 0 {
+                before.copy_from_slice(&codes);
+            }
+            let changed = codes.iter().zip(&before).filter(|(a, b)| a != b).count();
+            assert_eq!(seen.step(&codes, &mut before), changed);
+            assert_eq!(before, codes);
+            freezer.step(&codes, 0.0, 2.0, &mut [0.0; 200]).unwrap();
+            for (a, b) in seen.frequencies().zip(freezer.frequency()) {
+                assert!((a - b).abs() < 1e-5, "{a} {b}");
+            }
+        }
+        assert!(seen.frequencies().any(|f| f > 0.2));
+    }
 
     #[test]
     fn what_is_told_is_what_happened() {
         let design = Design::new([2, 2, 1], Block::linear(&[5]), 3, 2);
         let mut net = Net::new(design, 1).unwrap();
         net.set_mode(Mode::Quantized).unwrap();
-        let mut watch = Diagnostics::new(&net).unwrap();
+        let mut watch = Diagnostics::new(&net);
         let mut turn = |net: &mut Net, gradient: f32| {
             net.layers_mut().visit_mut("", &mut |_, layer: &mut Layer| {
                 if let Some(weights) = layer.weights_mut() {
@@ -210,7 +301,7 @@ mod tests {
                 }
             });
             net.settle().unwrap();
-            watch.step(net).unwrap();
+            watch.step(net);
         };
         for gradient in [1.0, 1.0, -1.0] {
             turn(&mut net, gradient);

@@ -4,6 +4,7 @@
 //! ISA. A recipe is TOML ([`Recipe::from_toml`]); [`named`] lists those that come with the crate.
 
 pub mod named;
+mod shortened;
 
 use serde::{Deserialize, Serialize};
 

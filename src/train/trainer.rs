@@ -170,7 +170,7 @@ impl<'a> Trainer<'a> {
         }
         self.watch = None;
         if self.recipe.diagnostics {
-            self.watch = Some(Diagnostics::new(&self.net)?);
+            self.watch = Some(Diagnostics::new(&self.net));
         }
         Ok(())
     }
@@ -189,7 +189,7 @@ impl<'a> Trainer<'a> {
     /// Diagnostics of a run that has been read from a checkpoint.
     pub(super) fn resume_watch(&mut self) -> Result<()> {
         if self.watch.is_some() {
-            self.watch = Some(Diagnostics::new(&self.net)?);
+            self.watch = Some(Diagnostics::new(&self.net));
         }
         Ok(())
     }

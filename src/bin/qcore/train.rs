@@ -21,6 +21,7 @@ use crate::table::bytes;
 
 mod interrupt;
 mod options;
+mod seeds;
 mod watch;
 
 pub use options::Args;
@@ -30,10 +31,42 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if args.list || args.show.is_some() {
         return list(args.show.as_deref());
     }
-    let isa = Isa::chosen()?;
+    if !args.seeds.is_empty() {
+        return seeds::run(args, &options::recipe(args)?);
+    }
     let recipe = match &args.resume {
-        Some(path) => Recipe::of_checkpoint(path)?,
-        None => options::recipe(args)?,
+        Some(_) => None,
+        None => Some(options::recipe(args)?),
+    };
+    match train(args, recipe, &args.out)? {
+        Outcome::Done { .. } => Ok(ExitCode::SUCCESS),
+        Outcome::Interrupted => Ok(interrupted()),
+    }
+}
+
+/// How a run ended.
+enum Outcome {
+    Done {
+        /// Share of the test images that are right after the last epoch, 0 to 1.
+        accuracy: f64,
+        /// Of the epochs that were trained here.
+        seconds: f64,
+        epochs: usize,
+    },
+    Interrupted,
+}
+
+fn interrupted() -> ExitCode {
+    ExitCode::from(interrupt::STATUS)
+}
+
+/// Trains `recipe`, or goes on from the checkpoint if there is none; writes to the folder `out`.
+fn train(args: &Args, recipe: Option<Recipe>, out: &Path) -> Result<Outcome> {
+    let isa = Isa::chosen()?;
+    let recipe = match (recipe, &args.resume) {
+        (Some(recipe), _) => recipe,
+        (None, Some(path)) => Recipe::of_checkpoint(path)?,
+        (None, None) => options::recipe(args)?,
     };
     let pool = Pool::new(args.threads)?;
     let data = load_data(args.data.as_deref(), recipe.seed)?;
@@ -41,7 +74,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         Some(path) => Trainer::resume(path, &data)?,
         None => Trainer::new(recipe, &data)?,
     };
-    let mut watch = Watch::new(&args.out, &mut trainer, &data)?;
+    let mut watch = Watch::new(out, &mut trainer, &data)?;
     interrupt::listen()?;
     let recipe = trainer.recipe().clone();
     println!(
@@ -60,10 +93,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         recipe.epochs,
         pool.threads()
     );
-    let begin = Instant::now();
+    let (begin, done) = (Instant::now(), trainer.done());
     let trained = trainer.run(Par::Pool(&pool), &mut watch);
     watch.bar.finish_and_clear();
-    let checkpoint = args.out.join("checkpoint.safetensors");
+    let checkpoint = out.join("checkpoint.safetensors");
     if let Err(error) = trained {
         let epoch = watch.save()?;
         let path = checkpoint.display();
@@ -78,11 +111,13 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             trainer.epochs(),
             checkpoint.display()
         );
-        return Ok(ExitCode::from(interrupt::STATUS));
+        return Ok(Outcome::Interrupted);
     }
-    println!("trained in {:.1} s", begin.elapsed().as_secs_f64());
+    let seconds = begin.elapsed().as_secs_f64();
+    println!("trained in {seconds:.1} s");
+    let epochs = trainer.done() - done;
     trainer.save(&checkpoint)?;
-    let svg = args.out.join("curves.svg");
+    let svg = out.join("curves.svg");
     let title = format!(
         "{} {}: {}W{}A",
         data.name, recipe.arch, recipe.bits_w, recipe.bits_a
@@ -94,11 +129,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             100.0 * accuracy
         );
     }
-    let mut files = vec![checkpoint, args.out.join("log.jsonl"), svg];
+    let mut files = vec![checkpoint, out.join("log.jsonl"), svg];
     let net = trainer.into_net();
     let frozen = freeze(&net);
     if let Ok(frozen) = frozen {
-        let model = args.out.join("model.safetensors");
+        let model = out.join("model.safetensors");
         finish(&net, &frozen, &data, &model, &pool, &mut watch)?;
         files.insert(0, model);
     } else {
@@ -112,7 +147,12 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
     let files: Vec<String> = files.iter().map(|f| f.display().to_string()).collect();
     println!("wrote {}", files.join(", "));
-    Ok(ExitCode::SUCCESS)
+    let last = watch.points.last();
+    Ok(Outcome::Done {
+        accuracy: last.map_or(0.0, |point| point.test_accuracy / 100.0),
+        seconds,
+        epochs,
+    })
 }
 
 /// The recipes that come with the tool; or one of them, as it is.

@@ -24,13 +24,14 @@ fn values_are_those_of_the_codes_and_gradients_are_masked_and_summed() {
         let quantizer = act.quantizer().unwrap().unwrap();
         let mut out = vec![9.0; x.len()];
         let mut codes = PackedMatrix::zeros(Encoding::Bipolar, 0, 0).unwrap();
-        act.forward(kernels, &x, 37, &mut out, &mut codes).unwrap();
+        act.forward(kernels, &x, 37, &mut out, &mut codes, Par::Caller)
+            .unwrap();
         assert_eq!((codes.rows(), codes.cols()), (3, 37));
         for (x, out) in x.iter().zip(&out) {
             assert_eq!(*out, quantizer.value(quantizer.code(*x)), "{x}");
         }
         let mut d = vec![0.25; x.len()];
-        act.backward(&x, &mut d).unwrap();
+        act.backward(&x, &mut d, Par::Caller).unwrap();
         let expected = |x: f32| match function {
             Function::Sign => 0.25 * CoarseX::HardTanh.dx(x, 1.0, Bits::new(1).unwrap()),
             _ => 0.25 * CoarseX::ClippedRelu.dx(x, relu().alpha(), relu().bits()),
@@ -42,7 +43,8 @@ fn values_are_those_of_the_codes_and_gradients_are_masked_and_summed() {
                 .map(|x| CoarseAlpha::AlphaThree.dalpha(*x, &relu()));
             let expected = ALPHA_RATE * 0.25 * all.sum::<f32>();
             assert!((act.d_alpha[0] - expected).abs() < 1e-6);
-            act.backward(&x, &mut vec![1e3; x.len()]).unwrap();
+            act.backward(&x, &mut vec![1e3; x.len()], Par::Caller)
+                .unwrap();
             assert_eq!(act.d_alpha[0], 1.0);
         }
     }
@@ -76,6 +78,45 @@ fn alpha_is_kept_in_range_and_starts_at_the_least_error() {
             let least = error(bits, best, rounding);
             assert!(least < error(bits, best * 1.02, rounding), "{bits} bits");
             assert!(least < error(bits, best * 0.98, rounding), "{bits} bits");
+        }
+    }
+}
+
+#[test]
+fn the_number_of_threads_changes_no_bit() {
+    let kernels = Kernels::available().last().unwrap();
+    let (images, n) = (13, 5000);
+    let (mut x, mut d) = (vec![0.0; images * n], vec![0.0; images * n]);
+    crate::nn::rng::Rng::new(1).fill_normal(&mut x, 1.0);
+    crate::nn::rng::Rng::new(2).fill_normal(&mut d, 1e-3);
+    let quantized = Function::QuantRelu {
+        first: relu(),
+        by_x: CoarseX::ClippedRelu,
+        by_alpha: CoarseAlpha::AlphaThree,
+    };
+    for function in [
+        Function::Relu,
+        Function::HardTanh,
+        Function::Sign,
+        quantized,
+    ] {
+        let run = |par: Par<'_>| {
+            let (mut act, mut d) = (Activation::new(function), d.clone());
+            let mut out = vec![0.0; x.len()];
+            let mut codes = PackedMatrix::zeros(Encoding::Bipolar, 0, 0).unwrap();
+            act.forward(kernels, &x, n, &mut out, &mut codes, par)
+                .unwrap();
+            act.backward(&x, &mut d, par).unwrap();
+            let all = [out, d, act.d_alpha.to_vec()].concat();
+            all.iter().map(|v| v.to_bits()).collect::<Vec<u32>>()
+        };
+        let one = run(Par::Caller);
+        for threads in [1, 2, 3] {
+            let pool = crate::ops::Pool::new(threads).unwrap();
+            assert!(
+                run(Par::Pool(&pool)) == one,
+                "{function:?} on {threads} threads"
+            );
         }
     }
 }

@@ -53,6 +53,13 @@ fn shapes() -> Vec<(Geometry, usize)> {
         (Geometry::new(5, 5, 3, 1), 8),
         (
             Geometry {
+                padding: Padding::same(2),
+                ..Geometry::new(9, 11, 1, 5)
+            },
+            6,
+        ),
+        (
+            Geometry {
                 kernel: [5, 2],
                 ..Geometry::new(40, 40, 40, 1)
             },

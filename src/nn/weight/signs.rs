@@ -23,9 +23,13 @@ impl Group<'_> {
     }
 
     /// Signs times `scale`.
-    pub(super) fn binary(mut self, scale: f32) -> f32 {
-        self.signs();
-        self.fill(scale);
+    pub(super) fn binary(self, scale: f32) -> f32 {
+        let to = self.codes.iter_mut().zip(self.values);
+        for ((code, value), w) in to.zip(self.w) {
+            let up = *w >= 0.0;
+            *code = if up { 1 } else { -1 };
+            *value = if up { scale } else { -scale };
+        }
         scale
     }
 

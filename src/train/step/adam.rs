@@ -121,17 +121,19 @@ impl Adam {
     ) -> Result<()> {
         self.check()?;
         let Moments { steps, m, v } = moments;
-        for (name, len) in [("gradient", gradient.len()), ("m", m.len()), ("v", v.len())] {
-            check_len(name, len, value.len(), "as the values")?;
-        }
+        check_moments(value, gradient, m, v)?;
         *steps += 1;
+        self.observe_piece(value, gradient, m, v);
+        Ok(())
+    }
+
+    fn observe_piece(&self, value: &[f32], gradient: &[f32], m: &mut [f32], v: &mut [f32]) {
         let (rest1, rest2) = (1.0 - self.beta1, 1.0 - self.beta2);
         for (((m, v), g), value) in m.iter_mut().zip(v).zip(gradient).zip(value) {
             let g = g + self.weight_decay * value;
             *m = self.beta1 * *m + rest1 * g;
             *v = self.beta2 * *v + rest2 * (g * g);
         }
-        Ok(())
     }
 
     /// The metric D of the moments, as they are after `state.steps` steps.
@@ -184,23 +186,36 @@ impl Adam {
         gradient: &[f32],
         moments: Moments<'_>,
     ) -> Result<()> {
+        self.check()?;
         let Moments { steps, m, v } = moments;
-        let again = Moments {
-            steps: &mut *steps,
-            m: &mut *m,
-            v: &mut *v,
-        };
-        self.observe_moments(value, gradient, again)?;
+        check_moments(value, gradient, m, v)?;
+        *steps += 1;
         let (by1, by2) = (
             correction(self.beta1, *steps)?,
             correction(self.beta2, *steps)?,
         );
-        for ((value, m), v) in value.iter_mut().zip(&*m).zip(&*v) {
-            let d = (self.eps + (v * by2).sqrt()) / self.lr;
-            *value -= (m * by1) / d;
+        // Piece by piece, so that the moments are still near when they are read again.
+        let pieces = value.chunks_mut(PIECE).zip(gradient.chunks(PIECE));
+        let pieces = pieces.zip(m.chunks_mut(PIECE).zip(v.chunks_mut(PIECE)));
+        for ((value, gradient), (m, v)) in pieces {
+            self.observe_piece(value, gradient, m, v);
+            for ((value, m), v) in value.iter_mut().zip(m).zip(v) {
+                let d = (self.eps + (*v * by2).sqrt()) / self.lr;
+                *value -= (*m * by1) / d;
+            }
         }
         Ok(())
     }
+}
+
+/// Values of which a step does all before it goes on.
+const PIECE: usize = 2048;
+
+fn check_moments(value: &[f32], gradient: &[f32], m: &[f32], v: &[f32]) -> Result<()> {
+    for (name, len) in [("gradient", gradient.len()), ("m", m.len()), ("v", v.len())] {
+        check_len(name, len, value.len(), "as the values")?;
+    }
+    Ok(())
 }
 
 /// 1 / (1 - beta^steps).

@@ -52,7 +52,7 @@ impl Trainer<'_> {
         self.net.settle()?;
         self.freeze(epoch)?;
         if let Some(watch) = &mut self.watch {
-            watch.step(&self.net)?;
+            watch.step(&self.net);
         }
         Ok(score)
     }
@@ -72,7 +72,7 @@ impl Trainer<'_> {
                 && let Some(freezer) = freezers.next()
                 && result.is_ok()
             {
-                let (codes, scale) = (weights.integers(), weights.scales()[0]);
+                let (codes, scale) = (weights.integers().into_owned(), weights.scales()[0]);
                 result = freezer.step(&codes, scale, threshold, &mut weights.latent);
             }
         });

@@ -65,6 +65,9 @@ pub struct Args {
     /// Epochs of the quantized net
     #[arg(long, value_name = "N")]
     epochs: Option<usize>,
+    /// So many epochs in all: those of the recipe, with its schedule, scaled to fit
+    #[arg(long, value_name = "N", conflicts_with_all = ["float_epochs", "epochs", "milestones"])]
+    shorten: Option<usize>,
     /// Images in a batch
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
@@ -89,6 +92,9 @@ pub struct Args {
     /// Seed of weights, order, shifts and of the built-in digits; the recipe's if absent
     #[arg(long)]
     seed: Option<u64>,
+    /// Train with each of these seeds, in a folder seed-N of the output folder each, and tell mean and spread
+    #[arg(long, value_delimiter = ',', value_name = "N,N", conflicts_with_all = ["seed", "resume"])]
+    pub seeds: Vec<u64>,
     /// Threads; 0 takes one a processor
     #[arg(long, default_value_t = 0)]
     pub threads: usize,
@@ -170,5 +176,8 @@ pub fn recipe(args: &Args) -> Result<Recipe> {
         }
     };
     r.check()?;
-    Ok(r)
+    match args.shorten {
+        None => Ok(r),
+        Some(epochs) => r.shortened(epochs),
+    }
 }
