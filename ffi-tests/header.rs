@@ -6,7 +6,7 @@ use std::sync::Once;
 use crate::toolchain::{Compiler, Language};
 
 /// The sources in the order of the header.
-const SOURCES: [&str; 20] = [
+const SOURCES: [&str; 22] = [
     "status",
     "last_error",
     "isa",
@@ -27,6 +27,8 @@ const SOURCES: [&str; 20] = [
     "steps",
     "steps_masks",
     "steps_rules",
+    "trainer",
+    "trainer_info",
 ];
 
 /// The header that is checked in, or, with `QCORE_WRITE_HEADER`, the one that was just made anew.

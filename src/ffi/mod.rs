@@ -20,8 +20,8 @@
 //!
 //! Threads. A `qc_gemm`, a `qc_weight_only`, a `qc_conv2d`, a `qc_max_pool`, a `qc_average_pool`, a `qc_model` and
 //! a `qc_pool` may be used by many threads at once. A
-//! `qc_workspace`, a `qc_model_builder` and a `qc_freezer` are for one call at a time; a second one is refused with
-//! `QC_ERROR_BUSY`. Where a call
+//! `qc_workspace`, a `qc_model_builder`, a `qc_freezer` and a `qc_trainer` are for one call at a time; a second one is
+//! refused with `QC_ERROR_BUSY`. Where a call
 //! takes a pool, NULL means the calling thread alone. Results do not depend on the threads nor on the
 //! ISA. After `fork` the child may use what it inherited; a pool has no workers there, so its work runs
 //! on the calling thread.
@@ -60,6 +60,10 @@ mod steps_masks;
 mod steps_rules;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "train")]
+mod trainer;
+#[cfg(feature = "train")]
+mod trainer_info;
 mod weight_only;
 
 pub use conv::*;
@@ -84,6 +88,10 @@ pub use steps::*;
 pub use steps_masks::*;
 #[cfg(feature = "train")]
 pub use steps_rules::*;
+#[cfg(feature = "train")]
+pub use trainer::*;
+#[cfg(feature = "train")]
+pub use trainer_info::*;
 pub use weight_only::*;
 
 use std::any::Any;

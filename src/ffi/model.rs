@@ -75,13 +75,13 @@ pub unsafe extern "C" fn qc_model_load(path: *const c_char, model: *mut *mut qc_
 }
 
 #[cfg(unix)]
-fn os_str(path: &CStr) -> Answer<&OsStr> {
+pub(super) fn os_str(path: &CStr) -> Answer<&OsStr> {
     use std::os::unix::ffi::OsStrExt;
     Ok(OsStr::from_bytes(path.to_bytes()))
 }
 
 #[cfg(not(unix))]
-fn os_str(path: &CStr) -> Answer<&OsStr> {
+pub(super) fn os_str(path: &CStr) -> Answer<&OsStr> {
     let text = path.to_str();
     Ok(OsStr::new(text.map_err(|_| {
         Error::argument("path", path.to_string_lossy(), "UTF-8")

@@ -29,6 +29,7 @@ use crate::nn::net::Mode;
 use crate::nn::projected::Projected;
 use crate::train::data::Dataset;
 use crate::train::recipe::Recipe;
+use crate::train::run::Run;
 use crate::train::trainer::Trainer;
 use crate::train::update::Memory;
 
@@ -86,19 +87,25 @@ fn tensors(j: usize, memory: &mut Memory) -> [(String, &mut Vec<f32>); 4] {
     ]
 }
 
-impl<'a> Trainer<'a> {
+impl Run {
     /// Writes the run to `path`, whole or not at all.
+    ///
+    /// Errors if an epoch has begun, or if the file cannot be written.
     pub fn save(&mut self, path: &Path) -> Result<()> {
         self.container()?.save(path, KIND, VERSION)
     }
 
-    /// The bytes that [`Trainer::save`] writes. Between epochs they are what a run that breaks off can go on from:
+    /// The bytes that [`Run::save`] writes. Between epochs they are what a run that breaks off can go on from:
     /// [`write_whole`](crate::model::write_whole) puts them into a file.
     pub fn to_bytes(&mut self) -> Result<Vec<u8>> {
         self.container()?.to_bytes(KIND, VERSION)
     }
 
     fn container(&mut self) -> Result<Container> {
+        if self.steps_so_far() > 0 {
+            let expected = "0: a checkpoint is taken between two epochs";
+            return Err(Error::argument("steps", self.steps_so_far(), expected));
+        }
         let design = self.net.design();
         let adam_steps = self.memories.0.iter().map(|m| m.adam.steps);
         let description = Description {
@@ -140,50 +147,38 @@ impl<'a> Trainer<'a> {
         Ok(file)
     }
 
-    /// Reads a run from `path`, to go on with `data`, which must be what it was trained on.
+    /// Reads a run from `path`, to go on with `images` images in an epoch, as many as it was trained on.
     ///
-    /// Errors, naming the file and what is wrong with it, if it cannot be read, is not a whole, undamaged
-    /// checkpoint of this version, or is of images of another shape or number of classes.
-    pub fn resume(path: &Path, data: &'a Dataset) -> Result<Self> {
+    /// Errors, naming the file and what is wrong with it, if it cannot be read or is not a whole, undamaged checkpoint of
+    /// this version; or as [`Run::new`] does.
+    pub fn resume(path: &Path, images: usize) -> Result<Self> {
         let what = path.display().to_string();
         let mut file = Container::load(path, KIND, VERSION)?;
         let description = describe(&what, &file)?;
-        let train = &data.train;
-        let input = [train.height(), train.width(), train.channels()];
-        let (found, given) = (
-            (description.input, description.classes),
-            (input, train.classes()),
-        );
-        if found != given {
-            let problem = format!(
-                "it is of images of {:?} in {} classes; the data are {:?} in {}",
-                found.0, found.1, given.0, given.1
-            );
-            return Err(Error::format(&what, problem));
-        }
-        let mut trainer = Trainer::new(description.recipe, data)?;
-        if description.epoch > trainer.epochs() {
+        let (input, classes) = (description.input, description.classes);
+        let mut run = Run::new(description.recipe, input, classes, images)?;
+        if description.epoch > run.epochs() {
             let problem = format!(
                 "{} epochs are done; the recipe has {}",
                 description.epoch,
-                trainer.epochs()
+                run.epochs()
             );
             return Err(Error::format(&what, problem));
         }
-        trainer.done = description.epoch;
-        trainer.net.set_step(trainer.last_step());
+        run.done = description.epoch;
+        run.net.set_step(run.last_step());
         match description.phase {
-            Mode::Quantized => trainer.enter_quantized()?,
-            Mode::Float if description.epoch > trainer.recipe().float_epochs => {
+            Mode::Quantized => run.enter_quantized()?,
+            Mode::Float if description.epoch > run.recipe().float_epochs => {
                 let problem = "it is in the float phase, which its epochs are beyond";
                 return Err(Error::format(&what, problem));
             }
             Mode::Float => {}
         }
-        for (name, values) in trainer.net.state() {
+        for (name, values) in run.net.state() {
             values.copy_from_slice(&file.take_f32(&what, &name, &[values.len()])?);
         }
-        for (j, memory) in trainer.memories.0.iter_mut().enumerate() {
+        for (j, memory) in run.memories.0.iter_mut().enumerate() {
             for (name, values) in tensors(j, memory) {
                 if !values.is_empty() {
                     *values = file.take_f32(&what, &name, &[values.len()])?;
@@ -194,7 +189,7 @@ impl<'a> Trainer<'a> {
             }
         }
         let (mut k, mut read) = (0, Ok(()));
-        metrics(trainer.net.layers_mut(), &mut |weights| {
+        metrics(run.net.layers_mut(), &mut |weights| {
             let name = format!("metric{k}");
             if file.tensors.contains_key(&name) {
                 match file.take_f32(&what, &name, &[weights.latent.len()]) {
@@ -205,7 +200,7 @@ impl<'a> Trainer<'a> {
             k += 1;
         });
         read?;
-        for (k, freezer) in trainer.freezers.iter_mut().enumerate() {
+        for (k, freezer) in run.freezers.iter_mut().enumerate() {
             let len = 5 * freezer.frozen().len() + 2;
             freezer.set_floats(&file.take_f32(&what, &format!("freezer{k}"), &[len])?)?;
         }
@@ -213,11 +208,43 @@ impl<'a> Trainer<'a> {
             let problem = format!("the tensor '{name}' is none of the net's");
             return Err(Error::format(&what, problem));
         }
-        trainer.net.settle()?;
-        trainer.relax_again()?;
-        trainer.net.take_flips();
-        trainer.resume_watch()?;
-        Ok(trainer)
+        run.net.settle()?;
+        run.relax_again()?;
+        run.net.take_flips();
+        run.resume_watch()?;
+        Ok(run)
+    }
+}
+
+impl<'a> Trainer<'a> {
+    /// As [`Run::save`].
+    pub fn save(&mut self, path: &Path) -> Result<()> {
+        self.run.save(path)
+    }
+
+    /// As [`Run::to_bytes`].
+    pub fn to_bytes(&mut self) -> Result<Vec<u8>> {
+        self.run.to_bytes()
+    }
+
+    /// Reads a run from `path`, to go on with `data`, which must be what it was trained on.
+    ///
+    /// Errors as [`Run::resume`] does, or if it is of images of another shape or number of classes.
+    pub fn resume(path: &Path, data: &'a Dataset) -> Result<Self> {
+        let train = &data.train;
+        let run = Run::resume(path, train.len())?;
+        let design = run.net().design();
+        let found = (design.input, design.classes);
+        let input = [train.height(), train.width(), train.channels()];
+        let given = (input, train.classes());
+        if found != given {
+            let problem = format!(
+                "it is of images of {:?} in {} classes; the data are {:?} in {}",
+                found.0, found.1, given.0, given.1
+            );
+            return Err(Error::format(path.display(), problem));
+        }
+        Self::of(run, data)
     }
 }
 
@@ -254,19 +281,19 @@ mod tests {
 
     fn state(trainer: &mut Trainer<'_>) -> Vec<u32> {
         let mut all: Vec<u32> = Vec::new();
-        for (_, values) in trainer.net.state() {
+        for (_, values) in trainer.run.net.state() {
             all.extend(values.iter().map(|v| v.to_bits()));
         }
-        for (j, memory) in trainer.memories.0.iter_mut().enumerate() {
+        for (j, memory) in trainer.run.memories.0.iter_mut().enumerate() {
             all.push(memory.adam.steps as u32);
             for (_, values) in tensors(j, memory) {
                 all.extend(values.iter().map(|v| v.to_bits()));
             }
         }
-        for freezer in &trainer.freezers {
+        for freezer in &trainer.run.freezers {
             all.extend(freezer.to_floats().iter().map(|v| v.to_bits()));
         }
-        for weights in trainer.net.weights() {
+        for weights in trainer.run.net.weights() {
             all.extend(weights.values().iter().map(|v| v.to_bits()));
             all.extend(weights.metric.iter().map(|v| v.to_bits()));
         }

@@ -1,6 +1,6 @@
 //! Training: the data it sees, the rules by which weights move, and the loop.
 //!
-//! A [`Recipe`] says all; a [`Trainer`] follows it.
+//! A [`Recipe`] says all; a [`Run`] follows it, a [`Trainer`] on a data set.
 
 mod backtrack;
 mod checkpoint;
@@ -8,6 +8,7 @@ pub mod data;
 pub mod diagnostics;
 pub mod recipe;
 pub mod rule;
+pub mod run;
 pub mod schedule;
 pub mod sgd;
 pub mod step;
@@ -18,4 +19,5 @@ mod written;
 pub use data::Dataset;
 pub use diagnostics::LayerReport;
 pub use recipe::Recipe;
+pub use run::Run;
 pub use trainer::{Callback, EpochReport, StepReport, Trainer};

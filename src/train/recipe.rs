@@ -5,6 +5,7 @@
 
 pub mod named;
 mod shortened;
+mod text;
 
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +19,6 @@ use crate::quant::Rounding;
 use crate::train::rule::Rule;
 use crate::train::schedule::Schedule;
 use crate::train::step::{self, Adam};
-use crate::train::written;
 
 /// The base optimiser.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
@@ -194,22 +194,6 @@ impl Default for Recipe {
 }
 
 impl Recipe {
-    /// Reads a recipe from TOML; `what` names it in errors.
-    ///
-    /// Errors, with line and field, if it is not TOML, has a field or name that is none (the nearest known one is
-    /// told), or [`Recipe::check`] refuses.
-    pub fn from_toml(what: &str, text: &str) -> Result<Self> {
-        let recipe: Recipe = toml::from_str(text).map_err(|e| {
-            let line = e
-                .span()
-                .map(|span| text[..span.start].matches('\n').count() + 1);
-            let line = line.map_or(String::new(), |line| format!("line {line}: "));
-            Error::format(what, format!("{line}{}", written::suggest(e.message())))
-        })?;
-        recipe.check().map_err(|e| Error::format(what, e))?;
-        Ok(recipe)
-    }
-
     /// The quantizer of weights: what the recipe says, or else that of the bits; for rules that step in a metric the
     /// loss-aware one of those bits. `None` if the bits have none, as floats do.
     pub fn quantizer(&self) -> Option<WeightQuantizer> {

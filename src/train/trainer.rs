@@ -4,7 +4,6 @@
 //! stopped between epochs and resumed from a checkpoint gives the bits of one that was not.
 
 use std::ops::ControlFlow;
-use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
@@ -12,35 +11,13 @@ use crate::error::{Error, Result};
 use crate::isa::Isa;
 use crate::nn::loss;
 use crate::nn::net::{Mode, Net};
-use crate::nn::rng::Rng;
 use crate::ops::Par;
 use crate::train::data::Dataset;
-use crate::train::diagnostics::{Diagnostics, LayerReport, has_zero};
+use crate::train::diagnostics::LayerReport;
 use crate::train::recipe::Recipe;
-use crate::train::rule::Rule;
-use crate::train::step::Freezer;
-use crate::train::update::Memories;
+use crate::train::run::Run;
 
-/// Streams of the seed, behind those of the layers' weights.
-const ORDER: u32 = 1 << 31;
-const SHIFT: u32 = ORDER + 1;
-
-/// What a step of training did.
-#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
-pub struct StepReport {
-    /// The epoch, from 1, counted through both phases.
-    pub epoch: usize,
-    /// The step in the epoch, from 1.
-    pub step: usize,
-    /// Steps in an epoch.
-    pub steps: usize,
-    /// Mean loss of the batch, in nats.
-    pub loss: f32,
-    /// Share of the batch that was right, 0 to 1.
-    pub accuracy: f32,
-    /// Training images a second since the epoch began.
-    pub images_per_second: f64,
-}
+pub use crate::train::run::StepReport;
 
 /// What an epoch of training did.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
@@ -82,20 +59,10 @@ pub trait Callback {
 /// Nobody watches.
 impl Callback for () {}
 
-/// A run: net, the optimiser's memories and how far it has come.
+/// A run on a data set.
 pub struct Trainer<'a> {
-    recipe: Recipe,
+    pub(super) run: Run,
     data: &'a Dataset,
-    pub(super) net: Net,
-    pub(super) memories: Memories,
-    /// Of the weights of each layer that are quantized, if the recipe freezes.
-    pub(super) freezers: Vec<Freezer>,
-    watch: Option<Diagnostics>,
-    layer_reports: Vec<LayerReport>,
-    /// Epochs done, of both phases.
-    pub(super) done: usize,
-    pixels: Vec<u8>,
-    labels: Vec<u8>,
 }
 
 impl<'a> Trainer<'a> {
@@ -109,130 +76,49 @@ impl<'a> Trainer<'a> {
 
     /// As [`Trainer::new`], on a given ISA, which changes no bit.
     pub fn on(isa: Isa, recipe: Recipe, data: &'a Dataset) -> Result<Self> {
-        let (train, test) = (&data.train, &data.test);
+        let train = &data.train;
         let input = [train.height(), train.width(), train.channels()];
-        let design = recipe.design(input, train.classes())?;
-        if recipe.batch > train.len() {
-            let expected = format!("at most the {} training images", train.len());
-            return Err(Error::argument("batch", recipe.batch, expected));
-        }
-        if test.is_empty() {
+        let run = Run::on(isa, recipe, input, train.classes(), train.len())?;
+        Self::of(run, data)
+    }
+
+    /// A run that goes on, on `data` of its shape.
+    pub(super) fn of(run: Run, data: &'a Dataset) -> Result<Self> {
+        if data.test.is_empty() {
             return Err(Error::argument("test", "empty", "at least one image"));
         }
-        let side = train.height().min(train.width());
-        if recipe.max_shift >= side {
-            let expected = format!("below {side}, height or width of an image");
-            return Err(Error::argument("max_shift", recipe.max_shift, expected));
-        }
-        let mut net = Net::on(isa, design, recipe.seed)?;
-        net.loss = recipe.loss;
-        net.learn_alpha = recipe.learn_alpha;
-        let memories = Memories::new(&mut net, recipe.optimizer, recipe.rule);
-        let mut trainer = Trainer {
-            pixels: vec![0; recipe.batch * train.input_len()],
-            labels: vec![0; recipe.batch],
-            recipe,
-            data,
-            net,
-            memories,
-            freezers: Vec::new(),
-            watch: None,
-            layer_reports: Vec::new(),
-            done: 0,
-        };
-        if trainer.recipe.float_epochs == 0 {
-            trainer.enter_quantized()?;
-        }
-        Ok(trainer)
-    }
-
-    /// Makes the net quantized, from the weights that it has, with an optimiser that remembers nothing.
-    pub(super) fn enter_quantized(&mut self) -> Result<()> {
-        self.net.set_mode(Mode::Quantized)?;
-        if self.recipe.rule == Rule::Rounding {
-            self.net.begin_rounding()?;
-        }
-        self.memories = Memories::new(&mut self.net, self.recipe.optimizer, self.recipe.rule);
-        self.begin_watching()
-    }
-
-    /// Freezers and diagnostics of a quantized net, that have seen nothing yet.
-    pub(super) fn begin_watching(&mut self) -> Result<()> {
-        self.freezers.clear();
-        if let Some(freezing) = &self.recipe.freezing {
-            for weights in self.net.weights() {
-                if weights.quantizer().is_some() {
-                    let (len, zero) = (weights.latent.len(), has_zero(weights));
-                    self.freezers
-                        .push(Freezer::new(len, freezing.momentum, zero)?);
-                }
-            }
-        }
-        self.watch = None;
-        if self.recipe.diagnostics {
-            self.watch = Some(Diagnostics::new(&self.net));
-        }
-        Ok(())
-    }
-
-    /// The relaxation of the last epoch that is done, of a run that has been read from a checkpoint.
-    pub(super) fn relax_again(&mut self) -> Result<()> {
-        let (rule, epochs) = (self.recipe.rule, self.recipe.epochs);
-        match self.done.checked_sub(self.recipe.float_epochs + 1) {
-            Some(epoch) if matches!(rule, Rule::BinaryRelax { .. }) => {
-                self.net.set_relaxation(rule.relaxation(epoch, epochs))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Diagnostics of a run that has been read from a checkpoint.
-    pub(super) fn resume_watch(&mut self) -> Result<()> {
-        if self.watch.is_some() {
-            self.watch = Some(Diagnostics::new(&self.net));
-        }
-        Ok(())
+        Ok(Trainer { run, data })
     }
 
     /// How the quantized weights behaved in the last epoch, layer by layer; empty unless the recipe has
     /// [`Recipe::diagnostics`], and in the float phase.
     pub fn layer_reports(&self) -> &[LayerReport] {
-        &self.layer_reports
-    }
-
-    /// Steps in an epoch.
-    fn steps(&self) -> usize {
-        self.data.train.len() / self.recipe.batch
-    }
-
-    /// The number of the last step of the epochs that are done, of both phases.
-    pub(super) fn last_step(&self) -> u32 {
-        (self.done * self.steps()).saturating_sub(1) as u32
+        self.run.layer_reports()
     }
 
     /// The recipe.
     pub fn recipe(&self) -> &Recipe {
-        &self.recipe
+        self.run.recipe()
     }
 
     /// The net as it is now.
     pub fn net(&self) -> &Net {
-        &self.net
+        self.run.net()
     }
 
     /// The net as it is now, to keep.
     pub fn into_net(self) -> Net {
-        self.net
+        self.run.into_net()
     }
 
     /// Epochs done, of both phases.
     pub fn done(&self) -> usize {
-        self.done
+        self.run.done()
     }
 
     /// Epochs of both phases.
     pub fn epochs(&self) -> usize {
-        self.recipe.float_epochs + self.recipe.epochs
+        self.run.epochs()
     }
 
     /// Trains the epochs that are left; `callback` watches. The last report, or `None` if nothing was left.
@@ -244,7 +130,7 @@ impl<'a> Trainer<'a> {
         callback: &mut dyn Callback,
     ) -> Result<Option<EpochReport>> {
         let mut last = None;
-        while self.done < self.epochs() {
+        while self.done() < self.epochs() {
             let Some(report) = self.epoch(par, callback)? else {
                 break;
             };
@@ -259,84 +145,34 @@ impl<'a> Trainer<'a> {
     /// Share of test images that are right, 0 to 1, by [`Net::evaluate`] on the net's ISA.
     pub fn test(&self, par: Par<'_>) -> Result<f32> {
         let test = &self.data.test;
-        let logits = self.net.evaluate(self.net.isa(), test.pixels(), par)?;
+        let logits = self.run.predict(test.pixels(), par)?;
         let correct = loss::correct(&logits, test.labels(), test.classes())?;
         Ok(correct as f32 / test.len() as f32)
     }
 
     /// One epoch; `None` if the callback stopped it.
     fn epoch(&mut self, par: Par<'_>, callback: &mut dyn Callback) -> Result<Option<EpochReport>> {
-        let start = Instant::now();
-        let (epoch, batch) = (self.done + 1, self.recipe.batch);
-        self.enter_epoch()?;
-        let first = self.settings(0);
-        let train = &self.data.train;
-        let rng = Rng::new(self.recipe.seed);
-        let order = rng.at(epoch as u32, ORDER).shuffled(train.len());
-        let shifts = rng.at(epoch as u32, SHIFT);
-        let steps = order.len() / batch;
-        let (mut loss, mut correct, mut flips) = (0f64, 0, 0);
-        let per_second = |images: usize| images as f64 / start.elapsed().as_secs_f64().max(1e-9);
-        for (i, order) in order.chunks_exact(batch).enumerate() {
-            self.fill(order, shifts)?;
-            for (label, n) in self.labels.iter_mut().zip(order) {
-                *label = train.labels()[*n as usize];
-            }
-            // Into the pool once a step: each way in from outside costs a sleep and a wake.
-            let settings = self.settings(i);
-            let score = par.enter(|| self.step(&settings, par))?;
-            if !score.loss.is_finite() {
-                let (step, loss) = (i + 1, score.loss);
-                let layer = self.net.not_finite();
-                let layer = layer.unwrap_or_else(|| "the loss".to_string());
-                return Err(Error::Diverged {
-                    epoch,
-                    step,
-                    loss,
-                    layer,
-                });
-            }
-            loss += f64::from(score.loss);
-            correct += score.correct;
-            flips += self.net.take_flips().1;
-            let report = StepReport {
-                epoch,
-                step: i + 1,
-                steps,
-                loss: score.loss,
-                accuracy: score.correct as f32 / batch as f32,
-                images_per_second: per_second((i + 1) * batch),
-            };
-            if callback.on_step(&report).is_break() {
-                return Ok(None);
-            }
-        }
-        let images_per_second = per_second(steps * batch);
-        self.done = epoch;
-        let weights = self.net.take_flips().0;
-        if self.done == self.epochs() && self.recipe.reestimate > 0 {
-            self.reestimate(par)?;
-        }
-        self.layer_reports.clear();
-        if let Some(watch) = &mut self.watch {
-            let frozen = |f: &Freezer| f.frozen().iter().filter(|f| **f).count();
-            let frozen: Vec<usize> = self.freezers.iter().map(frozen).collect();
-            self.layer_reports = watch.take(&self.net, &frozen);
-        }
+        let mut images_per_second = 0.0;
+        let trained = self.run.epoch(&self.data.train, par, &mut |step| {
+            images_per_second = step.images_per_second;
+            callback.on_step(step)
+        })?;
+        let Some(trained) = trained else {
+            return Ok(None);
+        };
         Ok(Some(EpochReport {
-            phase: self.net.mode(),
-            epoch,
+            phase: trained.phase,
+            epoch: trained.epoch,
             epochs: self.epochs(),
-            lr: first.sgd.lr,
-            train_loss: (loss / steps as f64) as f32,
-            train_accuracy: correct as f32 / (steps * batch) as f32,
+            lr: trained.lr,
+            train_loss: trained.loss,
+            train_accuracy: trained.accuracy,
             test_accuracy: self.test(par)?,
-            flip_ratio: flips as f64 / (weights * steps) as f64,
+            flip_ratio: trained.flip_ratio,
             images_per_second,
         }))
     }
 }
 
-mod steps;
 #[cfg(test)]
 mod tests;

@@ -11,7 +11,7 @@ use qcore::nn::net::Net;
 use qcore::ops::{Par, Pool};
 use qcore::train::data::Dataset;
 use qcore::train::recipe::Recipe;
-use qcore::train::recipe::named::NAMED;
+use qcore::train::recipe::named::{self, NAMED};
 use qcore::train::trainer::Trainer;
 use qcore::{Error, Result};
 
@@ -164,13 +164,7 @@ fn list(name: Option<&str>) -> Result<ExitCode> {
                 println!("{:width$}  {}", named.name, named.about());
             }
         }
-        Some(name) => match NAMED.iter().find(|n| n.name == name) {
-            Some(named) => print!("{}", named.text),
-            None => {
-                let names: Vec<&str> = NAMED.iter().map(|n| n.name).collect();
-                return Err(Error::unknown("recipe", name, &names));
-            }
-        },
+        Some(name) => print!("{}", named::find(name)?.text),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -57,18 +57,26 @@ pub const NAMED: &[Named] = named![
     "cifar10-resnet20-2bit",
 ];
 
+/// The one of that name.
+///
+/// Errors, with the nearest name, if there is none.
+pub fn find(name: &str) -> Result<&'static Named> {
+    let found = NAMED.iter().find(|n| n.name == name);
+    found.ok_or_else(|| {
+        let names: Vec<&str> = NAMED.iter().map(|n| n.name).collect();
+        Error::unknown("recipe", name, &names)
+    })
+}
+
 /// The recipe of that name, or of that file, which is one that ends in `.toml` or holds a slash.
 ///
-/// Errors, with the nearest name, if there is none; as [`Recipe::from_toml`]; or if the file cannot be read.
+/// Errors as [`find`] or [`Recipe::from_toml`], or if the file cannot be read.
 pub fn load(name_or_path: &str) -> Result<Recipe> {
-    if let Some(named) = NAMED.iter().find(|n| n.name == name_or_path) {
-        return Recipe::from_toml(named.name, named.text);
-    }
     let path = Path::new(name_or_path);
     let is_path = path.extension().is_some_and(|e| e == "toml") || path.components().count() > 1;
     if !is_path {
-        let names: Vec<&str> = NAMED.iter().map(|n| n.name).collect();
-        return Err(Error::unknown("recipe", name_or_path, &names));
+        let named = find(name_or_path)?;
+        return Recipe::from_toml(named.name, named.text);
     }
     let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, "read", e))?;
     Recipe::from_toml(&path.display().to_string(), &text)

@@ -1,11 +1,13 @@
 //! A step of training, and what changes from step to step and from epoch to epoch.
 
-use super::{ORDER, SHIFT, Trainer};
-use crate::error::Result;
+use super::{ORDER, Run, SHIFT};
+use crate::error::{Error, Result};
 use crate::nn::loss::Score;
 use crate::nn::net::Mode;
 use crate::nn::rng::Rng;
 use crate::ops::Par;
+use crate::shape::check_len;
+use crate::train::data::Images;
 use crate::train::rule::Rule;
 use crate::train::schedule::{Moment, cosine};
 use crate::train::sgd::Sgd;
@@ -15,23 +17,32 @@ use crate::train::update::Settings;
 /// Where rho ends if it grows, as in the code of arXiv 1808.05240.
 const RHO_MAX: f32 = 0.01;
 
-impl Trainer<'_> {
-    /// The batch of the images `order`, shifted and mirrored by `rng`, into `pixels`.
-    pub(super) fn fill(&mut self, order: &[u32], rng: Rng) -> Result<()> {
-        let (train, shift) = (&self.data.train, self.recipe.max_shift);
+impl Run {
+    /// The batch of the images `order`, shifted and mirrored by `rng`, into `pixels`, and their labels.
+    pub(super) fn fill(&mut self, train: &Images, order: &[u32], rng: Rng) -> Result<()> {
+        let shift = self.recipe.max_shift;
+        self.pixels.resize(order.len() * train.input_len(), 0);
         train.augmented_into(order, rng, shift, &mut self.pixels)?;
         if self.recipe.mirror {
             train.mirror(order, rng, &mut self.pixels);
         }
+        self.labels.clear();
+        let labels = order.iter().map(|n| train.labels()[*n as usize]);
+        self.labels.extend(labels);
         Ok(())
     }
 
-    /// A step on the batch in `pixels` and `labels`; nothing moves if the loss is not finite.
-    pub(super) fn step(&mut self, settings: &Settings, par: Par<'_>) -> Result<Score> {
+    /// A step on a batch; nothing moves if the loss is not finite.
+    pub(super) fn step_on(
+        &mut self,
+        images: &[u8],
+        labels: &[u8],
+        settings: &Settings,
+        par: Par<'_>,
+    ) -> Result<Score> {
         self.net.set_step(settings.rng.step());
         let quantized = self.net.mode() == Mode::Quantized;
         let epoch = self.done.saturating_sub(self.recipe.float_epochs);
-        let (images, labels) = (&self.pixels, &self.labels);
         let score = match settings.rule {
             Rule::ForwardBacktrack { a, .. } if quantized && settings.rule.backtracks(epoch) => {
                 let net = &mut self.net;
@@ -58,7 +69,7 @@ impl Trainer<'_> {
     }
 
     /// Freezes weights that oscillate, after a step of the quantized epoch `epoch`, from 0.
-    pub(super) fn freeze(&mut self, epoch: usize) -> Result<()> {
+    fn freeze(&mut self, epoch: usize) -> Result<()> {
         let Some(freezing) = self.recipe.freezing else {
             return Ok(());
         };
@@ -80,19 +91,35 @@ impl Trainer<'_> {
         self.net.settle()
     }
 
-    /// Estimates the running averages anew, on training images.
-    pub(super) fn reestimate(&mut self, par: Par<'_>) -> Result<()> {
+    /// Estimates the running averages anew from `images`, batch after batch of the recipe's size: what is due after the
+    /// last epoch over [`Recipe::reestimate`](crate::train::Recipe::reestimate) batches. What does not fill a batch is
+    /// left out.
+    ///
+    /// Errors if there is not a batch, or not a whole number of images.
+    pub fn reestimate(&mut self, images: &[u8], par: Par<'_>) -> Result<()> {
+        let (len, batch) = (self.net.design().input_len(), self.recipe.batch);
+        let dims = "M x height x width x channels";
+        check_len("images", images.len(), images.len() / len * len, dims)?;
+        if images.len() / len < batch {
+            let expected = format!("at least the {batch} of a batch");
+            return Err(Error::argument("images", images.len() / len, expected));
+        }
+        self.net.reestimate(images.chunks_exact(batch * len), par)
+    }
+
+    /// The re-estimation that the recipe asks for, on images of `train` in the order of an epoch.
+    pub(super) fn reestimate_over(&mut self, train: &Images, par: Par<'_>) -> Result<()> {
         let rng = Rng::new(self.recipe.seed);
         let epoch = self.done as u32 + 1;
-        let order = rng.at(epoch, ORDER).shuffled(self.data.train.len());
+        let order = rng.at(epoch, ORDER).shuffled(train.len());
         let shifts = rng.at(epoch, SHIFT);
         let mut batches = Vec::new();
         let chunks = order.chunks_exact(self.recipe.batch);
         for order in chunks.take(self.recipe.reestimate) {
-            self.fill(order, shifts)?;
-            batches.push(self.pixels.clone());
+            self.fill(train, order, shifts)?;
+            batches.extend_from_slice(&self.pixels);
         }
-        self.net.reestimate(batches.iter().map(|b| &b[..]), par)
+        self.reestimate(&batches, par)
     }
 
     /// Enters the quantized phase if it is time, and sets what changes from epoch to epoch.
@@ -124,7 +151,7 @@ impl Trainer<'_> {
         let at = Moment {
             epoch,
             epochs,
-            step: epoch * self.steps() + step,
+            step: epoch * self.steps + step,
         };
         let lr = first_lr * recipe.schedule.factor(at);
         let rule = match recipe.rule {
@@ -134,7 +161,7 @@ impl Trainer<'_> {
             rule => rule,
         };
         let done = epoch as f64 / epochs.saturating_sub(1).max(1) as f64;
-        let total = (self.done * self.steps() + step) as u32;
+        let total = (self.done * self.steps + step) as u32;
         Settings {
             optimizer: recipe.optimizer,
             sgd: Sgd {

@@ -1,0 +1,71 @@
+//! A recipe as TOML text: whole, or as changes to another.
+
+use serde::de::DeserializeOwned;
+
+use super::Recipe;
+use crate::error::{Error, Result};
+use crate::train::written;
+
+impl Recipe {
+    /// Reads a recipe from TOML; `what` names it in errors.
+    ///
+    /// Errors, with line and field, if it is not TOML, has a field or name that is none (the nearest known one is
+    /// told), or [`Recipe::check`] refuses.
+    pub fn from_toml(what: &str, text: &str) -> Result<Self> {
+        let recipe: Recipe = read_toml(what, text)?;
+        recipe.check().map_err(|e| Error::format(what, e))?;
+        Ok(recipe)
+    }
+
+    /// This recipe with the fields of a TOML text in the place of its own; `what` names the text in errors.
+    ///
+    /// Errors as [`Recipe::from_toml`] does.
+    pub fn with_toml(&self, what: &str, text: &str) -> Result<Self> {
+        // Read as a recipe first, for then an error knows its line.
+        read_toml::<Recipe>(what, text)?;
+        let changes: toml::Table = read_toml(what, text)?;
+        let mut fields = serde_json::to_value(self).map_err(|e| Error::format(what, e))?;
+        for (name, value) in changes {
+            fields[name] = serde_json::to_value(value).map_err(|e| Error::format(what, e))?;
+        }
+        let recipe: Recipe = serde_json::from_value(fields).map_err(|e| Error::format(what, e))?;
+        recipe.check().map_err(|e| Error::format(what, e))?;
+        Ok(recipe)
+    }
+}
+
+/// What a TOML text says; an error tells the line and the nearest known name.
+fn read_toml<T: DeserializeOwned>(what: &str, text: &str) -> Result<T> {
+    toml::from_str(text).map_err(|e| {
+        let line = e
+            .span()
+            .map(|span| text[..span.start].matches('\n').count() + 1);
+        let line = line.map_or(String::new(), |line| format!("line {line}: "));
+        Error::format(what, format!("{line}{}", written::suggest(e.message())))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::recipe::named;
+    use crate::train::schedule::Schedule;
+
+    #[test]
+    fn fields_of_a_text_take_the_place_of_a_recipes_own() {
+        let base = named::load("lenet5-blaq").unwrap();
+        assert_eq!(base.with_toml("it", "").unwrap(), base);
+        let changed = base.with_toml("it", "epochs = 3\nschedule = \"cosine\"\nlr = 0.1");
+        let expected = Recipe {
+            epochs: 3,
+            schedule: Schedule::Cosine,
+            lr: 0.1,
+            ..base.clone()
+        };
+        assert_eq!(changed.unwrap(), expected);
+        let said = |text: &str| base.with_toml("it", text).unwrap_err().to_string();
+        assert!(said("lr = 0.1\nepoch = 3").contains("line 2: a field is 'epoch'"));
+        // Not with the rule of that recipe.
+        assert!(said("optimizer = \"sgd\"").contains("expected adam with a loss-aware rule"));
+    }
+}

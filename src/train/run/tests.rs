@@ -1,0 +1,124 @@
+//! Steps by hand are those of an epoch; what cannot be is refused and changes nothing.
+
+use super::*;
+use crate::train::data::{Dataset, digits};
+use crate::train::trainer::Trainer;
+
+fn recipe(text: &str) -> Recipe {
+    let head = "arch = \"24-16\"\nbits_a = 2\nfloat_epochs = 1\nepochs = 2\nbatch = 50\n";
+    Recipe::from_toml("a test", &format!("{head}{text}")).unwrap()
+}
+
+/// A run of the recipe on digits.
+fn run_on(data: &Dataset, text: &str) -> Run {
+    Run::new(recipe(text), [28, 28, 1], 10, data.train.len()).unwrap()
+}
+
+#[test]
+fn steps_by_hand_give_the_checkpoint_of_the_trainer() {
+    let data = digits(3, 310, 50).unwrap();
+    for text in [
+        "max_shift = 2\nmirror = true",
+        "weights = \"stoch-binary\"\nreestimate = 3",
+        "rule = { kind = \"binary-relax\", growth = 1.5 }\nschedule = \"inverse-root\"",
+    ] {
+        let mut run = run_on(&data, text);
+        assert_eq!((run.steps(), run.epochs()), (6, 3));
+        let rng = Rng::new(run.recipe().seed);
+        for epoch in 1..=3 {
+            let order = rng.at(epoch, ORDER).shuffled(310);
+            for (i, order) in order.chunks_exact(50).enumerate() {
+                assert_eq!(run.steps_so_far(), i);
+                let shifts = rng.at(epoch, SHIFT);
+                run.fill(&data.train, order, shifts).unwrap();
+                let (pixels, labels) = (run.pixels.clone(), run.labels.clone());
+                run.step(&pixels, &labels, Par::Caller).unwrap();
+            }
+            let trained = run.end_epoch().unwrap();
+            assert_eq!((trained.epoch, trained.steps), (epoch as usize, 6));
+        }
+        if run.recipe().reestimate > 0 {
+            run.reestimate_over(&data.train, Par::Caller).unwrap();
+        }
+        let mut trainer = Trainer::new(recipe(text), &data).unwrap();
+        trainer.run(Par::Caller, &mut ()).unwrap();
+        let same = run.to_bytes().unwrap() == trainer.to_bytes().unwrap();
+        assert!(same, "{text}");
+    }
+}
+
+#[test]
+fn an_epoch_may_have_fewer_steps_and_tells_their_means() {
+    let data = digits(3, 300, 50).unwrap();
+    let mut run = run_on(&data, "");
+    let (mut loss, mut correct) = (0.0, 0);
+    for (at, len) in [(0, 50), (50, 30)] {
+        let pixels = &data.train.pixels()[at * 784..][..len * 784];
+        let labels = &data.train.labels()[at..][..len];
+        let score = run.step(pixels, labels, Par::Caller).unwrap();
+        loss += f64::from(score.loss);
+        correct += score.correct;
+    }
+    let trained = run.end_epoch().unwrap();
+    assert_eq!((trained.epoch, trained.steps, run.done()), (1, 2, 1));
+    assert_eq!(trained.loss, (loss / 2.0) as f32);
+    assert_eq!(trained.accuracy, correct as f32 / 80.0);
+}
+
+#[test]
+fn what_cannot_be_is_refused_and_changes_nothing() {
+    let data = digits(3, 300, 50).unwrap();
+    let mut run = run_on(&data, "");
+    let before = run.to_bytes().unwrap();
+    let (pixels, labels) = (data.train.pixels(), data.train.labels());
+    let said = |result: Result<Score>| result.unwrap_err().to_string();
+    let mut step = |n: usize, labels: &[u8]| said(run.step(&pixels[..n], labels, Par::Caller));
+    assert_eq!(step(0, &[]), "labels is empty; expected at least one");
+    let one = "labels is 1 element long; expected 2 or more, whose statistics normalise";
+    assert_eq!(step(784, &[3]), one);
+    let long = step(784, &[3, 4]);
+    assert!(long.starts_with("images is 784 elements long; expected 1568"));
+    let range = "labels is 10 at [1]; expected 0 to 9";
+    assert_eq!(step(1568, &[9, 10]), range);
+    let wrong = run.evaluate(&pixels[..1568], &[9, 10], Par::Caller);
+    assert_eq!(said(wrong), range);
+    let none = run.end_epoch().unwrap_err().to_string();
+    assert_eq!(
+        none,
+        "steps is 0; expected at least 1 before the end of an epoch"
+    );
+    let few = run
+        .reestimate(&pixels[..784], Par::Caller)
+        .unwrap_err()
+        .to_string();
+    assert_eq!(few, "images is 1; expected at least the 50 of a batch");
+    assert!(run.to_bytes().unwrap() == before);
+
+    for i in 0..6 {
+        let at = 50 * i;
+        let batch = &pixels[at * 784..][..50 * 784];
+        run.step(batch, &labels[at..][..50], Par::Caller).unwrap();
+        let begun = run.epoch(&data.train, Par::Caller, &mut |_| ControlFlow::Continue(()));
+        let told = begun.unwrap_err().to_string();
+        assert!(told.starts_with("ste"), "{told}");
+        let told = run.to_bytes().unwrap_err().to_string();
+        assert!(told.ends_with("a checkpoint is taken between two epochs"));
+    }
+    let more = said(run.step(&pixels[..1568], &labels[..2], Par::Caller));
+    assert!(more.starts_with("step is 7; expected at most 6"), "{more}");
+    run.end_epoch().unwrap();
+    let other = digits(3, 400, 1).unwrap();
+    let mut epoch = |data: &Dataset| {
+        let done = run.epoch(&data.train, Par::Caller, &mut |_| ControlFlow::Continue(()));
+        done.map_err(|e| e.to_string())
+    };
+    let wrong = epoch(&other).unwrap_err();
+    let expected = "images is of [28, 28, 1] in 10 classes, 8 batches; expected of [28, 28, 1] in 10 classes, 6 batches";
+    assert_eq!(wrong, expected);
+    assert_eq!(epoch(&data).unwrap().unwrap().epoch, 2);
+    assert_eq!(epoch(&data).unwrap().unwrap().epoch, 3);
+    let over = epoch(&data).unwrap_err();
+    assert!(over.starts_with("epoch is 4; expected at most 3"), "{over}");
+    let over = said(run.step(&pixels[..1568], &labels[..2], Par::Caller));
+    assert!(over.starts_with("epoch is 4; expected at most 3"), "{over}");
+}
