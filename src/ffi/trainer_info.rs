@@ -5,12 +5,12 @@ use std::ffi::c_char;
 use super::enter;
 use super::isa::c_name;
 use super::pointer::{Growing, Out, OutStruct, copy_text, handle, slice_mut, string};
-use super::status::{Answer, Failure};
+use super::pool::{par, qc_pool};
 use super::trainer::{number_of, qc_trainer};
 use crate::error::Error;
 use crate::nn::net::Parameter;
 use crate::shape::elements;
-use crate::train::data::digits;
+use crate::train::data::{Half, digits_half};
 use crate::train::recipe::named;
 use crate::train::run::Run;
 
@@ -157,7 +157,7 @@ fn text_of(run: &mut Run) -> String {
     head + &lines.collect::<String>()
 }
 
-/// A tensor of the net by its name, such as "layers.1.latent", the name that it has in a checkpoint and in
+/// A tensor of the net by its name, such as "layers.0.latent", the name that it has in a checkpoint and in
 /// `qc_trainer_describe`: latent weights, normalisations, steps of activations.
 ///
 /// `*length` receives the number of its elements. They are written if `len`, that of `values`, is not below it; with `len` 0
@@ -224,7 +224,7 @@ pub unsafe extern "C" fn qc_recipe_text(
 }
 
 /// The built-in data set: `count` digits as if written by hand, drawn from `seed`: `images` `[count, 28, 28, 1]`, white on black,
-/// and `labels`, 0 to 9, as many of each but one. No measure of anything, but something to learn without a file.
+/// and `labels`, 0 to 9, of each as many, or one more. No measure of anything, but something to learn without a file.
 ///
 /// `half` is `QC_DIGITS_TRAIN` or `QC_DIGITS_TEST`. The tool trains on 20000 and measures with 4000 of its recipe's seed.
 /// `count` is 1 to 10000000.
@@ -235,30 +235,26 @@ pub unsafe extern "C" fn qc_digits(
     count: usize,
     images: *mut u8,
     labels: *mut u8,
+    pool: *const qc_pool,
 ) -> i32 {
     enter(|| {
         let len = elements("count", &[count, 28, 28])?;
-        // SAFETY: the caller promises what the head of the header says about pointers, with these lengths.
-        let (images, labels) = unsafe {
+        // SAFETY: the caller promises what the head of the header says about handles and pointers, with these lengths.
+        let (images, labels, par) = unsafe {
             let images = slice_mut("images", images, len)?;
-            (images, slice_mut("labels", labels, count)?)
+            (images, slice_mut("labels", labels, count)?, par(pool)?)
         };
-        let half = draw(seed, half, count)?;
-        images.copy_from_slice(half.pixels());
-        labels.copy_from_slice(half.labels());
+        let half = match half {
+            QC_DIGITS_TRAIN => Half::Train,
+            QC_DIGITS_TEST => Half::Test,
+            other => {
+                let expected = "QC_DIGITS_TRAIN or QC_DIGITS_TEST";
+                return Err(Error::argument("half", other, expected).into());
+            }
+        };
+        let drawn = digits_half(seed, half, count, par)?;
+        images.copy_from_slice(drawn.pixels());
+        labels.copy_from_slice(drawn.labels());
         Ok(())
     })
-}
-
-fn draw(seed: u64, half: i32, count: usize) -> Answer<crate::train::data::Images> {
-    let named = |e| Failure::named("count", e);
-    // The other half does not change this one, and has one image at least.
-    match half {
-        QC_DIGITS_TRAIN => Ok(digits(seed, count, 1).map_err(named)?.train),
-        QC_DIGITS_TEST => Ok(digits(seed, 1, count).map_err(named)?.test),
-        other => {
-            let expected = "QC_DIGITS_TRAIN or QC_DIGITS_TEST";
-            Err(Error::argument("half", other, expected).into())
-        }
-    }
 }

@@ -94,7 +94,8 @@ impl Run {
     /// A run of `recipe` at its start, on images of `input` (height, width, channels) in `classes` classes, `images` of
     /// them in an epoch: images / batch steps.
     ///
-    /// Errors if the recipe cannot be, if there is not a batch of images, or if shifts would reach the size of an image.
+    /// Errors if the recipe cannot be, if `classes` is not 1 to 256, if there is not a batch of images, or if shifts would
+    /// reach the size of an image.
     pub fn new(recipe: Recipe, input: [usize; 3], classes: usize, images: usize) -> Result<Self> {
         Self::on(Isa::chosen()?, recipe, input, classes, images)
     }
@@ -107,6 +108,9 @@ impl Run {
         classes: usize,
         images: usize,
     ) -> Result<Self> {
+        if !(1..=256).contains(&classes) {
+            return Err(Error::argument("classes", classes, "1 to 256"));
+        }
         let design = recipe.design(input, classes)?;
         if recipe.batch > images {
             let expected = format!("at most the {images} training images");

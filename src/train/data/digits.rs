@@ -15,11 +15,10 @@
 
 mod pen;
 
-use rayon::prelude::*;
-
 use super::{Dataset, Images};
 use crate::error::{Error, Result};
 use crate::nn::rng::Rng;
+use crate::ops::{Par, Pool};
 use crate::shape::elements;
 use pen::{Knot, Picture, SIDE};
 
@@ -93,53 +92,89 @@ const LEVEL: [f32; 2] = [130.0, 255.0];
 /// Standard deviation of the pixel noise, in gray levels.
 const NOISE: [f32; 2] = [5.0, 28.0];
 
+/// Instructions that a digit takes, about.
+const COST: usize = 1 << 15;
+
 /// The most images in a half.
 const MAX_IMAGES: usize = 10_000_000;
+
+/// Images from which on [`digits`] starts threads.
+const MANY: usize = 1000;
+
+/// A half of the digits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Half {
+    /// To train on.
+    Train,
+    /// To measure with.
+    Test,
+}
 
 /// Draws `train` and `test` images of 28 x 28 x 1, white (up to 255) on black (0), of 10 classes.
 ///
 /// In each half the numbers of images of two classes differ by one at most, and their order is random.
 /// The two halves are drawn from separate streams of `seed`: the training half from tensors 0 (images)
 /// and 1 (order) of a generator, the test half from its tensors 2 and 3. The test half is thus the same
-/// for every `train`, and the training half for every `test`.
+/// for every `train`, and the training half for every `test`. Many are drawn on all processors.
 ///
 /// Errors unless `train` and `test` are 1 to 10,000,000.
 pub fn digits(seed: u64, train: usize, test: usize) -> Result<Dataset> {
     for (name, n) in [("train", train), ("test", test)] {
-        if !(1..=MAX_IMAGES).contains(&n) {
-            let expected = format_args!("1 to {MAX_IMAGES}");
-            return Err(Error::argument(name, n, expected));
-        }
+        check_count(name, n)?;
     }
+    let pool = match train + test < MANY {
+        true => None,
+        false => Some(Pool::new(0)?),
+    };
+    let par = pool.as_ref().map_or(Par::Caller, Par::Pool);
+    Ok(Dataset {
+        name: "digits".into(),
+        train: digits_half(seed, Half::Train, train, par)?,
+        test: digits_half(seed, Half::Test, test, par)?,
+    })
+}
+
+/// `count` images of a half of [`digits`].
+///
+/// Errors unless `count` is 1 to 10,000,000.
+pub fn digits_half(seed: u64, half: Half, count: usize, par: Par<'_>) -> Result<Images> {
+    check_count("count", count)?;
     // Someone who gives the same seed to the weights shall not have them drawn from the same numbers.
     let rng = Rng::new(seed ^ u64::from_le_bytes(*b"qdigits0"));
     let skeletons = SKELETONS.map(|variants| variants.iter().map(|v| pen::parse(v)).collect());
-    Ok(Dataset {
-        name: "digits".into(),
-        train: draw_half(rng, 0, train, &skeletons)?,
-        test: draw_half(rng, 2, test, &skeletons)?,
-    })
+    let tensor = match half {
+        Half::Train => 0,
+        Half::Test => 2,
+    };
+    draw_half(rng, tensor, count, &skeletons, par)
+}
+
+fn check_count(name: &'static str, count: usize) -> Result<()> {
+    if (1..=MAX_IMAGES).contains(&count) {
+        return Ok(());
+    }
+    let expected = format_args!("1 to {MAX_IMAGES}");
+    Err(Error::argument(name, count, expected))
 }
 
 /// Strokes of the variants of a digit.
 type Variants = Vec<Vec<Vec<Knot>>>;
 
-fn draw_half(rng: Rng, tensor: u32, n: usize, skeletons: &[Variants; 10]) -> Result<Images> {
+fn draw_half(
+    rng: Rng,
+    tensor: u32,
+    n: usize,
+    skeletons: &[Variants; 10],
+    par: Par<'_>,
+) -> Result<Images> {
     let len = elements("images", &[n, SIDE, SIDE])?;
     let order = rng.at(0, tensor + 1).shuffled(n);
     let labels: Vec<u8> = order.iter().map(|i| (i % 10) as u8).collect();
     let mut pixels = vec![0; len];
-    pixels
-        .par_chunks_exact_mut(SIDE * SIDE)
-        .zip(&labels)
-        .enumerate()
-        .for_each(|(i, (image, &label))| {
-            draw(
-                &skeletons[usize::from(label)],
-                rng.at(i as u32, tensor),
-                image,
-            );
-        });
+    par.rows(&mut pixels, SIDE * SIDE, COST, &|i, image| {
+        let variants = &skeletons[usize::from(labels[i])];
+        draw(variants, rng.at(i as u32, tensor), image);
+    });
     Images::new([SIDE, SIDE, 1], 10, pixels, labels)
 }
 
@@ -245,13 +280,19 @@ mod tests {
 
     #[test]
     fn threads_and_the_other_half_change_nothing() {
-        let [one, three] = [1, 3].map(|threads| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
-            pool.build()
-                .unwrap()
-                .install(|| digits(5, 200, 50).unwrap())
-        });
-        assert_eq!(one, three);
+        let one = digits(5, 200, 50).unwrap();
+        for threads in [1, 3] {
+            let pool = Pool::new(threads).unwrap();
+            let half = |half, count| digits_half(5, half, count, Par::Pool(&pool)).unwrap();
+            assert_eq!(half(Half::Train, 200), one.train);
+            assert_eq!(half(Half::Test, 50), one.test);
+        }
+        // On all processors.
+        let many = digits(5, 2 * MANY, 50).unwrap().train;
+        assert_eq!(
+            many,
+            digits_half(5, Half::Train, 2 * MANY, Par::Caller).unwrap()
+        );
         assert_eq!(digits(5, 70, 50).unwrap().test, one.test);
         assert_eq!(digits(5, 200, 1).unwrap().train, one.train);
         assert_ne!(digits(6, 200, 50).unwrap().train, one.train);

@@ -9,7 +9,7 @@ mod digits;
 #[cfg(feature = "datasets")]
 pub mod idx;
 
-pub use digits::digits;
+pub use digits::{Half, digits, digits_half};
 
 /// Training images of [`built_in`].
 const BUILT_IN_TRAIN: usize = 20_000;
