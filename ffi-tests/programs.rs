@@ -5,7 +5,12 @@ use std::process::Command;
 
 use qcore::isa::{Isa, OVERRIDE};
 use qcore::model::{Mode, Model};
+use qcore::nn::freeze;
 use qcore::ops::{OutRows, Par, Pool};
+use qcore::train::data::digits;
+use qcore::train::recipe::Recipe;
+use qcore::train::rule::Rule;
+use qcore::train::trainer::Trainer;
 use tempfile::TempDir;
 
 use crate::models::{small_model, trained_model};
@@ -103,6 +108,40 @@ fn steps_c() {
     };
     for program in &built.programs {
         assert_eq!(output(&mut command(program)), "steps: all as worked out\n");
+    }
+}
+
+#[test]
+fn train_c() {
+    let Some(built) = build("train.c", &C) else {
+        return;
+    };
+    // The recipe of the program, on the same digits.
+    let data = digits(5, 2000, 500).unwrap();
+    let recipe = Recipe {
+        arch: "64-32".to_string(),
+        bits_a: 2,
+        float_epochs: 2,
+        epochs: 4,
+        batch: 50,
+        rule: Rule::BinaryConnect,
+        seed: 5,
+        ..Recipe::default()
+    };
+    let mut trainer = Trainer::new(recipe, &data).unwrap();
+    let last = trainer.run(Par::Caller, &mut ()).unwrap().unwrap();
+    let right = format!("train: {:.3} by epochs, ", last.test_accuracy);
+    for (program, threads) in built.programs.iter().zip(["0", "2"]) {
+        let said = output(command(program).arg(built.dir.path()).arg(threads));
+        assert!(said.starts_with(&right), "{said}, here {right}");
+        let [checkpoint, model] =
+            ["whole", "model"].map(|name| built.dir.path().join(format!("{name}.safetensors")));
+        let bytes = std::fs::read(&checkpoint).unwrap();
+        assert!(bytes == trainer.to_bytes().unwrap(), "another checkpoint");
+        let resumed = Trainer::resume(&checkpoint, &data).unwrap();
+        assert_eq!(resumed.done(), 6);
+        let frozen = freeze(resumed.net()).unwrap().to_bytes().unwrap();
+        assert!(std::fs::read(&model).unwrap() == frozen, "another model");
     }
 }
 
@@ -353,6 +392,22 @@ fn raii_cpp() {
 }
 
 #[test]
+fn train_cpp() {
+    let ways = [
+        (Language::Cpp17, Link::Shared),
+        (Language::Cpp20, Link::Static),
+    ];
+    let Some(built) = build("train.cpp", &ways) else {
+        return;
+    };
+    for program in &built.programs {
+        let said = output(command(program).arg(built.dir.path().join("checkpoint")));
+        assert!(said.starts_with("train: QC_ERROR_ARGUMENT: "), "{said}");
+        assert!(said.ends_with("did you mean lenet5-bcgd?\n"), "{said}");
+    }
+}
+
+#[test]
 fn unload_c() {
     let Some(built) = build("unload.c", &[(Language::C11, Link::Not)]) else {
         return;
@@ -388,6 +443,17 @@ fn steps_c_in_valgrind() {
     }
     if let Some(built) = build("steps.c", &C[..1]) {
         output(&mut valgrind(&built.programs[0]));
+    }
+}
+
+#[test]
+fn train_c_in_valgrind() {
+    if !has("valgrind") {
+        return skip("no valgrind");
+    }
+    if let Some(built) = build("train.c", &C[..1]) {
+        let mut valgrind = valgrind(&built.programs[0]);
+        output(valgrind.arg(built.dir.path()).args(["0", "quick"]));
     }
 }
 

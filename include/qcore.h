@@ -24,8 +24,8 @@
  *
  * Threads. A `qc_gemm`, a `qc_weight_only`, a `qc_conv2d`, a `qc_max_pool`, a `qc_average_pool`, a `qc_model` and
  * a `qc_pool` may be used by many threads at once. A
- * `qc_workspace`, a `qc_model_builder` and a `qc_freezer` are for one call at a time; a second one is refused with
- * `QC_ERROR_BUSY`. Where a call
+ * `qc_workspace`, a `qc_model_builder`, a `qc_freezer` and a `qc_trainer` are for one call at a time; a second one is
+ * refused with `QC_ERROR_BUSY`. Where a call
  * takes a pool, NULL means the calling thread alone. Results do not depend on the threads nor on the
  * ISA. After `fork` the child may use what it inherited; a pool has no workers there, so its work runs
  * on the calling thread.
@@ -547,6 +547,26 @@
 #define QC_STOCHASTIC 3
 
 /**
+ * Phase: weights and activations are floats.
+ */
+#define QC_PHASE_FLOAT 0
+
+/**
+ * Phase: weights and activations are what the recipe says.
+ */
+#define QC_PHASE_QUANTIZED 1
+
+/**
+ * Half of the digits: those to train on.
+ */
+#define QC_DIGITS_TRAIN 0
+
+/**
+ * Half of the digits: those to measure with, which share no draw with the others.
+ */
+#define QC_DIGITS_TEST 1
+
+/**
  * A plan for average pooling: per channel the mean of a window. Immutable.
  */
 typedef struct qc_average_pool qc_average_pool;
@@ -590,6 +610,17 @@ typedef struct qc_model_builder qc_model_builder;
  * Worker threads of the library's own. Many threads may give work to one pool at once.
  */
 typedef struct qc_pool qc_pool;
+
+/**
+ * A net in training, by a recipe: a float phase, then a quantized phase that starts from its weights, each of epochs, each
+ * of steps.
+ *
+ * Images are bytes, NHWC; the caller has them and hands them in: a batch at a time to `qc_trainer_step`, with
+ * `qc_trainer_end_epoch` behind the last batch of an epoch, or all of them to `qc_trainer_epoch`, which draws order,
+ * shifts and mirrors as the recipe says and is what the tool `qcore train` does. The same calls give the same bits, for
+ * every number of threads and on every ISA. One call at a time may use it.
+ */
+typedef struct qc_trainer qc_trainer;
 
 /**
  * A plan for float activations `[M, K]` times packed weights `[N, K]`, which stay packed. Immutable.
@@ -1252,6 +1283,168 @@ typedef struct qc_adam {
    */
   int32_t reserved;
 } qc_adam;
+
+/**
+ * What a run is for. Fill it with `qc_trainer_options_init` first; `images` has no default.
+ */
+typedef struct qc_trainer_options {
+  /**
+   * `sizeof(qc_trainer_options)`.
+   */
+  size_t struct_size;
+  /**
+   * Rows of an image. Default: 28.
+   */
+  size_t height;
+  /**
+   * Columns of an image. Default: 28.
+   */
+  size_t width;
+  /**
+   * Bytes of a pixel: 1 for gray, 3 for color. Default: 1.
+   */
+  size_t channels;
+  /**
+   * Classes, 1 to 256: a label is below. Default: 10.
+   */
+  size_t classes;
+  /**
+   * Training images in an epoch, no fewer than the recipe's batch: an epoch has images / batch steps. Default: 0.
+   */
+  size_t images;
+  /**
+   * Seed of weights, order, shifts and draws; 0 is the recipe's own. Default: 0.
+   */
+  uint64_t seed;
+} qc_trainer_options;
+
+/**
+ * What an epoch did. Set `struct_size` before the call.
+ */
+typedef struct qc_epoch_report {
+  /**
+   * `sizeof(qc_epoch_report)`.
+   */
+  size_t struct_size;
+  /**
+   * The epoch, from 1, counted through both phases.
+   */
+  size_t epoch;
+  /**
+   * Epochs of both phases.
+   */
+  size_t epochs;
+  /**
+   * Steps that it had.
+   */
+  size_t steps;
+  /**
+   * `QC_PHASE_...`
+   */
+  int32_t phase;
+  /**
+   * Learning rate of its first step.
+   */
+  float lr;
+  /**
+   * Mean loss over the batches, as they were met.
+   */
+  float loss;
+  /**
+   * Share of the images that were right, as they were met, 0 to 1.
+   */
+  float accuracy;
+  /**
+   * Share of the weights whose code changed, in the mean over the steps; 0 in the float phase.
+   */
+  float flip_ratio;
+  /**
+   * 1 if the recipe has more epochs, else 0.
+   */
+  int32_t more;
+} qc_epoch_report;
+
+/**
+ * What a run is and how far it has come. Set `struct_size` before the call.
+ */
+typedef struct qc_trainer_info {
+  /**
+   * `sizeof(qc_trainer_info)`.
+   */
+  size_t struct_size;
+  /**
+   * Rows of an image.
+   */
+  size_t height;
+  /**
+   * Columns of an image.
+   */
+  size_t width;
+  /**
+   * Bytes of a pixel.
+   */
+  size_t channels;
+  /**
+   * Classes, the logits of an image.
+   */
+  size_t classes;
+  /**
+   * Images in a batch, as the recipe has it.
+   */
+  size_t batch;
+  /**
+   * Steps in an epoch.
+   */
+  size_t steps;
+  /**
+   * Steps that the epoch that runs has had; 0 between two epochs.
+   */
+  size_t step;
+  /**
+   * Epochs that are done, of both phases.
+   */
+  size_t epoch;
+  /**
+   * Epochs of the float phase.
+   */
+  size_t float_epochs;
+  /**
+   * Epochs of both phases.
+   */
+  size_t epochs;
+  /**
+   * Batches that the recipe re-estimates running averages over after the last epoch; 0 is none.
+   */
+  size_t reestimate;
+  /**
+   * Weights, of all layers.
+   */
+  size_t weights;
+  /**
+   * Numbers that the optimiser moves in this phase: weights, scales and shifts of normalisations, learned steps.
+   */
+  size_t parameters;
+  /**
+   * Tensors, the lines of `qc_trainer_describe` but the first.
+   */
+  size_t tensors;
+  /**
+   * Name of the ISA it runs on; lives as long as the library.
+   */
+  const char *isa;
+  /**
+   * `QC_PHASE_...`, of the net as it is now.
+   */
+  int32_t phase;
+  /**
+   * 1 if the net can be frozen now, else 0.
+   */
+  int32_t packed;
+  /**
+   * The seed.
+   */
+  uint64_t seed;
+} qc_trainer_info;
 
 #ifdef __cplusplus
 extern "C" {
@@ -2580,6 +2773,190 @@ int32_t qc_freezer_step(struct qc_freezer *freezer,
                         float scale,
                         float threshold,
                         size_t *frozen);
+
+/**
+ * Fills `*options` with the defaults. `struct_size` is `sizeof *options`.
+ */
+int32_t qc_trainer_options_init(size_t struct_size, struct qc_trainer_options *options);
+
+/**
+ * A run at its start, for the ISA that `QCORE_ISA` says, or else the best.
+ *
+ * `recipe` is the name of one that comes with the library (`qc_recipe_names`), or the path of a TOML file, which ends in
+ * `.toml` or holds a slash; NULL is the recipe "default". `changes` is TOML text, such as "bits_a = 2\nepochs = 3", whose
+ * fields take the place of the recipe's; NULL is none. Names that are none are told with the nearest known. Free the run
+ * with `qc_trainer_free`.
+ */
+int32_t qc_trainer_new(const char *recipe,
+                       const char *changes,
+                       const struct qc_trainer_options *options,
+                       struct qc_trainer **trainer);
+
+/**
+ * A run as a checkpoint holds it, of `qc_trainer_save` or of the tool; it goes on with the bits of one that never stopped.
+ *
+ * `images` is the number of training images in an epoch, as the run had it. `path` is in the system's own encoding of file
+ * names. Free the run with `qc_trainer_free`.
+ */
+int32_t qc_trainer_resume(const char *path,
+                          size_t images,
+                          struct qc_trainer **trainer);
+
+/**
+ * Writes a checkpoint: beside it first, then under its name. Errors if an epoch has begun and is not ended.
+ */
+int32_t qc_trainer_save(struct qc_trainer *trainer,
+                        const char *path);
+
+/**
+ * A step on a batch of `count` images, `[count, height, width, channels]`, with a label each; 2 or more, usually as many as
+ * the recipe's batch.
+ *
+ * `*loss` receives the mean loss of the batch before the step, `*correct` how many were right; each may be NULL. Errors if a
+ * label is not below the classes, the epoch has had its steps or the recipe its epochs; then nothing has changed. A loss
+ * that is not finite is `QC_ERROR_DIVERGED`, with epoch, step and layer: no weight has moved, but running averages may be
+ * spoilt; go back to the last checkpoint.
+ */
+int32_t qc_trainer_step(struct qc_trainer *trainer,
+                        const uint8_t *images,
+                        const uint8_t *labels,
+                        size_t count,
+                        float *loss,
+                        size_t *correct,
+                        const struct qc_pool *pool);
+
+/**
+ * Ends an epoch: the next step is the first of another, with the rate and the phase that the recipe gives it. The epoch may
+ * have had fewer steps than an epoch has, but one.
+ *
+ * Set `report->struct_size` first; `report` may be NULL. After the last epoch of a recipe with `reestimate`,
+ * `qc_trainer_reestimate` is due.
+ */
+int32_t qc_trainer_end_epoch(struct qc_trainer *trainer,
+                             struct qc_epoch_report *report);
+
+/**
+ * An epoch, whole, over `count` images, `[count, height, width, channels]`, with a label each: in the order that the recipe's
+ * seed gives, with the recipe's shifts and mirrors, ended, and after the last epoch with its re-estimation. As the tool does.
+ *
+ * `count` / batch is the steps of an epoch. The images are copied for the call. Set `report->struct_size` first; `report`
+ * may be NULL. Errors as `qc_trainer_step`; an epoch that an error ends is not counted.
+ */
+int32_t qc_trainer_epoch(struct qc_trainer *trainer,
+                         const uint8_t *images,
+                         const uint8_t *labels,
+                         size_t count,
+                         struct qc_epoch_report *report,
+                         const struct qc_pool *pool);
+
+/**
+ * Estimates the running averages of the normalisations anew, from `count` images, `[count, height, width, channels]`, batch
+ * after batch; what does not fill a batch is left out. Weights stay.
+ *
+ * What `reestimate` of `qc_trainer_info` asks for after the last epoch; `qc_trainer_epoch` has done it.
+ */
+int32_t qc_trainer_reestimate(struct qc_trainer *trainer,
+                              const uint8_t *images,
+                              size_t count,
+                              const struct qc_pool *pool);
+
+/**
+ * What `count` images, `[count, height, width, channels]`, score against their labels, with running averages: quantized in
+ * the quantized phase, on the kernels that the frozen model uses.
+ *
+ * `*loss` receives the mean loss, `*correct` how many were right; each may be NULL. Nothing of the run changes.
+ */
+int32_t qc_trainer_evaluate(struct qc_trainer *trainer,
+                            const uint8_t *images,
+                            const uint8_t *labels,
+                            size_t count,
+                            float *loss,
+                            size_t *correct,
+                            const struct qc_pool *pool);
+
+/**
+ * The logits of `count` images, `[count, height, width, channels]`, as `qc_trainer_evaluate` has them; `n_logits` is count x
+ * classes. Those of the frozen model are the same, bit for bit.
+ */
+int32_t qc_trainer_predict(struct qc_trainer *trainer,
+                           const uint8_t *images,
+                           size_t count,
+                           float *logits,
+                           size_t n_logits,
+                           const struct qc_pool *pool);
+
+/**
+ * The packed model of the net as it is now, to run or save; the trainer stays as it is. Free the model with `qc_model_free`.
+ *
+ * Errors in the float phase, and unless weights and activations of all layers are codes.
+ */
+int32_t qc_trainer_freeze(struct qc_trainer *trainer,
+                          struct qc_model **model);
+
+/**
+ * Ends a run; NULL does nothing. What is not saved is lost; models that were frozen stay.
+ */
+void qc_trainer_free(struct qc_trainer *trainer);
+
+/**
+ * What the run is and how far it has come. Set `info->struct_size` first.
+ */
+int32_t qc_trainer_get_info(struct qc_trainer *trainer, struct qc_trainer_info *info);
+
+/**
+ * The run for people: a line of the net, then one of each of its tensors, name and number of elements. As `snprintf` does.
+ *
+ * `buf` receives up to `len` bytes, the last of them a closing zero; with `len` 0 it may be NULL.
+ * `*length` receives the length of the whole text without its zero: the text was cut if that is not
+ * below `len`.
+ */
+int32_t qc_trainer_describe(struct qc_trainer *trainer,
+                            char *buf,
+                            size_t len,
+                            size_t *length);
+
+/**
+ * A tensor of the net by its name, such as "layers.1.latent", the name that it has in a checkpoint and in
+ * `qc_trainer_describe`: latent weights, normalisations, steps of activations.
+ *
+ * `*length` receives the number of its elements. They are written if `len`, that of `values`, is not below it; with `len` 0
+ * `values` may be NULL.
+ */
+int32_t qc_trainer_tensor(struct qc_trainer *trainer,
+                          const char *name,
+                          float *values,
+                          size_t len,
+                          size_t *length);
+
+/**
+ * The names of the recipes that come with the library, a line each, with what it is for behind a tab. As `snprintf` does,
+ * see `qc_trainer_describe`.
+ */
+int32_t qc_recipe_names(char *buf,
+                        size_t len,
+                        size_t *length);
+
+/**
+ * The TOML text of the recipe of that name, to copy and edit. As `snprintf` does, see `qc_trainer_describe`.
+ */
+int32_t qc_recipe_text(const char *name,
+                       char *buf,
+                       size_t len,
+                       size_t *length);
+
+/**
+ * The built-in data set: `count` digits as if written by hand, drawn from `seed`: `images` `[count, 28, 28, 1]`, white on black,
+ * and `labels`, 0 to 9, of each as many, or one more. No measure of anything, but something to learn without a file.
+ *
+ * `half` is `QC_DIGITS_TRAIN` or `QC_DIGITS_TEST`. The tool trains on 20000 and measures with 4000 of its recipe's seed.
+ * `count` is 1 to 10000000.
+ */
+int32_t qc_digits(uint64_t seed,
+                  int32_t half,
+                  size_t count,
+                  uint8_t *images,
+                  uint8_t *labels,
+                  const struct qc_pool *pool);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -635,6 +635,128 @@ class ModelBuilder : public Handle<qc_model_builder, qc_model_builder_free> {
   }
 };
 
+// What a batch or a test scored: the mean loss, and how many were right.
+struct Score {
+  float loss = 0;
+  std::size_t correct = 0;
+};
+
+inline qc_trainer_options trainer_options() { return filled(qc_trainer_options_init); }
+
+// A net in training: by whole epochs, or step by step.
+class Trainer : public Handle<qc_trainer, qc_trainer_free> {
+ public:
+  // By the recipe of that name or file, with the fields of `changes`, TOML, in the place of its own.
+  Trainer(const std::string &recipe, const std::string &changes, const qc_trainer_options &options)
+      : Handle([&](qc_trainer **trainer) {
+          return qc_trainer_new(recipe.c_str(), changes.c_str(), &options, trainer);
+        }) {}
+
+  // As the checkpoint at `path` holds it, for `images` training images in an epoch.
+  static Trainer resume(const std::string &path, std::size_t images) {
+    return Trainer(
+        [&](qc_trainer **trainer) { return qc_trainer_resume(path.c_str(), images, trainer); });
+  }
+
+  void save(const std::string &path) const { check(qc_trainer_save(get(), path.c_str())); }
+
+  Score step(Bytes images, Bytes labels, const Pool *pool = nullptr) {
+    check_images(images, labels.size());
+    Score score;
+    check(qc_trainer_step(get(), images.data(), labels.data(), labels.size(), &score.loss,
+                          &score.correct, raw(pool)));
+    return score;
+  }
+
+  qc_epoch_report end_epoch() {
+    return told<qc_epoch_report>(
+        [&](qc_epoch_report *report) { return qc_trainer_end_epoch(get(), report); });
+  }
+
+  // A whole epoch, in the recipe's order, with its shifts and mirrors.
+  qc_epoch_report epoch(Bytes images, Bytes labels, const Pool *pool = nullptr) {
+    check_images(images, labels.size());
+    return told<qc_epoch_report>([&](qc_epoch_report *report) {
+      return qc_trainer_epoch(get(), images.data(), labels.data(), labels.size(), report,
+                              raw(pool));
+    });
+  }
+
+  void reestimate(Bytes images, std::size_t count, const Pool *pool = nullptr) {
+    check_images(images, count);
+    check(qc_trainer_reestimate(get(), images.data(), count, raw(pool)));
+  }
+
+  Score evaluate(Bytes images, Bytes labels, const Pool *pool = nullptr) const {
+    check_images(images, labels.size());
+    Score score;
+    check(qc_trainer_evaluate(get(), images.data(), labels.data(), labels.size(), &score.loss,
+                              &score.correct, raw(pool)));
+    return score;
+  }
+
+  // Logits [count, classes].
+  std::vector<float> predict(Bytes images, std::size_t count, const Pool *pool = nullptr) const {
+    check_images(images, count);
+    std::vector<float> logits(count * info().classes);
+    check(qc_trainer_predict(get(), images.data(), count, logits.data(), logits.size(), raw(pool)));
+    return logits;
+  }
+
+  Model freeze() const {
+    return Model([&](qc_model **model) { return qc_trainer_freeze(get(), model); });
+  }
+
+  qc_trainer_info info() const {
+    return told<qc_trainer_info>(
+        [&](qc_trainer_info *info) { return qc_trainer_get_info(get(), info); });
+  }
+
+  // A line of the net, then one of each tensor.
+  std::string describe() const {
+    return text_of([&](char *buf, std::size_t len, std::size_t *length) {
+      return qc_trainer_describe(get(), buf, len, length);
+    });
+  }
+
+  // The elements of a tensor, by its name.
+  std::vector<float> tensor(const std::string &name) const {
+    std::size_t length = 0;
+    check(qc_trainer_tensor(get(), name.c_str(), nullptr, 0, &length));
+    std::vector<float> values(length);
+    check(qc_trainer_tensor(get(), name.c_str(), values.data(), values.size(), &length));
+    return values;
+  }
+
+ private:
+  template <class Make, class = std::enable_if_t<std::is_invocable_v<Make, qc_trainer **>>>
+  explicit Trainer(Make &&make) : Handle(std::forward<Make>(make)) {}
+
+  // C takes the number of images alone; here their length is known, so it is compared.
+  void check_images(Bytes images, std::size_t count) const {
+    const qc_trainer_info about = info();
+    const std::size_t image = about.height * about.width * about.channels;
+    if (images.size() % image != 0 || images.size() / image != count) {
+      throw std::invalid_argument("images: expected as many as there are labels");
+    }
+  }
+};
+
+// Images [count, 28, 28, 1] and their labels.
+struct Digits {
+  std::vector<std::uint8_t> images;
+  std::vector<std::uint8_t> labels;
+};
+
+// The built-in digits: `half` is QC_DIGITS_TRAIN or QC_DIGITS_TEST.
+inline Digits digits(std::uint64_t seed, std::int32_t half, std::size_t count,
+                     const Pool *pool = nullptr) {
+  Digits digits{std::vector<std::uint8_t>(count * 28 * 28), std::vector<std::uint8_t>(count)};
+  check(qc_digits(seed, half, count, digits.images.data(), digits.labels.data(),
+                  raw(pool)));
+  return digits;
+}
+
 }  // namespace qcore
 
 #endif  // QCORE_HPP

@@ -99,3 +99,29 @@ fn a_workspace_in_use_is_refused() {
     assert_eq!(broken, QC_ERROR_PANIC);
     assert_eq!(run(), (QC_ERROR_POISONED, 4.5));
 }
+
+#[cfg(feature = "train")]
+#[test]
+fn a_trainer_in_use_is_refused() {
+    use crate::train::recipe::Recipe;
+    use crate::train::run::Run;
+    let text = "arch = \"4\"\nbatch = 2\nmax_shift = 0";
+    let recipe = Recipe::from_toml("a test", text).unwrap();
+    let trainer = qc_trainer::new(Run::new(recipe, [2, 1, 1], 2, 2).unwrap());
+    let (images, labels) = ([7u8, 3, 0, 9], [0u8, 1]);
+    let step = || {
+        let ptr = std::ptr::from_ref(&trainer).cast_mut();
+        let (loss, correct) = (std::ptr::null_mut(), std::ptr::null_mut());
+        let (images, labels) = (images.as_ptr(), labels.as_ptr());
+        // SAFETY: the handle and the arrays live in this test, with the length that is passed.
+        unsafe { qc_trainer_step(ptr, images, labels, 2, loss, correct, std::ptr::null()) }
+    };
+    let status = enter(|| trainer.with(|_| Ok(assert_eq!(step(), QC_ERROR_BUSY))));
+    assert_eq!(status, QC_OK);
+    let busy = "trainer is in use by another call; each thread needs its own";
+    assert_eq!(last(), busy);
+    assert_eq!(step(), QC_OK);
+    let broken = enter(|| trainer.with(|_| panic!("in a step")));
+    assert_eq!(broken, QC_ERROR_PANIC);
+    assert_eq!(step(), QC_ERROR_POISONED);
+}

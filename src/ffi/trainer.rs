@@ -35,7 +35,7 @@ pub struct qc_trainer {
 }
 
 impl qc_trainer {
-    fn new(run: Run) -> Self {
+    pub(super) fn new(run: Run) -> Self {
         qc_trainer {
             run: Mutex::new(run),
         }
@@ -113,9 +113,9 @@ pub unsafe extern "C" fn qc_trainer_new(
             let options = self::options("options", options)?;
             (options, Out::new("trainer", trainer)?)
         };
-        // SAFETY: as above.
         let text = |name, text: *const c_char| match text.is_null() {
             true => Ok(None),
+            // SAFETY: as above.
             false => unsafe { string(name, text) }.map(|text| Some(text.to_string_lossy())),
         };
         let mut recipe = match text("recipe", recipe)? {
