@@ -422,6 +422,11 @@ fn valgrind(program: &Path) -> Command {
     valgrind.args(["--quiet", "--error-exitcode=1", "--leak-check=full"]);
     valgrind
         .arg("--errors-for-leak-kinds=definite")
+        .arg(concat!(
+            "--suppressions=",
+            env!("CARGO_MANIFEST_DIR"),
+            "/ffi-tests/valgrind.supp"
+        ))
         .arg(program);
     valgrind
 }

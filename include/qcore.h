@@ -2916,7 +2916,7 @@ int32_t qc_trainer_describe(struct qc_trainer *trainer,
                             size_t *length);
 
 /**
- * A tensor of the net by its name, such as "layers.1.latent", the name that it has in a checkpoint and in
+ * A tensor of the net by its name, such as "layers.0.latent", the name that it has in a checkpoint and in
  * `qc_trainer_describe`: latent weights, normalisations, steps of activations.
  *
  * `*length` receives the number of its elements. They are written if `len`, that of `values`, is not below it; with `len` 0
