@@ -139,7 +139,7 @@ impl Activation {
         match self.function {
             Function::Relu => each(&|x, out| {
                 let pairs = x.iter().zip(out);
-                pairs.for_each(|(x, out)| *out = x.max(0.0));
+                pairs.for_each(|(x, out)| *out = if *x > 0.0 { *x } else { 0.0 });
             }),
             Function::HardTanh => each(&|x, out| {
                 let pairs = x.iter().zip(out);

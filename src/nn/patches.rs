@@ -158,33 +158,33 @@ impl<'a> Patches<'a> {
     /// pixels is a row of the image.
     fn gather_taps(&self, images: &[f32], pixels: Range<usize>, memory: &mut [f32]) {
         let g = self.geometry;
-        let (kw, left) = (g.kernel[1], g.padding.left);
-        let lines = memory.chunks_exact_mut(pixels.len().max(1));
-        for (k, line) in lines.enumerate() {
-            let (ky, shift) = (k / kw, k % kw * g.dilation[1]);
-            for Stretch {
-                at,
-                len,
-                image,
-                oy,
-                ox,
-            } in self.stretches(pixels.clone())
-            {
-                let line = &mut line[at..at + len];
-                let Some(iy) = self.row(oy, ky) else {
-                    line.fill(0.0);
-                    continue;
-                };
-                // Pixel ox + i sees column ox + i + shift - left.
-                let first = left.saturating_sub(ox + shift).min(len);
-                let end = (g.width + left).saturating_sub(ox + shift).min(len);
-                let end = end.max(first);
-                line[..first].fill(0.0);
-                if first < end {
-                    let from = image * self.per_image() + iy * g.width + ox + first + shift - left;
-                    copy(&mut line[first..end], &images[from..from + end - first]);
+        let ([kh, kw], left, n) = (g.kernel, g.padding.left, pixels.len());
+        for stretch in self.stretches(pixels) {
+            let (len, ox, image) = (stretch.len, stretch.ox, stretch.image * self.per_image());
+            for ky in 0..kh {
+                let row = self.row(stretch.oy, ky).map(|iy| image + iy * g.width);
+                for kx in 0..kw {
+                    let line = &mut memory[(ky * kw + kx) * n + stretch.at..][..len];
+                    let Some(row) = row else {
+                        line.fill(0.0);
+                        continue;
+                    };
+                    // Pixel ox + i sees column ox + i + shift - left.
+                    let shift = kx * g.dilation[1];
+                    let first = left.saturating_sub(ox + shift).min(len);
+                    let end = (g.width + left).saturating_sub(ox + shift);
+                    let end = end.clamp(first, len);
+                    if first > 0 {
+                        line[..first].fill(0.0);
+                    }
+                    if first < end {
+                        let from = row + ox + first + shift - left;
+                        copy(&mut line[first..end], &images[from..from + end - first]);
+                    }
+                    if end < len {
+                        line[end..].fill(0.0);
+                    }
                 }
-                line[end..].fill(0.0);
             }
         }
     }

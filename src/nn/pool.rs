@@ -361,6 +361,55 @@ mod tests {
     }
 
     #[test]
+    fn windows_of_any_shape_are_those_of_a_plain_loop_on_every_number_of_threads() {
+        let rng = Rng::new(6);
+        let pools = [1, 2, 3].map(|t| crate::ops::Pool::new(t).unwrap());
+        for case in 0..60u64 {
+            let draw = |i: u64, below: u32| rng.below(case * 10 + i, below) as usize;
+            let input = [4 + draw(0, 20), 4 + draw(1, 20), 1 + draw(2, 21)];
+            let (window, stride) = (1 + draw(3, 4), 1 + draw(4, 3));
+            let mut pool = Pool2d::new(PoolKind::Max, input, window, stride).unwrap();
+            let ([h, w, c], [oh, ow, _]) = (input, pool.output());
+            let m = 1 + draw(5, 30);
+            // Few values, so that many are equal; some are NaN.
+            let value = |i: u64| match rng.at(case as u32, 1).below(i, 50) {
+                0 => f32::NAN,
+                n => (n % 5) as f32,
+            };
+            let x: Vec<f32> = (0..(m * h * w * c) as u64).map(value).collect();
+            let mut d_y = vec![0.0; m * oh * ow * c];
+            rng.at(case as u32, 2).fill_normal(&mut d_y, 1.0);
+            let (mut y, mut expected) = (vec![0f32; d_y.len()], vec![0f32; x.len()]);
+            for (i, y) in y.iter_mut().enumerate() {
+                let (image, oy, ox, ch) = (i / c / ow / oh, i / c / ow % oh, i / c % ow, i % c);
+                let at = |ky: usize, kx: usize| {
+                    ((image * h + oy * stride + ky) * w + ox * stride + kx) * c + ch
+                };
+                let mut best = at(0, 0);
+                for tap in 0..window * window {
+                    let at = at(tap / window, tap % window);
+                    if x[at].is_nan() || x[at] > x[best] {
+                        best = at;
+                    }
+                }
+                *y = x[best];
+                expected[best] += d_y[i];
+            }
+            let bits = |v: &[f32]| v.iter().map(|v| v.to_bits()).collect::<Vec<u32>>();
+            for pool_of in [None, Some(&pools[0]), Some(&pools[1]), Some(&pools[2])] {
+                let par = pool_of.map_or(Par::Caller, Par::Pool);
+                let (mut got, mut d_x) = (vec![9.0; y.len()], vec![9.0; x.len()]);
+                pool.forward_train(&x, &mut got, par).unwrap();
+                assert_eq!(bits(&got), bits(&y), "{input:?} {window} {stride}");
+                pool.forward(&x, &mut got, par).unwrap();
+                assert_eq!(bits(&got), bits(&y), "{input:?} {window} {stride}");
+                pool.backward(&d_y, &mut d_x, par).unwrap();
+                assert_eq!(bits(&d_x), bits(&expected), "{input:?} {window} {stride}");
+            }
+        }
+    }
+
+    #[test]
     fn the_first_of_equals_gets_the_gradient_and_nan_shows() {
         let mut pool = Pool2d::new(PoolKind::Max, [2, 2, 1], 2, 2).unwrap();
         let (mut y, mut d_x) = ([0.0], [9.0; 4]);

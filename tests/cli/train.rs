@@ -1,5 +1,6 @@
 //! `qcore train` from outside: recipes, interrupts, runs that diverge.
 
+use std::path::Path;
 use std::process::Command;
 
 use super::{idx_folder, names, ok, path, refused, small, tool};
@@ -133,4 +134,47 @@ fn a_run_that_diverges_keeps_the_last_good_checkpoint_and_names_the_layer() {
         path(&checkpoint),
     ];
     refused(&resume, &["the loss is"]);
+}
+
+#[test]
+fn several_seeds_give_a_line_each_and_one_for_all() {
+    let (data, out) = (idx_folder(), tempfile::tempdir().unwrap());
+    let (d, o) = (path(data.path()), path(out.path()));
+    let common = ["train", "--data", d, "--arch", "16", "--batch", "50"];
+    let mut args = common.to_vec();
+    args.extend(["--shorten", "3", "--seeds", "4,2", "--out", o]);
+    let said = ok(&args);
+    assert!(
+        said.contains("2 seeds: ") && said.contains("standard deviation"),
+        "{said}"
+    );
+    assert_eq!(names(out.path()), ["seed-2", "seed-4", "seeds.jsonl"]);
+    let text = std::fs::read_to_string(out.path().join("seeds.jsonl")).unwrap();
+    let lines: Vec<serde_json::Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines.len(), 3);
+    let accuracy = |i: usize| lines[i]["test_accuracy"].as_f64().unwrap();
+    assert_eq!(
+        (&lines[0]["seed"], &lines[0]["epochs"]),
+        (&4.into(), &3.into())
+    );
+    let (mean, spread) = (&lines[2]["mean"], &lines[2]["spread"]);
+    assert!((mean.as_f64().unwrap() - 0.5 * (accuracy(0) + accuracy(1))).abs() < 1e-12);
+    let gap = (accuracy(0) - accuracy(1)).abs() / 2f64.sqrt();
+    assert!((spread.as_f64().unwrap() - gap).abs() < 1e-12);
+
+    // A seed of several is that seed alone.
+    let alone = tempfile::tempdir().unwrap();
+    let mut args = common.to_vec();
+    args.extend(["--shorten", "3", "--seed", "2", "--out", path(alone.path())]);
+    ok(&args);
+    let bytes = |dir: &Path| std::fs::read(dir.join("model.safetensors")).unwrap();
+    assert!(bytes(&out.path().join("seed-2")) == bytes(alone.path()));
+
+    let twice = ["train", "--data", d, "--seeds", "1,1", "--out", o];
+    refused(&twice, &["seeds that differ"]);
+    let short = ["train", "--data", d, "--shorten", "1", "--out", o];
+    refused(&short, &["epochs in all is 1"]);
 }
