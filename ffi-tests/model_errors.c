@@ -13,6 +13,7 @@ static void models(const char *path, const char *images_path) {
   qc_model *none = (qc_model *)&n, *model = NULL;
   qc_workspace *no_workspace = (qc_workspace *)&n, *workspace = NULL, *empty = NULL;
   qc_model_info info;
+  qc_memory memory;
   qc_node_info node;
   qc_value_type type;
   qc_output output;
@@ -57,6 +58,13 @@ static void models(const char *path, const char *images_path) {
   BAD(qc_workspace_new(model, 1, SIZE_MAX, QC_MODE_THROUGHPUT, &no_workspace), "is");
   BAD(qc_workspace_new(model, 1, 1, 2, &no_workspace), "mode is 2");
   IS_NULL(qc_workspace_bytes(NULL, &n), "workspace");
+  memory.struct_size = 8;
+  BAD(qc_model_memory(model, 1, 1, QC_MODE_LATENCY, &memory), "struct_size is 8");
+  memory.struct_size = sizeof memory;
+  IS_NULL(qc_model_memory(NULL, 1, 1, QC_MODE_LATENCY, &memory), "model");
+  IS_NULL(qc_model_memory(model, 1, 1, QC_MODE_LATENCY, NULL), "memory");
+  BAD(qc_model_memory(model, SIZE_MAX, 1, QC_MODE_LATENCY, &memory), "images is");
+  BAD(qc_model_memory(model, 1, 1, 2, &memory), "mode is 2");
   IS_NULL(qc_model_save(NULL, path), "model");
   IS_NULL(qc_model_save(model, NULL), "path");
   REFUSED(qc_model_save(model, "no/such/folder/net.qcore"), QC_ERROR_IO, "no/such/folder");
@@ -129,7 +137,7 @@ static void building(void) {
   qc_model *model = NULL;
   packed filters = random_packed(QC_BIPOLAR, 8, 27, 5), square = random_packed(QC_BIPOLAR, 8, 8, 6);
   float scale[8] = {1, 1, 1, 1, 1, 1, 1, 1}, bias[8] = {0}, bad[8] = {0};
-  size_t value = UNTOUCHED, x = 0, stream = 0, values[9] = {0};
+  size_t value = UNTOUCHED, x = 0, stream = 0, halves = 0, values[9] = {0};
   char seen[64];
 
   OK(qc_value_type_init(sizeof image, &image));
@@ -196,9 +204,6 @@ static void building(void) {
   finish.bias = bad;
   BAD(qc_model_builder_conv(builder, 0, &conv, &value), "bias is NaN at 3");
   finish.bias = bias;
-  finish.output = QC_OUT_F16;
-  BAD(qc_model_builder_conv(builder, 0, &conv, &value), "16-bit floats");
-  finish.output = QC_OUT_CODES;
   CHECK(value == UNTOUCHED);
   OK(qc_model_builder_conv(builder, 0, &conv, &x));
   CHECK(x == 1);
@@ -222,6 +227,13 @@ static void building(void) {
   weights.scales = scale;
   weights.n_scales = 1;
   OK(qc_window_init(sizeof window, &window));
+  finish.output = QC_OUT_F16;
+  OK(qc_model_builder_apply(builder, stream, &finish, &halves));
+  OK(qc_model_builder_type_of(builder, halves, &image));
+  CHECK(image.kind == QC_KIND_F16 && image.encoding == 0 && image.channels == 8);
+  BAD(qc_model_builder_float_linear(builder, halves, &weights, &value), "expected f32");
+  BAD(qc_model_builder_dequantize(builder, halves, 1, &value), "expected codes");
+  finish.output = QC_OUT_F32;
   window.kernel[0] = 9;
   IS_NULL(qc_model_builder_float_conv(builder, stream, NULL, &window, &value), "weights");
   IS_NULL(qc_model_builder_float_conv(builder, stream, &weights, NULL, &value), "window");
@@ -248,8 +260,8 @@ static void building(void) {
   IS_NULL(qc_model_builder_build(builder, NULL, 1, &model), "outputs");
   BAD(qc_model_builder_build(builder, NULL, 0, &model), "n_outputs is 0");
   BAD(qc_model_builder_build(builder, values, 9, &model), "n_outputs is 9");
-  values[1] = 3;
-  BAD(qc_model_builder_build(builder, values, 2, &model), "outputs is 3");
+  values[1] = 4;
+  BAD(qc_model_builder_build(builder, values, 2, &model), "outputs is 4");
   IS_NULL(qc_model_builder_build(builder, values, 1, NULL), "model");
   CHECK(model == NULL);
   OK(qc_model_builder_build(builder, &stream, 1, &model));

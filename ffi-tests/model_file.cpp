@@ -53,6 +53,28 @@ bool builds() {
          all == std::vector<float>{11.5F, -4.5F, 23.0F, -9.0F};
 }
 
+// Twice the images, which are floats of 16 bits.
+bool takes_halves() {
+  qc_value_type image = qcore::value_type();
+  image.kind = QC_KIND_F16;
+  image.encoding = 0;
+  const float two = 2.0F, zero = 0.0F;
+  qc_finish finish = qcore::finish();
+  finish.output = QC_OUT_F16;
+  finish.scale = &two;
+  finish.bias = &zero;
+  qcore::ModelBuilder builder(image);
+  const qcore::Model model = builder.build({builder.apply(builder.images(), finish)});
+  qcore::Workspace workspace(model, 3);
+  if (model.memory(3).workspace_bytes != workspace.bytes()) return false;
+  const std::vector<std::uint16_t> ones{0x3C00, 0xBC00, 0x7BFF};
+  std::vector<std::uint16_t> twice(3);
+  const qc_output outputs[] = {{twice.data(), twice.size()}};
+  model.run(ones, outputs, workspace);
+  // 1, -1 and the greatest, which overflows.
+  return twice == std::vector<std::uint16_t>{0x4000, 0xC000, 0x7C00};
+}
+
 }  // namespace
 
 int main(int argc, char **argv) {
@@ -86,7 +108,7 @@ int main(int argc, char **argv) {
     }
     for (auto &worker : workers) worker.join();
 
-    if (!builds() || logits != again || large.bytes() == 0) return 1;
+    if (!builds() || !takes_halves() || logits != again || large.bytes() == 0) return 1;
     std::puts(model.describe().c_str());
     for (std::size_t i = 0; i < count; i++) {
       for (std::size_t j = 0; j < info.outputs; j++) {

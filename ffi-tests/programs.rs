@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use half::bf16;
 use qcore::isa::{Isa, OVERRIDE};
 use qcore::model::{Mode, Model};
 use qcore::nn::freeze;
@@ -230,9 +231,12 @@ fn residual_net_c() {
             panic!("two outputs");
         };
         let (logits, stream) = (logits.len(), stream.len());
-        let mut expected = (vec![0.0; 7 * logits], vec![0.0; 7 * stream]);
+        let mut expected = (vec![0.0; 7 * logits], vec![bf16::ZERO; 7 * stream]);
         let mut workspace = model.workspace(2, 1, Mode::Latency).unwrap();
-        let mut outs = [OutRows::F32(&mut expected.0), OutRows::F32(&mut expected.1)];
+        let mut outs = [
+            OutRows::F32(&mut expected.0),
+            OutRows::Bf16(&mut expected.1),
+        ];
         model
             .run_all(&images, &mut outs, &mut workspace, Par::Caller)
             .unwrap();
@@ -260,7 +264,8 @@ fn residual_net_c() {
                 assert_eq!(lines.clone().count(), 7);
                 let rows = expected.0.chunks(logits).zip(expected.1.chunks(stream));
                 for (line, (logits, stream)) in lines.zip(rows) {
-                    let expected = logits.iter().chain(stream);
+                    let stream = stream.iter().map(|x| x.to_f32());
+                    let expected = logits.iter().copied().chain(stream);
                     let expected: Vec<u32> = expected.map(|x| x.to_bits()).collect();
                     assert_eq!(line_bits(line), expected, "{isa}, {threads} threads");
                 }

@@ -148,13 +148,13 @@ static qc_model *build(size_t n_outputs) {
   l.residual_scale = 0.5f;
   x = add(l, 300);
 
-  /* A block of half the size, around which a convolution of one pixel goes, in floats. */
+  /* A block of half the size, around which a convolution of one pixel goes, in floats of 16 bits. */
   l.residual_at = QC_RESIDUAL_NONE;
   l.x = x;
   l.channels = 64;
   l.kernel = 1;
   l.stride = 2;
-  l.output = QC_OUT_F32;
+  l.output = QC_OUT_F16;
   l.function = QC_FUNCTION_IDENTITY;
   l.quantizer = NULL;
   shortcut = add(l, 400);
@@ -167,7 +167,7 @@ static qc_model *build(size_t n_outputs) {
   l.weights = QC_TERNARY;
   l.pad = QC_PAD_PLUS_ONE;
   l.function = QC_FUNCTION_RPRELU;
-  l.output = QC_OUT_F32;
+  l.output = QC_OUT_BF16;
   l.residual_at = QC_RESIDUAL_AFTER;
   l.residual = shortcut;
   l.residual_scale = 1.0f;
@@ -194,15 +194,25 @@ static qc_model *build(size_t n_outputs) {
   return model;
 }
 
+/* The float whose upper half this is. */
+static float upper_half(uint16_t half) {
+  uint32_t bits = (uint32_t)half << 16;
+  float x;
+  memcpy(&x, &bits, sizeof x);
+  return x;
+}
+
 int main(int argc, char **argv) {
   qc_model *model, *both;
   qc_workspace *workspace = NULL;
   qc_pool *pool = NULL;
   qc_model_info info;
+  qc_memory memory;
   qc_value_type type;
   qc_output outputs[2];
   uint8_t *images, *bytes, *saved;
-  float *logits, *again, *stream;
+  float *logits, *again;
+  uint16_t *stream;
   size_t n_bytes, count, i, j, len, n_saved;
   size_t threads;
 
@@ -229,15 +239,20 @@ int main(int argc, char **argv) {
   CHECK(info.inputs == HEIGHT * WIDTH * 3 && info.n_outputs == 1 && info.outputs == CLASSES);
   logits = (float *)room(count * CLASSES, sizeof(float));
   again = (float *)room(count * CLASSES, sizeof(float));
+  memory.struct_size = sizeof memory;
+  OK(qc_model_memory(model, count, threads, QC_MODE_THROUGHPUT, &memory));
   OK(qc_workspace_new(model, count, threads, QC_MODE_THROUGHPUT, &workspace));
+  OK(qc_workspace_bytes(workspace, &len));
+  CHECK(memory.workspace_bytes == len && memory.peak_bytes + memory.scratch_bytes <= len);
+  CHECK(memory.peak_bytes >= count * 40 * 2 && memory.weight_bytes == info.packed_bytes);
   OK(qc_model_run(model, images, n_bytes, logits, count * CLASSES, workspace, pool));
   qc_workspace_free(workspace);
 
   /* Image by image, and with the stream as a second output. */
   type.struct_size = sizeof type;
   OK(qc_model_output_type(both, 1, &type));
-  CHECK(type.height == 2 && type.width == 1 && type.channels == 64 && type.kind == QC_KIND_F32);
-  stream = (float *)room(count * 128, sizeof(float));
+  CHECK(type.height == 2 && type.width == 1 && type.channels == 64 && type.kind == QC_KIND_BF16);
+  stream = (uint16_t *)room(count * 128, sizeof(uint16_t));
   outputs[0].data = again;
   outputs[0].len = count * CLASSES;
   outputs[1].data = stream;
@@ -250,7 +265,7 @@ int main(int argc, char **argv) {
   printf("%s %zu nodes\n", info.isa, info.nodes);
   for (i = 0; i < count; i++) {
     for (j = 0; j < CLASSES; j++) printf(" %a", (double)logits[i * CLASSES + j]);
-    for (j = 0; j < 128; j++) printf(" %a", (double)stream[i * 128 + j]);
+    for (j = 0; j < 128; j++) printf(" %a", (double)upper_half(stream[i * 128 + j]));
     printf("\n");
   }
   free(stream);

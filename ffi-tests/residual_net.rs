@@ -157,7 +157,7 @@ pub fn residual_net(isa: Isa, both: bool) -> Model {
         ..layer
     };
     let identity = Function::Identity;
-    let shortcut = layer.conv(&mut b, identity, OutputKind::F32, None, Pad::Zero);
+    let shortcut = layer.conv(&mut b, identity, OutputKind::F16, None, Pad::Zero);
     let layer = Layer {
         kernel: 3,
         seed: 500,
@@ -173,7 +173,7 @@ pub fn residual_net(isa: Isa, both: bool) -> Model {
     };
     let residual = Some((ResidualAt::AfterFunction, Scaled::from(shortcut)));
     let function = Function::RPRelu;
-    let stream = layer.conv(&mut b, function, OutputKind::F32, residual, Pad::PlusOne);
+    let stream = layer.conv(&mut b, function, OutputKind::Bf16, residual, Pad::PlusOne);
 
     let x = b.quantize(stream, ActQuantizer::Sign).unwrap();
     let x = b.concat(&[y, x]).unwrap();

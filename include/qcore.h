@@ -392,6 +392,16 @@
 #define QC_KIND_I32 3
 
 /**
+ * Kind: floats of 16 bits in IEEE 754's binary16, `uint16_t`.
+ */
+#define QC_KIND_F16 4
+
+/**
+ * Kind: the upper halves of floats, `uint16_t`.
+ */
+#define QC_KIND_BF16 5
+
+/**
  * Weights: sign(w) mean |w|.
  */
 #define QC_BINARY_MEAN 1
@@ -1099,7 +1109,7 @@ typedef struct qc_model_info {
    */
   size_t channels;
   /**
-   * Bits of a code of the image, 1 to 8; a code is a byte. 32 for images of floats.
+   * Bits of a code of the image, 1 to 8; a code is a byte. 32 or 16 for images of floats.
    */
   size_t bits;
   /**
@@ -1161,6 +1171,32 @@ typedef struct qc_value_type {
    */
   int32_t encoding;
 } qc_value_type;
+
+/**
+ * The memory that runs take, in bytes. Set `struct_size` before the call.
+ */
+typedef struct qc_memory {
+  /**
+   * `sizeof(qc_memory)`.
+   */
+  size_t struct_size;
+  /**
+   * Values at most at one time, of all threads' images; the images themselves are the caller's.
+   */
+  size_t peak_bytes;
+  /**
+   * Working space of the neediest node, on all threads.
+   */
+  size_t scratch_bytes;
+  /**
+   * Both, as `qc_workspace_new` takes them: the sizes are rounded up to cache lines.
+   */
+  size_t workspace_bytes;
+  /**
+   * Packed weights, thresholds, scales and the like.
+   */
+  size_t weight_bytes;
+} qc_memory;
 
 /**
  * Where an output goes.
@@ -2190,6 +2226,16 @@ int32_t qc_model_output_type(const struct qc_model *model,
                              struct qc_value_type *value_type);
 
 /**
+ * What `qc_workspace_new` with these arguments takes, and the model's weights; nothing is allocated. Set
+ * `memory->struct_size` first.
+ */
+int32_t qc_model_memory(const struct qc_model *model,
+                        size_t images,
+                        size_t threads,
+                        int32_t mode,
+                        struct qc_memory *memory);
+
+/**
  * Memory for runs of `model` over up to `images` images at a time, more in turns, on up to `threads` threads (0: those of
  * a run without a pool, one), in a mode, `QC_MODE_LATENCY` or `QC_MODE_THROUGHPUT`.
  *
@@ -2222,8 +2268,8 @@ void qc_model_free(struct qc_model *model);
 int32_t qc_value_type_init(size_t struct_size, struct qc_value_type *value_type);
 
 /**
- * A model that takes images of the type `image`: bytes, or floats. `isa` is the name of the ISA to run on, or NULL for what
- * `QCORE_ISA` says, or else the best. Free the builder with `qc_model_builder_free`.
+ * A model that takes images of the type `image`: bytes, or floats of 32 or 16 bits. `isa` is the name of the ISA to run
+ * on, or NULL for what `QCORE_ISA` says, or else the best. Free the builder with `qc_model_builder_free`.
  */
 int32_t qc_model_builder_new(const struct qc_value_type *image,
                              const char *isa,
@@ -2260,7 +2306,7 @@ void qc_model_builder_free(struct qc_model_builder *builder);
  * A convolution of the codes `x`; what leaves is what the finish says.
  *
  * `options` are those of a plan, but for `activation_encoding`, `channels`, `height`, `width` and `isa`, which follow from
- * `x`. The finish adds no residual, and its output is none of the 16-bit floats.
+ * `x`. The finish adds no residual.
  */
 int32_t qc_model_builder_conv(struct qc_model_builder *builder,
                               size_t x,
@@ -2302,7 +2348,8 @@ int32_t qc_model_builder_linear_residual(struct qc_model_builder *builder,
                                          size_t *value);
 
 /**
- * A convolution of the floats `x` by packed filters, with the float 0 outside of the image; floats leave.
+ * A convolution of the floats `x`, of 32 bits as those that leave, by packed filters, with the float 0 outside of the
+ * image.
  *
  * `weights` are N = O filters of K = KH x KW x C; `isa` there counts for nothing. Of `window` kernel, stride, dilation and
  * padding count.
@@ -2314,7 +2361,7 @@ int32_t qc_model_builder_float_conv(struct qc_model_builder *builder,
                                     size_t *value);
 
 /**
- * A linear layer over whole images of the floats `x` by packed weights, K = H x W x C; floats leave.
+ * A linear layer over whole images of the floats `x`, of 32 bits as those that leave, by packed weights, K = H x W x C.
  */
 int32_t qc_model_builder_float_linear(struct qc_model_builder *builder,
                                       size_t x,
@@ -2426,7 +2473,8 @@ int32_t qc_model_builder_up_sample(struct qc_model_builder *builder,
  * The output of `images`, `[M, H, W, C]` with a byte a code, into `logits`, `[M, outputs]`; of a model with one output, of
  * floats.
  *
- * M follows from `n_bytes`, the length of `images`; `n_logits` is M x outputs. Nothing is allocated.
+ * M follows from `n_bytes`, the length of `images`; `n_logits` is M x outputs. Nothing is allocated, but for the jobs of a
+ * pool.
  * Errors if another call is using the workspace.
  */
 int32_t qc_model_run(const struct qc_model *model,
@@ -2449,7 +2497,8 @@ int32_t qc_model_run_f32(const struct qc_model *model,
                          const struct qc_pool *pool);
 
 /**
- * All outputs of `images`, which are `len` bytes or floats, as the model takes. `outputs` are as many as the model has.
+ * All outputs of `images`, which are `len` bytes or floats of 32 or 16 bits, as the model takes. `outputs` are as many as
+ * the model has.
  *
  * Else as `qc_model_run`.
  */

@@ -66,6 +66,7 @@ class View {
 using Words = View<const std::uint32_t>;  // packed codes
 using Bytes = View<const std::uint8_t>;   // codes, a byte each
 using Floats = View<const float>;
+using Halves = View<const std::uint16_t>;  // floats of 16 bits
 
 // A handle that is freed at the end of its owner. It can be moved, and shared between threads as its C type can.
 template <class T, void (*Free)(T *)>
@@ -439,6 +440,14 @@ class Model : public Handle<qc_model, qc_model_free> {
         [&](qc_value_type *type) { return qc_model_output_type(get(), index, type); });
   }
 
+  // The memory of a Workspace of these arguments, and of the weights.
+  qc_memory memory(std::size_t images = 1, std::size_t threads = 1,
+                   std::int32_t mode = QC_MODE_LATENCY) const {
+    return told<qc_memory>([&](qc_memory *memory) {
+      return qc_model_memory(get(), images, threads, mode, memory);
+    });
+  }
+
   // A line a node.
   std::string describe() const {
     return text_of([&](char *buf, std::size_t len, std::size_t *length) {
@@ -458,6 +467,8 @@ class Model : public Handle<qc_model, qc_model_free> {
   inline void run(Bytes images, View<const qc_output> outputs, Workspace &workspace,
                   const Pool *pool = nullptr) const;
   inline void run(Floats images, View<const qc_output> outputs, Workspace &workspace,
+                  const Pool *pool = nullptr) const;
+  inline void run(Halves images, View<const qc_output> outputs, Workspace &workspace,
                   const Pool *pool = nullptr) const;
 
  private:
@@ -502,6 +513,13 @@ inline void Model::run(Bytes images, View<const qc_output> outputs, Workspace &w
 inline void Model::run(Floats images, View<const qc_output> outputs, Workspace &workspace,
                        const Pool *pool) const {
   run_outputs(QC_KIND_F32, images.data(), images.size(), outputs, workspace, pool);
+}
+
+// Which of the two kinds of 16 bits the images are, the model says.
+inline void Model::run(Halves images, View<const qc_output> outputs, Workspace &workspace,
+                       const Pool *pool) const {
+  const std::int32_t kind = input_type().kind == QC_KIND_BF16 ? QC_KIND_BF16 : QC_KIND_F16;
+  run_outputs(kind, images.data(), images.size(), outputs, workspace, pool);
 }
 
 // C takes images without a type; here they have one, so it is compared.

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use half::slice::HalfBitsSliceExt;
 use qcore::isa::Isa;
 use qcore::model::{Images, Kind, Mode, Model, ValueType};
 use qcore::ops::{OutRows, Par, Pool};
@@ -25,19 +26,25 @@ fn floats(bytes: &[u8]) -> Vec<f32> {
 
 /// Bytes of an output of one image.
 fn size(made: &ValueType) -> usize {
-    match made.kind {
-        Kind::Bytes(_) => made.stored_len(),
-        _ => 4 * made.stored_len(),
-    }
+    made.kind.element_bytes() * made.stored_len()
 }
 
 /// All outputs of `model`, one behind the other, as bytes.
 fn run(model: &Model, images: &[u8], mode: Mode, par: Par<'_>) -> Vec<u8> {
     let input = model.input();
     let as_floats = floats(images);
-    let (images, count) = match input.kind {
-        Kind::F32 => (Images::Floats(&as_floats), as_floats.len() / input.len()),
-        _ => (Images::Bytes(images), images.len() / input.len()),
+    let count = images.len() / size(&input);
+    let as_halves: Vec<u16> = images
+        .as_chunks::<2>()
+        .0
+        .iter()
+        .map(|&half| u16::from_le_bytes(half))
+        .collect();
+    let images = match input.kind {
+        Kind::F32 => Images::Floats(&as_floats),
+        Kind::F16 => Images::F16(as_halves.reinterpret_cast()),
+        Kind::Bf16 => Images::Bf16(as_halves.reinterpret_cast()),
+        _ => Images::Bytes(images),
     };
     let mut all: Vec<Vec<u32>> = model
         .outputs()
@@ -46,12 +53,16 @@ fn run(model: &Model, images: &[u8], mode: Mode, par: Par<'_>) -> Vec<u8> {
         .collect();
     let outs = all.iter_mut().zip(model.outputs());
     let mut outs: Vec<OutRows<'_>> = outs
-        .map(|(words, made)| match made.kind {
-            Kind::F32 => OutRows::F32(bytemuck::cast_slice_mut(words)),
-            Kind::I32 => OutRows::I32(bytemuck::cast_slice_mut(words)),
-            Kind::Planes(_) => OutRows::Codes(words),
-            Kind::Bytes(_) => {
-                OutRows::Bytes(&mut bytemuck::cast_slice_mut(words)[..count * made.stored_len()])
+        .map(|(words, made)| {
+            let len = count * made.stored_len();
+            let halves = |words| &mut bytemuck::cast_slice_mut::<u32, u16>(words)[..len];
+            match made.kind {
+                Kind::F32 => OutRows::F32(bytemuck::cast_slice_mut(words)),
+                Kind::F16 => OutRows::F16(halves(words).reinterpret_cast_mut()),
+                Kind::Bf16 => OutRows::Bf16(halves(words).reinterpret_cast_mut()),
+                Kind::I32 => OutRows::I32(bytemuck::cast_slice_mut(words)),
+                Kind::Planes(_) => OutRows::Codes(words),
+                Kind::Bytes(_) => OutRows::Bytes(&mut bytemuck::cast_slice_mut(words)[..len]),
             }
         })
         .collect();

@@ -38,7 +38,7 @@ pub struct qc_model_info {
     pub width: usize,
     /// Channels of a pixel.
     pub channels: usize,
-    /// Bits of a code of the image, 1 to 8; a code is a byte. 32 for images of floats.
+    /// Bits of a code of the image, 1 to 8; a code is a byte. 32 or 16 for images of floats.
     pub bits: usize,
     /// Elements of an image, height x width x channels.
     pub inputs: usize,
@@ -160,7 +160,7 @@ fn about(model: &Model) -> qc_model_info {
     let input = model.input();
     let bits = match input.kind {
         Kind::Bytes(encoding) => encoding.planes(),
-        _ => 32,
+        other => 8 * other.element_bytes(),
     };
     let (packed_bytes, float_bytes) = model.bytes();
     qc_model_info {
@@ -225,6 +225,65 @@ pub unsafe extern "C" fn qc_model_output_type(
     })
 }
 
+/// The memory that runs take, in bytes. Set `struct_size` before the call.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct qc_memory {
+    /// `sizeof(qc_memory)`.
+    pub struct_size: usize,
+    /// Values at most at one time, of all threads' images; the images themselves are the caller's.
+    pub peak_bytes: usize,
+    /// Working space of the neediest node, on all threads.
+    pub scratch_bytes: usize,
+    /// Both, as `qc_workspace_new` takes them: the sizes are rounded up to cache lines.
+    pub workspace_bytes: usize,
+    /// Packed weights, thresholds, scales and the like.
+    pub weight_bytes: usize,
+}
+
+// SAFETY: repr(C), the size first, all fields as wide as it: no padding; integers.
+unsafe impl Growing for qc_memory {}
+const _: () = assert!(size_of::<qc_memory>() == size_of::<[usize; 5]>());
+
+/// What `qc_workspace_new` with these arguments takes, and the model's weights; nothing is allocated. Set
+/// `memory->struct_size` first.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qc_model_memory(
+    model: *const qc_model,
+    images: usize,
+    threads: usize,
+    mode: i32,
+    memory: *mut qc_memory,
+) -> i32 {
+    enter(|| {
+        // SAFETY: the caller promises what the head of the header says about handles, pointers and structs.
+        let (model, out) = unsafe { (handle("model", model)?, OutStruct::new("memory", memory)?) };
+        let mode = self::mode(mode)?;
+        let planned = model
+            .0
+            .with("model", |model| Ok(model.planned(images, threads, mode)?))?;
+        out.write(qc_memory {
+            struct_size: 0,
+            peak_bytes: planned.peak,
+            scratch_bytes: planned.scratch,
+            workspace_bytes: planned.workspace,
+            weight_bytes: planned.weights,
+        });
+        Ok(())
+    })
+}
+
+fn mode(mode: i32) -> Answer<Mode> {
+    match mode {
+        QC_MODE_LATENCY => Ok(Mode::Latency),
+        QC_MODE_THROUGHPUT => Ok(Mode::Throughput),
+        other => {
+            let expected = "QC_MODE_LATENCY or QC_MODE_THROUGHPUT";
+            Err(Error::argument("mode", other, expected).into())
+        }
+    }
+}
+
 /// Memory for runs of `model` over up to `images` images at a time, more in turns, on up to `threads` threads (0: those of
 /// a run without a pool, one), in a mode, `QC_MODE_LATENCY` or `QC_MODE_THROUGHPUT`.
 ///
@@ -240,17 +299,10 @@ pub unsafe extern "C" fn qc_workspace_new(
     enter(|| {
         // SAFETY: the caller promises what the head of the header says about handles and pointers.
         let (model, out) = unsafe { (handle("model", model)?, Out::new("workspace", workspace)?) };
-        let mode = match mode {
-            QC_MODE_LATENCY => Mode::Latency,
-            QC_MODE_THROUGHPUT => Mode::Throughput,
-            other => {
-                let expected = "QC_MODE_LATENCY or QC_MODE_THROUGHPUT";
-                return Err(Error::argument("mode", other, expected).into());
-            }
-        };
-        let workspace = model.0.with("model", |model| {
-            Ok(model.workspace(images, threads.max(1), mode)?)
-        })?;
+        let mode = self::mode(mode)?;
+        let workspace = model
+            .0
+            .with("model", |model| Ok(model.workspace(images, threads, mode)?))?;
         out.give(qc_workspace {
             workspace: Mutex::new(workspace),
         });

@@ -20,6 +20,10 @@ pub const QC_KIND_BYTES: i32 = 1;
 pub const QC_KIND_F32: i32 = 2;
 /// Kind: the sums of a layer, `int32_t`, which no node reads.
 pub const QC_KIND_I32: i32 = 3;
+/// Kind: floats of 16 bits in IEEE 754's binary16, `uint16_t`.
+pub const QC_KIND_F16: i32 = 4;
+/// Kind: the upper halves of floats, `uint16_t`.
+pub const QC_KIND_BF16: i32 = 5;
 
 /// The type of a value of a model: images, NHWC, as many as a run has. Fill it with `qc_value_type_init` first.
 #[derive(Clone, Copy)]
@@ -50,6 +54,8 @@ impl qc_value_type {
             Kind::Bytes(e) => (QC_KIND_BYTES, number(e)),
             Kind::F32 => (QC_KIND_F32, 0),
             Kind::I32 => (QC_KIND_I32, 0),
+            Kind::F16 => (QC_KIND_F16, 0),
+            Kind::Bf16 => (QC_KIND_BF16, 0),
         };
         qc_value_type {
             struct_size: 0,
@@ -68,8 +74,10 @@ impl qc_value_type {
             QC_KIND_BYTES => Kind::Bytes(codes()?),
             QC_KIND_F32 => Kind::F32,
             QC_KIND_I32 => Kind::I32,
+            QC_KIND_F16 => Kind::F16,
+            QC_KIND_BF16 => Kind::Bf16,
             other => {
-                let expected = "QC_KIND_PLANES .. QC_KIND_I32";
+                let expected = "QC_KIND_PLANES .. QC_KIND_BF16";
                 return Err(Error::argument("kind", other, expected).into());
             }
         };
@@ -173,8 +181,8 @@ pub(super) unsafe fn add(
     Ok(())
 }
 
-/// A model that takes images of the type `image`: bytes, or floats. `isa` is the name of the ISA to run on, or NULL for what
-/// `QCORE_ISA` says, or else the best. Free the builder with `qc_model_builder_free`.
+/// A model that takes images of the type `image`: bytes, or floats of 32 or 16 bits. `isa` is the name of the ISA to run
+/// on, or NULL for what `QCORE_ISA` says, or else the best. Free the builder with `qc_model_builder_free`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn qc_model_builder_new(
     image: *const qc_value_type,

@@ -15,6 +15,26 @@ use crate::model::{Conv, FloatConv, Linear, ModelBuilder, Scaled, Value, Window}
 use crate::ops::Finish;
 use crate::quant::ActQuantizer;
 
+/// Adds a node that reads the value `x`.
+///
+/// # Safety
+///
+/// The caller's promises about the handle and the pointer.
+unsafe fn of_one(
+    builder: *mut qc_model_builder,
+    x: usize,
+    made: *mut usize,
+    node: impl FnOnce(&mut ModelBuilder, Value) -> Answer<Value>,
+) -> Answer<()> {
+    // SAFETY: the contract is this function's.
+    unsafe {
+        add(builder, made, |b| {
+            let x = value(b, "x", x)?;
+            node(b, x)
+        })
+    }
+}
+
 fn owned(packed: PackedRef<'_>) -> Answer<PackedMatrix> {
     let (encoding, rows, cols) = (packed.encoding(), packed.rows(), packed.cols());
     Ok(PackedMatrix::from_words(
@@ -72,7 +92,7 @@ fn summand(builder: &ModelBuilder, residual: Option<(usize, f32)>) -> Answer<Opt
 /// A convolution of the codes `x`; what leaves is what the finish says.
 ///
 /// `options` are those of a plan, but for `activation_encoding`, `channels`, `height`, `width` and `isa`, which follow from
-/// `x`. The finish adds no residual, and its output is none of the 16-bit floats.
+/// `x`. The finish adds no residual.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn qc_model_builder_conv(
     builder: *mut qc_model_builder,
@@ -181,7 +201,8 @@ unsafe fn window(window: *const qc_window) -> Answer<Window> {
     unsafe { options("window", window)? }.window()
 }
 
-/// A convolution of the floats `x` by packed filters, with the float 0 outside of the image; floats leave.
+/// A convolution of the floats `x`, of 32 bits as those that leave, by packed filters, with the float 0 outside of the
+/// image.
 ///
 /// `weights` are N = O filters of K = KH x KW x C; `isa` there counts for nothing. Of `window` kernel, stride, dilation and
 /// padding count.
@@ -195,8 +216,7 @@ pub unsafe extern "C" fn qc_model_builder_float_conv(
 ) -> i32 {
     // SAFETY: the caller promises what the head of the header says about handles, pointers and structs.
     enter(|| unsafe {
-        add(builder, value, |b| {
-            let x = self::value(b, "x", x)?;
+        of_one(builder, x, value, |b, x| {
             let parts = options("weights", weights)?.parts()?;
             let conv = FloatConv {
                 filters: owned(parts.weights)?,
@@ -209,7 +229,7 @@ pub unsafe extern "C" fn qc_model_builder_float_conv(
     })
 }
 
-/// A linear layer over whole images of the floats `x` by packed weights, K = H x W x C; floats leave.
+/// A linear layer over whole images of the floats `x`, of 32 bits as those that leave, by packed weights, K = H x W x C.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn qc_model_builder_float_linear(
     builder: *mut qc_model_builder,
@@ -219,8 +239,7 @@ pub unsafe extern "C" fn qc_model_builder_float_linear(
 ) -> i32 {
     // SAFETY: the caller promises what the head of the header says about handles, pointers and structs.
     enter(|| unsafe {
-        add(builder, value, |b| {
-            let x = self::value(b, "x", x)?;
+        of_one(builder, x, value, |b, x| {
             let parts = options("weights", weights)?.parts()?;
             let weights = owned(parts.weights)?;
             Ok(b.float_linear(x, weights, parts.scales, parts.bias)?)
@@ -250,8 +269,7 @@ pub unsafe extern "C" fn qc_model_builder_apply(
 ) -> i32 {
     // SAFETY: the caller promises what the head of the header says about handles, pointers and structs.
     enter(|| unsafe {
-        add(builder, value, |b| {
-            let x = self::value(b, "x", x)?;
+        of_one(builder, x, value, |b, x| {
             let finish = self::finish(b, x, finish)?;
             Ok(b.apply(x, finish)?)
         })
@@ -296,8 +314,7 @@ pub unsafe extern "C" fn qc_model_builder_quantize(
 ) -> i32 {
     // SAFETY: the caller promises what the head of the header says about handles, pointers and structs.
     enter(|| unsafe {
-        add(builder, value, |b| {
-            let x = self::value(b, "x", x)?;
+        of_one(builder, x, value, |b, x| {
             Ok(b.quantize(x, options("quantizer", quantizer)?.quantizer()?)?)
         })
     })
@@ -313,8 +330,7 @@ pub unsafe extern "C" fn qc_model_builder_quantize_bytes(
 ) -> i32 {
     // SAFETY: the caller promises what the head of the header says about handles, pointers and structs.
     enter(|| unsafe {
-        add(builder, value, |b| {
-            let x = self::value(b, "x", x)?;
+        of_one(builder, x, value, |b, x| {
             Ok(b.quantize_bytes(x, options("quantizer", quantizer)?.quantizer()?)?)
         })
     })
@@ -329,12 +345,7 @@ pub unsafe extern "C" fn qc_model_builder_dequantize(
     value: *mut usize,
 ) -> i32 {
     // SAFETY: the caller promises what the head of the header says about handles and pointers.
-    enter(|| unsafe {
-        add(builder, value, |b| {
-            let x = self::value(b, "x", x)?;
-            Ok(b.dequantize(x, scale)?)
-        })
-    })
+    enter(|| unsafe { of_one(builder, x, value, |b, x| Ok(b.dequantize(x, scale)?)) })
 }
 
 /// Per channel the greatest element of each window, pads aside: of codes by integer; a NaN is less than every float.
@@ -349,8 +360,7 @@ pub unsafe extern "C" fn qc_model_builder_max_pool(
 ) -> i32 {
     // SAFETY: the caller promises what the head of the header says about handles, pointers and structs.
     enter(|| unsafe {
-        add(builder, value, |b| {
-            let x = self::value(b, "x", x)?;
+        of_one(builder, x, value, |b, x| {
             Ok(b.max_pool(x, self::window(window)?)?)
         })
     })
@@ -384,8 +394,7 @@ pub unsafe extern "C" fn qc_model_builder_average_pool(
 ) -> i32 {
     // SAFETY: the caller promises what the head of the header says about handles, pointers and structs.
     enter(|| unsafe {
-        add(builder, value, |b| {
-            let x = self::value(b, "x", x)?;
+        of_one(builder, x, value, |b, x| {
             let quantizer = pooled(quantizer)?;
             Ok(b.average_pool(x, self::window(window)?, scale, quantizer)?)
         })
@@ -403,8 +412,7 @@ pub unsafe extern "C" fn qc_model_builder_global_average_pool(
 ) -> i32 {
     // SAFETY: the caller promises what the head of the header says about handles, pointers and structs.
     enter(|| unsafe {
-        add(builder, value, |b| {
-            let x = self::value(b, "x", x)?;
+        of_one(builder, x, value, |b, x| {
             let quantizer = pooled(quantizer)?;
             Ok(b.global_average_pool(x, scale, quantizer)?)
         })
@@ -439,12 +447,7 @@ pub unsafe extern "C" fn qc_model_builder_flatten(
     value: *mut usize,
 ) -> i32 {
     // SAFETY: the caller promises what the head of the header says about handles and pointers.
-    enter(|| unsafe {
-        add(builder, value, |b| {
-            let x = self::value(b, "x", x)?;
-            Ok(b.flatten(x)?)
-        })
-    })
+    enter(|| unsafe { of_one(builder, x, value, |b, x| Ok(b.flatten(x)?)) })
 }
 
 /// Each pixel of `x` `vertical` times below itself and `horizontal` times beside itself.
@@ -458,8 +461,7 @@ pub unsafe extern "C" fn qc_model_builder_up_sample(
 ) -> i32 {
     // SAFETY: the caller promises what the head of the header says about handles and pointers.
     enter(|| unsafe {
-        add(builder, value, |b| {
-            let x = self::value(b, "x", x)?;
+        of_one(builder, x, value, |b, x| {
             Ok(b.up_sample(x, [vertical, horizontal])?)
         })
     })

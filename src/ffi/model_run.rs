@@ -3,6 +3,8 @@
 use std::ffi::{c_char, c_void};
 use std::fmt::Write;
 
+use half::slice::HalfBitsSliceExt;
+
 use super::enter;
 use super::model::{qc_model, qc_workspace};
 use super::model_builder::qc_value_type;
@@ -10,13 +12,14 @@ use super::pointer::{Growing, Out, OutStruct, Plain, copy_text, handle, slice, s
 use super::pool::{par, qc_pool};
 use super::status::Answer;
 use crate::error::Error;
-use crate::model::{Images, Kind, Model, NodeInfo, ValueType};
+use crate::model::{Images, Kind, MAX_OUTPUTS, Model, NodeInfo, ValueType};
 use crate::ops::OutRows;
 
 /// The output of `images`, `[M, H, W, C]` with a byte a code, into `logits`, `[M, outputs]`; of a model with one output, of
 /// floats.
 ///
-/// M follows from `n_bytes`, the length of `images`; `n_logits` is M x outputs. Nothing is allocated.
+/// M follows from `n_bytes`, the length of `images`; `n_logits` is M x outputs. Nothing is allocated, but for the jobs of a
+/// pool.
 /// Errors if another call is using the workspace.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn qc_model_run(
@@ -89,7 +92,8 @@ pub struct qc_output {
 // A raw pointer and an integer.
 impl Plain for qc_output {}
 
-/// All outputs of `images`, which are `len` bytes or floats, as the model takes. `outputs` are as many as the model has.
+/// All outputs of `images`, which are `len` bytes or floats of 32 or 16 bits, as the model takes. `outputs` are as many as
+/// the model has.
 ///
 /// Else as `qc_model_run`.
 #[unsafe(no_mangle)]
@@ -115,10 +119,12 @@ pub unsafe extern "C" fn qc_model_run_outputs(
                 let expected = format!("{}, the model's outputs", types.len());
                 return Err(Error::argument("n_outputs", outputs.len(), expected).into());
             }
-            let rows = outputs.iter().zip(types);
-            let rows: Answer<Vec<OutRows<'_>>> =
-                rows.map(|(o, made)| self::rows(o, made)).collect();
-            workspace.with(|workspace| Ok(model.run_all(images, &mut rows?, workspace, par)?))
+            let mut rows: [OutRows<'_>; MAX_OUTPUTS] = std::array::from_fn(|_| OutRows::empty());
+            let rows = &mut rows[..types.len()];
+            for ((rows, output), made) in rows.iter_mut().zip(outputs).zip(types) {
+                *rows = self::rows(output, made)?;
+            }
+            workspace.with(|workspace| Ok(model.run_all(images, rows, workspace, par)?))
         })
     })
 }
@@ -133,6 +139,12 @@ unsafe fn images<'a>(model: &Model, images: *const c_void, len: usize) -> Answer
     unsafe {
         Ok(match model.input().kind {
             Kind::F32 => Images::Floats(slice("images", images.cast(), len)?),
+            Kind::F16 => {
+                Images::F16(slice("images", images.cast::<u16>(), len)?.reinterpret_cast())
+            }
+            Kind::Bf16 => {
+                Images::Bf16(slice("images", images.cast::<u16>(), len)?.reinterpret_cast())
+            }
             _ => Images::Bytes(slice("images", images.cast(), len)?),
         })
     }
@@ -147,11 +159,14 @@ unsafe fn rows<'a>(output: &qc_output, made: &ValueType) -> Answer<OutRows<'a>> 
     let qc_output { data, len } = *output;
     // SAFETY: the contract is this function's.
     unsafe {
+        let halves = || slice_mut("outputs", data.cast::<u16>(), len);
         Ok(match made.kind {
             Kind::Planes(_) => OutRows::Codes(slice_mut("outputs", data.cast(), len)?),
             Kind::Bytes(_) => OutRows::Bytes(slice_mut("outputs", data.cast(), len)?),
             Kind::F32 => OutRows::F32(slice_mut("outputs", data.cast(), len)?),
             Kind::I32 => OutRows::I32(slice_mut("outputs", data.cast(), len)?),
+            Kind::F16 => OutRows::F16(halves()?.reinterpret_cast_mut()),
+            Kind::Bf16 => OutRows::Bf16(halves()?.reinterpret_cast_mut()),
         })
     }
 }

@@ -1,5 +1,7 @@
 //! Building a model: node after node, each checked when it is added.
 
+use std::fmt;
+
 use super::node::{Conv, FloatConv, Linear, Node, Op, Place, Window};
 use super::step::Step;
 use super::value::{Kind, Scaled, Value, ValueType};
@@ -72,8 +74,8 @@ impl ModelBuilder {
             image.kind,
             Kind::Bytes(Encoding::Unsigned(_) | Encoding::Signed(_))
         );
-        if !bytes && image.kind != Kind::F32 {
-            let expected = "bytes of u1..u8 or s1..s8, or f32";
+        if !bytes && !image.kind.is_float() {
+            let expected = "bytes of u1..u8 or s1..s8, or floats";
             return Err(Error::argument("image", image, expected));
         }
         let mut builder = ModelBuilder {
@@ -115,29 +117,30 @@ impl ModelBuilder {
     /// A convolution of codes, in planes or bytes; what leaves is what the finish says.
     ///
     /// Errors as [`Conv2d::new`](crate::ops::Conv2d::new) and [`Conv2d::transposed`](crate::ops::Conv2d::transposed),
-    /// if `x` is not codes, if 16-bit floats leave, or if there is a residual though the finish adds none, or none
-    /// though it does, or one of another shape.
+    /// if `x` is not codes, or if there is a residual though the finish adds none, or none though it does, or one of
+    /// another shape.
     pub fn conv(&mut self, x: Value, conv: Conv) -> Result<Value> {
         let reads = reads(x, conv.residual);
         let op = Op::Conv(conv);
-        self.add_node(op, reads, Step::of)
+        self.node(op, reads)
     }
 
     /// A linear layer over whole images of codes. Errors as [`ModelBuilder::conv`].
     pub fn linear(&mut self, x: Value, linear: Linear) -> Result<Value> {
         let reads = reads(x, linear.residual);
-        self.add_node(Op::Linear(linear), reads, Step::of)
+        self.node(Op::Linear(linear), reads)
     }
 
-    /// A convolution of floats by packed filters; floats leave.
+    /// A convolution of f32 by packed filters; f32 leave.
     ///
-    /// Errors if `x` is not floats, the geometry is refused ([`Geometry::output`](crate::ops::Geometry::output)), the
-    /// filters have other than KH x KW x C columns, or as [`WeightOnlyGemm::new`](crate::ops::WeightOnlyGemm::new).
+    /// Errors if `x` is not f32 ([`ModelBuilder::apply`] makes f32 of 16-bit floats), the geometry is refused
+    /// ([`Geometry::output`](crate::ops::Geometry::output)), the filters have other than KH x KW x C columns, or as
+    /// [`WeightOnlyGemm::new`](crate::ops::WeightOnlyGemm::new).
     pub fn float_conv(&mut self, x: Value, conv: FloatConv) -> Result<Value> {
-        self.add_node(Op::FloatConv(conv), vec![x], Step::of)
+        self.node(Op::FloatConv(conv), vec![x])
     }
 
-    /// A linear layer over whole images of floats by packed weights `[N, H W C]`; floats leave.
+    /// A linear layer over whole images of f32 by packed weights `[N, H W C]`; f32 leave.
     ///
     /// Errors as [`ModelBuilder::float_conv`].
     pub fn float_linear(
@@ -160,14 +163,14 @@ impl ModelBuilder {
     /// A finish by itself, without residual, over the elements x of each channel n, floats or the integers of codes:
     /// batch norm, an activation function, or codes of other codes. It begins with `scale[n] * x + bias[n]`.
     ///
-    /// Errors if `x` is i32 or ternary, the finish has other than C channels, adds a residual, or begins with
-    /// anything but scale and bias, or if 16-bit floats leave.
+    /// Errors if `x` is i32 or ternary, or the finish has other than C channels, adds a residual, or begins with
+    /// anything but scale and bias.
     pub fn apply(&mut self, x: Value, finish: Finish) -> Result<Value> {
         let op = Op::Apply {
             finish,
             residual: None,
         };
-        self.add_node(op, vec![x], Step::of)
+        self.node(op, vec![x])
     }
 
     /// The sum of two values of equal height, width and channels, each floats or codes: as [`ModelBuilder::apply`],
@@ -175,24 +178,24 @@ impl ModelBuilder {
     /// [`BeforeFunction`](crate::ops::ResidualAt::BeforeFunction) is `function(a + b)`.
     pub fn add(&mut self, a: Value, b: impl Into<Scaled>, finish: Finish) -> Result<Value> {
         let residual = Some(b.into());
-        self.add_node(Op::Apply { finish, residual }, reads(a, residual), Step::of)
+        self.node(Op::Apply { finish, residual }, reads(a, residual))
     }
 
     /// Codes of floats, in planes. Errors if `x` is not floats.
     pub fn quantize(&mut self, x: Value, quantizer: impl Into<Quantizer>) -> Result<Value> {
         let (quantizer, planes) = (quantizer.into(), true);
-        self.add_node(Op::Quantize { quantizer, planes }, vec![x], Step::of)
+        self.node(Op::Quantize { quantizer, planes }, vec![x])
     }
 
     /// Codes of floats, a byte each. Errors if `x` is not floats, or the quantizer is the sign.
     pub fn quantize_bytes(&mut self, x: Value, quantizer: impl Into<Quantizer>) -> Result<Value> {
         let (quantizer, planes) = (quantizer.into(), false);
-        self.add_node(Op::Quantize { quantizer, planes }, vec![x], Step::of)
+        self.node(Op::Quantize { quantizer, planes }, vec![x])
     }
 
-    /// The floats `scale * integer` of codes. Errors if `x` is not codes, or the scale is not finite.
+    /// The f32 `scale * integer` of codes. Errors if `x` is not codes, or the scale is not finite.
     pub fn dequantize(&mut self, x: Value, scale: f32) -> Result<Value> {
-        self.add_node(Op::Dequantize { scale }, vec![x], Step::of)
+        self.node(Op::Dequantize { scale }, vec![x])
     }
 
     /// Per channel the greatest element of each window, pads aside: of codes by integer; a NaN is less than every float.
@@ -200,11 +203,11 @@ impl ModelBuilder {
     /// Errors if the window is refused ([`Geometry::output`](crate::ops::Geometry::output)) or may hold nothing but
     /// padding, or if `x` is i32 or ternary.
     pub fn max_pool(&mut self, x: Value, window: Window) -> Result<Value> {
-        self.add_node(Op::MaxPool(window), vec![x], Step::of)
+        self.node(Op::MaxPool(window), vec![x])
     }
 
     /// Per channel the mean of each window, pads aside, as [`AveragePool`](crate::ops::AveragePool) has it:
-    /// `sum * (scale / count)`, with the sum of floats in f32, row by row of the window. Floats leave, or the codes of
+    /// `sum * (scale / count)`, with the sum of floats in f32, row by row of the window. f32 leave, or the codes of
     /// `quantizer` in planes.
     ///
     /// Errors as [`ModelBuilder::max_pool`], or if the scale is not finite.
@@ -220,7 +223,7 @@ impl ModelBuilder {
             scale,
             quantizer,
         };
-        self.add_node(op, vec![x], Step::of)
+        self.node(op, vec![x])
     }
 
     /// The mean of whole images: [`ModelBuilder::average_pool`] with one window; an image of 1 x 1 x C leaves.
@@ -238,21 +241,26 @@ impl ModelBuilder {
     ///
     /// Errors if there are none, or their heights, widths or kinds differ, or they are i32.
     pub fn concat(&mut self, values: &[Value]) -> Result<Value> {
-        self.add_node(Op::Concat, values.to_vec(), Step::of)
+        self.node(Op::Concat, values.to_vec())
     }
 
     /// An image of one pixel with all elements of `x` as channels, in the order H, W, C. Errors if `x` is i32.
     ///
     /// [`ModelBuilder::linear`] takes whole images and needs none.
     pub fn flatten(&mut self, x: Value) -> Result<Value> {
-        self.add_node(Op::Flatten, vec![x], Step::of)
+        self.node(Op::Flatten, vec![x])
     }
 
     /// Each pixel `factors[0]` times below itself and `factors[1]` times beside itself: up-sampling to the nearest.
     ///
     /// Errors if a factor is 0, the output is too large, or `x` is i32.
     pub fn up_sample(&mut self, x: Value, factors: [usize; 2]) -> Result<Value> {
-        self.add_node(Op::UpSample(factors), vec![x], Step::of)
+        self.node(Op::UpSample(factors), vec![x])
+    }
+
+    /// Adds any node but the image.
+    pub(super) fn node(&mut self, op: Op, reads: Vec<Value>) -> Result<Value> {
+        self.add_node(op, reads, Step::of)
     }
 
     /// Adds a node: its step and type, which `step` makes of the types that it reads, or the error with the node's name.
@@ -296,7 +304,7 @@ impl ModelBuilder {
             self.sizes = sizes;
             Ok((step, made))
         })();
-        let (step, made) = made.map_err(|e| inside(&place, e))?;
+        let (step, made) = made.map_err(|e| inside(place, e))?;
         self.steps.push(step);
         self.nodes.push(Node {
             name,
@@ -324,7 +332,7 @@ fn whole(image: &ValueType) -> Window {
 }
 
 /// An error with the place that it is about.
-fn inside(place: &Place<'_>, error: Error) -> Error {
+pub(super) fn inside(place: impl fmt::Display, error: Error) -> Error {
     match error {
         Error::Argument {
             name,

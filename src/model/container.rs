@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorView};
 
@@ -272,8 +273,11 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
             "the name of a file",
         ));
     };
+    // Of this call alone: threads may write the same file at once.
+    static CALLS: AtomicUsize = AtomicUsize::new(0);
+    let call = CALLS.fetch_add(1, Ordering::Relaxed);
     let mut temporary = name.to_os_string();
-    temporary.push(format!(".{}.tmp", std::process::id()));
+    temporary.push(format!(".{}-{call}.tmp", std::process::id()));
     let temporary = path.with_file_name(temporary);
     let write = || -> std::io::Result<()> {
         let mut file = File::create(&temporary)?;
@@ -361,6 +365,16 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(said.starts_with("cannot read "), "{said}");
+        // Threads that write the same file leave that of one of them.
+        let long = |byte: u8| vec![byte; 1 << 20];
+        std::thread::scope(|scope| {
+            for byte in 0..4 {
+                let path = &path;
+                scope.spawn(move || (0..8).for_each(|_| write_whole(path, &long(byte)).unwrap()));
+            }
+        });
+        let left = std::fs::read(&path).unwrap();
+        assert!((0..4).any(|byte| left == long(byte)));
         // A folder in the way of the rename: the temporary file goes away.
         std::fs::create_dir(dir.path().join("folder")).unwrap();
         assert!(write_whole(&dir.path().join("folder"), b"x").is_err());

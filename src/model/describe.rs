@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::net::Model;
-use super::node::Op;
+use super::node::{Op, shown};
 use super::step::Step;
 use super::value::ValueType;
 use crate::error::Result;
@@ -13,7 +13,7 @@ use crate::ops::{ActivationFn, Finish};
 /// A node as [`Model::describe`] tells it.
 #[derive(Clone, PartialEq, Debug)]
 pub struct NodeInfo {
-    /// The name that the builder was given; maybe empty.
+    /// The name that the builder was given, control characters escaped; maybe empty.
     pub name: String,
     /// The operation: `conv`, `max_pool`, ...
     pub op: &'static str,
@@ -25,7 +25,7 @@ pub struct NodeInfo {
     pub shape: String,
     /// Encodings of weights and of the activations that enter, `bipolar x u4`; or what enters.
     pub bits: String,
-    /// What leaves: an encoding, or `f32`.
+    /// What leaves: an encoding, or `f32`, `f16`, `bf16`, `i32`.
     pub leaves: String,
     /// Bytes of packed weights and of thresholds, scales and the like.
     pub packed_bytes: usize,
@@ -54,7 +54,7 @@ impl Model {
             .map(|&i| self.nodes[i].made.kind.to_string())
             .unwrap_or_default();
         let mut info = NodeInfo {
-            name: node.name.clone(),
+            name: shown(&node.name),
             op: node.op.name(),
             reads,
             made: node.made,
@@ -85,7 +85,7 @@ impl Model {
                 info.bits = format!("{} x f32", conv.filters.encoding());
                 let bias = conv.bias.as_ref().map_or(0, Vec::len);
                 info.packed_bytes = 4 * (conv.filters.words().len() + conv.scales.len() + bias);
-                info.float_bytes = 4 * gemm.n() * gemm.k() + 8 * gemm.n();
+                info.float_bytes = float_bytes(gemm.n(), gemm.k());
                 info.macs = plan.macs();
                 info.kernel = plan.describe();
                 info.sequence = Some(gemm.sequence());
@@ -108,7 +108,8 @@ impl Model {
     pub fn bytes(&self) -> (usize, usize) {
         let rows = self.describe();
         let packed = rows.iter().map(|r| r.packed_bytes).sum();
-        (packed, rows.iter().map(|r| r.float_bytes).sum())
+        let float = rows.iter().map(|r| r.float_bytes);
+        (packed, float.fold(0, usize::saturating_add))
     }
 
     /// For each node the time that one thread of this core, as it runs now, cannot go below for an image: that of its
@@ -135,14 +136,18 @@ impl Model {
 impl NodeInfo {
     /// What a product of codes says of itself.
     fn product(&mut self, plan: &crate::ops::Conv2d, finish: &Finish) {
-        let weights = plan.o() * plan.k();
         self.bits = format!("{} x {}", plan.weight(), plan.activation());
         self.packed_bytes = plan.weight_bytes() + finish_bytes(finish);
-        self.float_bytes = 4 * weights + 8 * plan.o();
+        self.float_bytes = float_bytes(plan.o(), plan.k());
         self.macs = plan.macs();
         self.kernel = plan.describe();
         self.sequence = plan.sequence();
     }
+}
+
+/// Bytes of `n` rows of `k` weights in f32, with a scale and a bias each: more than there are addresses, perhaps.
+fn float_bytes(n: usize, k: usize) -> usize {
+    n.saturating_mul(k.saturating_mul(4).saturating_add(8))
 }
 
 /// Bytes of a finish's numbers.

@@ -62,7 +62,7 @@ impl Step {
             }
             (Step::Quantize, Op::Quantize { quantizer, .. }, out) => {
                 let channels = node.made.channels;
-                ops::quantize_pixels(kernels, floats(reads(0))?, channels, quantizer, out, par)
+                ops::quantize_pixels(kernels, reads(0), channels, quantizer, out, par)
             }
             (Step::Dequantize, Op::Dequantize { scale }, OutRows::F32(out)) => {
                 ops::dequantize(kernels, codes(reads(0))?, *scale, out, par)
@@ -73,6 +73,8 @@ impl Step {
                 }
                 (Elements::Bytes(x), OutRows::Bytes(out)) => pool.run_bytes(kernels, x, out, par),
                 (Elements::Floats(x), OutRows::F32(out)) => pool.run_f32(kernels, x, out, par),
+                (Elements::F16(x), OutRows::F16(out)) => pool.run_halves(kernels, x, out, par),
+                (Elements::Bf16(x), OutRows::Bf16(out)) => pool.run_halves(kernels, x, out, par),
                 _ => Err(mixed()),
             },
             (
@@ -115,6 +117,12 @@ impl Step {
                     (Elements::Floats(x), OutRows::F32(out)) => {
                         ops::up_sample(x, size, unit, factors, out, par)
                     }
+                    (Elements::F16(x), OutRows::F16(out)) => {
+                        ops::up_sample(x, size, unit, factors, out, par)
+                    }
+                    (Elements::Bf16(x), OutRows::Bf16(out)) => {
+                        ops::up_sample(x, size, unit, factors, out, par)
+                    }
                     _ => Err(mixed()),
                 }
             }
@@ -127,7 +135,7 @@ fn codes(x: Elements<'_>) -> Result<Activations<'_>> {
     match x {
         Elements::Planes(planes) => Ok(Activations::Planes(planes)),
         Elements::Bytes(bytes) => Ok(Activations::Bytes(bytes)),
-        Elements::Floats(_) => Err(mixed()),
+        _ => Err(mixed()),
     }
 }
 
@@ -150,6 +158,8 @@ fn residual<'a>(node: &Node, reads: Reads<'a, '_>) -> Option<Residual<'a>> {
     let added = node.op.residual()?;
     Some(match reads(1) {
         Elements::Floats(floats) => Residual::Floats(floats),
+        Elements::F16(floats) => Residual::F16(floats),
+        Elements::Bf16(floats) => Residual::Bf16(floats),
         Elements::Planes(codes) => Residual::Planes {
             codes,
             scale: added.scale,

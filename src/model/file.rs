@@ -12,6 +12,8 @@
 //!
 //! The description is JSON. Node i makes value i, and `reads` are numbers of values, all below i. Node 0 is the image
 //! and the only one of its kind. `outputs` are the values that leave, 1 to 8. `name` is for people and may be absent.
+//! There are at most 2^16 nodes; no height, width or number of channels is above 2^20, nor the sum of all heights and
+//! widths above 2^21.
 //!
 //! ```json
 //! {"nodes": [
@@ -30,24 +32,27 @@
 //!
 //! | op | fields; elements that enter -> that leave |
 //! |---|---|
-//! | `image` | `height`, `width`, `channels`, `elements`: `u1`..`u8` or `s1`..`s8`, a byte each, or `f32` |
+//! | `image` | `height`, `width`, `channels`, `elements`: `u1`..`u8` or `s1`..`s8`, a byte each, or `f32`, `f16`, `bf16` |
 //! | `conv` | `outputs` O, `weights` encoding, `window`, `groups`, `pad`, `transposed` (absent, or rows and columns added below and to the right), `finish`, `residual_scale` if there is a residual; codes -> what the finish says |
 //! | `linear` | `outputs` N, `weights`, `finish`, `residual_scale`; codes of whole images, in the order H, W, C -> what the finish says |
 //! | `float_conv` | `outputs`, `weights`, `window`, `scales`: `tensor`, `channel` or `{"group": G}`, `bias`: true or false; f32 -> f32 |
-//! | `apply` | `finish`; f32 or codes -> what the finish says |
+//! | `apply` | `finish`; floats or codes -> what the finish says |
 //! | `add` | `finish`, `residual_scale`; the same, of two values |
-//! | `quantize` | `quantizer`, `planes`: true, or false for bytes; f32 -> codes |
+//! | `quantize` | `quantizer`, `planes`: true, or false for bytes; floats -> codes |
 //! | `dequantize` | `scale`; codes -> f32 |
 //! | `max_pool` | `window`; any -> the same |
-//! | `average_pool` | `window`, `scale`, `quantizer` or absent; any -> planes of the quantizer, or f32 |
+//! | `average_pool` | `window`, `scale`, `quantizer` or absent; any -> planes of the quantizer, or f32: sum (scale / count) of the pixels inside of the image |
 //! | `concat`, `flatten` | none: `"op": "flatten"`; any -> the same |
 //! | `up_sample` | `factors` [vertical, horizontal]; any -> the same |
 //!
+//! * Floats are `f32`, `f16` (IEEE 754's binary16) or `bf16` (the upper half of an f32). All arithmetic is in f32; 16-bit
+//!   floats are the nearest, ties to even. Programs from before `f16` and `bf16` refuse a file that has them, by name, as
+//!   every program refuses names that it does not know; so they needed no new version.
 //! * Encodings are `bipolar`, `ternary`, `u1`..`u8`, `s1`..`s8` ([`Encoding`](crate::bits::Encoding)).
 //! * `window`: pairs are [vertical, horizontal]; `padding` is [top, left, bottom, right]. `pad` is `zero`, `plus_one` or
 //!   `minus_one`.
-//! * `finish` ([`Finish`](crate::ops::Finish)): `leaves` is `i32` (the sums, nothing else), `f32`,
-//!   `{"planes": quantizer}`, `{"bytes": quantizer}`, or `{"levels": encoding}` for ready thresholds; `function` is
+//! * `finish` ([`Finish`](crate::ops::Finish)): `leaves` is `i32` (the sums, nothing else), `f32`, `f16`,
+//!   `bf16`, `{"planes": quantizer}`, `{"bytes": quantizer}`, or `{"levels": encoding}` for ready thresholds; `function` is
 //!   `relu`, `prelu`, `rprelu` or `{"clamp": [low, high]}`, absent for none; `residual` is `before` or `after` the function,
 //!   absent for none, and then the node reads a second value.
 //! * A quantizer is `"sign"`, `{"relu": {"bits", "alpha", "rounding"}}` with rounding `ceil` or `nearest`,
@@ -60,7 +65,7 @@
 //! | name | type, shape | where |
 //! |---|---|---|
 //! | `nodes.i.weights` | U32 `[N, planes, ceil(K / 32)]`: bit k % 32 of word k / 32 belongs to column k; bits behind K are 0; K is KH KW C / groups of a convolution, in the order KH, KW, C, and H W C of a linear | `conv`, `linear`, `float_conv` |
-//! | `nodes.i.scale`, `.bias` | F32 `[N]`: scale x sum + bias | a finish that leaves f32, planes or bytes |
+//! | `nodes.i.scale`, `.bias` | F32 `[N]`: scale x sum + bias | a finish that leaves floats, planes or bytes |
 //! | `nodes.i.slope` | F32 `[N]` | functions `prelu`, `rprelu` |
 //! | `nodes.i.before`, `.after` | F32 `[N]`: prelu(y - before) + after | function `rprelu` |
 //! | `nodes.i.thresholds` | I32 `[levels, N]`: code = number of levels with sign x sum > threshold | a finish that leaves levels |
@@ -73,8 +78,9 @@
 //! two's complement.
 //!
 //! A finish makes, in f32, each operation rounded by itself: `y = scale sum + bias`; `y = y + residual` if `before`;
-//! the function; `y = y + residual` if `after`; the code of y, if codes leave. The residual is a float, or
-//! `residual_scale` times the integer of a code. `relu` quantizers of q = 2^bits - 1 levels give the number of c in 0
+//! the function; `y = y + residual` if `after`; the code of y, if codes leave. The residual is a float, and
+//! `residual_scale` then 1, or `residual_scale` times the integer of a code. prelu(y) is y for y >= 0, else slope y.
+//! `relu` quantizers of q = 2^bits - 1 levels give the number of c in 0
 //! .. q with y > c alpha (`ceil`) or y >= (c + 1/2) alpha (`nearest`); the sign is +1 for y >= 0; `symmetric` and
 //! `affine` give clamp(round(y (1 / scale)) + zero), ties to even. [`numerics`](crate::numerics) has the rest.
 

@@ -7,8 +7,13 @@
 use super::node::{Node, Op};
 use super::value::{Kind, Value, ValueType};
 
-/// Words that places are multiples of, for one image: a cache line.
-const LINE: usize = 16;
+/// Words of a cache line, which places are multiples of.
+pub(super) const LINE: usize = 16;
+
+/// Words of the place of a value, for one image.
+pub(super) fn place(made: &ValueType) -> usize {
+    made.words(1).next_multiple_of(LINE)
+}
 
 /// Where a value lies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,8 +50,8 @@ struct Arena {
 }
 
 impl Arena {
-    /// Takes `size` words.
-    fn take(&mut self, size: usize) -> usize {
+    /// Takes `size` words; none if there is no such number of words in all.
+    fn take(&mut self, size: usize) -> Option<usize> {
         let fits = |hole: &Hole| hole.end - hole.start >= size;
         let best = (0..self.holes.len())
             .filter(|&i| fits(&self.holes[i]))
@@ -55,13 +60,13 @@ impl Arena {
             let start = self.holes[best].start;
             self.holes[best].start += size;
             self.holes.retain(|hole| hole.start < hole.end);
-            return start;
+            return Some(start);
         }
         // A hole at the end grows.
         let last = self.holes.pop_if(|hole| hole.end == self.end);
         let start = last.map_or(self.end, |hole| hole.start);
-        self.end = start + size;
-        start
+        self.end = start.checked_add(size)?;
+        Some(start)
     }
 
     /// Gives `size` words back.
@@ -80,11 +85,11 @@ impl Arena {
 }
 
 impl Memory {
-    /// The plan for `nodes` of which `outputs` leave.
-    pub(super) fn plan(nodes: &[Node], outputs: &[Value]) -> Self {
+    /// The plan for `nodes` of which `outputs` leave; none if values take more words than there are numbers for.
+    pub(super) fn plan(nodes: &[Node], outputs: &[Value]) -> Option<Self> {
         let roots = roots(nodes);
         let last = last_readers(nodes, outputs, &roots);
-        let size = |value: usize| nodes[value].made.words().next_multiple_of(LINE);
+        let size = |value: usize| place(&nodes[value].made);
         let mut spots = vec![Spot::Nowhere; nodes.len()];
         let mut arena = Arena::default();
         let mut end_at: Vec<Vec<usize>> = vec![Vec::new(); nodes.len()];
@@ -94,7 +99,7 @@ impl Memory {
                 Op::Image => Spot::Image,
                 _ if roots[i] != i => spots[roots[i]],
                 _ => {
-                    let start = arena.take(size(i));
+                    let start = arena.take(size(i))?;
                     if let Some(ends) = end_at.get_mut(last) {
                         ends.push(i);
                     }
@@ -107,10 +112,10 @@ impl Memory {
                 }
             }
         }
-        Memory {
+        Some(Memory {
             spots,
             words: arena.end,
-        }
+        })
     }
 }
 
@@ -183,7 +188,7 @@ mod tests {
     fn a_long_chain_needs_the_memory_of_two_values() {
         let mut nodes = vec![node(&[], 5)];
         nodes.extend((0..50).map(|i| node(&[i], 160)));
-        let memory = Memory::plan(&nodes, &[Value(50)]);
+        let memory = Memory::plan(&nodes, &[Value(50)]).unwrap();
         assert_eq!(memory.words, 320);
         assert_eq!(memory.spots[0], Spot::Image);
         assert_ne!(memory.spots[49], memory.spots[50]);
@@ -200,7 +205,7 @@ mod tests {
             node(&[3, 1], 160),
             node(&[4], 320),
         ];
-        let memory = Memory::plan(&nodes, &[Value(5)]);
+        let memory = Memory::plan(&nodes, &[Value(5)]).unwrap();
         let at = |i: usize| match memory.spots[i] {
             Spot::At(at) => at,
             other => panic!("{other:?}"),
@@ -218,9 +223,26 @@ mod tests {
             node(&[1], 1600),
             node(&[1], 16),
         ];
-        let memory = Memory::plan(&nodes, &[Value(3), Value(1)]);
+        let memory = Memory::plan(&nodes, &[Value(3), Value(1)]).unwrap();
         assert_eq!(memory.spots[2], Spot::Nowhere);
         assert_eq!(memory.words, 32);
+    }
+
+    #[test]
+    fn values_beyond_all_numbers_are_refused() {
+        let most = isize::MAX as usize / 4;
+        let nodes: Vec<Node> = (0..20).map(|i| node(&vec![0; i], most)).collect();
+        let last = [
+            Value(8),
+            Value(9),
+            Value(10),
+            Value(11),
+            Value(12),
+            Value(13),
+        ];
+        assert!(Memory::plan(&nodes, &last).is_some());
+        let all: Vec<Value> = (1..20).map(Value).collect();
+        assert!(Memory::plan(&nodes, &all).is_none());
     }
 
     /// Random graphs: no two values that are needed at the same time overlap.
@@ -241,10 +263,10 @@ mod tests {
                 nodes.push(node(&reads, 1 + next(200)));
             }
             let outputs = [Value(count - 1), Value(next(count))];
-            let memory = Memory::plan(&nodes, &outputs);
+            let memory = Memory::plan(&nodes, &outputs).unwrap();
             let last = last_readers(&nodes, &outputs, &roots(&nodes));
             let range = |i: usize| match memory.spots[i] {
-                Spot::At(at) => Some(at..at + nodes[i].made.words()),
+                Spot::At(at) => Some(at..at + nodes[i].made.words(1)),
                 _ => None,
             };
             for (i, last) in last.iter().enumerate().skip(1) {

@@ -34,4 +34,4 @@ pub use net::Model;
 pub use node::{Conv, FloatConv, Linear, Window};
 pub use value::{Kind, Scaled, Value, ValueType};
 pub(crate) use workspace::MAX_OUTPUTS;
-pub use workspace::{Images, Mode, Workspace};
+pub use workspace::{Images, Mode, Planned, Workspace};

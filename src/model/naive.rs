@@ -1,7 +1,9 @@
 //! What a model computes, done the naive way: one element after the other, in the words of the definitions.
 
+use half::{bf16, f16};
+
 use super::node::{Conv, FloatConv, Node, Op, Window};
-use super::{Kind, Model, ValueType};
+use super::{Model, ValueType};
 use crate::bits::{Encoding, PackedMatrix};
 use crate::ops::{ActivationFn, Finish, OutputKind, Pad, ResidualAt};
 use crate::quant::{ActQuantizer, Quantizer};
@@ -197,6 +199,8 @@ fn finish(f: &Finish, x: &Naive, residual: Option<(&Naive, f32)>) -> Naive {
     let mut floats = floats;
     match f.output() {
         OutputKind::F32 => Naive::Floats(floats.collect()),
+        OutputKind::F16 => Naive::Floats(floats.map(|y| f16::from_f32(y).to_f32()).collect()),
+        OutputKind::Bf16 => Naive::Floats(floats.map(|y| bf16::from_f32(y).to_f32()).collect()),
         OutputKind::Codes(q) => codes(q.into(), &mut floats),
         OutputKind::Bytes(q) => codes(q, &mut floats),
         _ => unreachable!("not in a model"),
@@ -354,9 +358,9 @@ fn concat(reads: &[(&Naive, ValueType)], made: &ValueType) -> Naive {
         }
         unreachable!("channels of all parts")
     };
-    match made.kind {
-        Kind::F32 => Naive::Floats((0..made.len()).map(|i| at(i).0.floats()[at(i).1]).collect()),
-        _ => Naive::Integers(
+    match made.kind.is_float() {
+        true => Naive::Floats((0..made.len()).map(|i| at(i).0.floats()[at(i).1]).collect()),
+        false => Naive::Integers(
             (0..made.len())
                 .map(|i| at(i).0.integers()[at(i).1])
                 .collect(),

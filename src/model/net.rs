@@ -26,7 +26,7 @@ pub struct Model {
 impl ModelBuilder {
     /// The model of which `outputs` leave, 1 to 8 values, in this order. Nodes that none of them needs are not run.
     ///
-    /// Errors if there are none or too many, or a value is of another builder.
+    /// Errors if there are none or too many, a value is of another builder, or all values leave the address space.
     pub fn build(self, outputs: &[Value]) -> Result<Model> {
         if !(1..=MAX_OUTPUTS).contains(&outputs.len()) {
             let expected = format!("1 to {MAX_OUTPUTS}");
@@ -34,7 +34,10 @@ impl ModelBuilder {
         }
         let made = outputs.iter().map(|&output| self.type_of(output));
         let made = made.collect::<Result<Vec<_>>>()?;
-        let memory = Memory::plan(&self.nodes, outputs);
+        let memory = Memory::plan(&self.nodes, outputs).ok_or_else(|| {
+            let expected = "so small that their sum is the size of a memory";
+            Error::argument("values", "large", expected)
+        })?;
         Ok(Model {
             kernels: self.kernels,
             nodes: self.nodes,
@@ -63,7 +66,7 @@ impl Model {
     }
 
     /// Bytes that values take at most at one time, for `images` images at a time, without the image itself: values
-    /// that are no longer needed make room for others.
+    /// that are no longer needed make room for others. [`Model::planned`] tells the rest.
     pub fn peak_bytes(&self, images: usize) -> usize {
         self.memory.words.saturating_mul(4).saturating_mul(images)
     }

@@ -242,7 +242,16 @@ impl fmt::Display for Place<'_> {
         write!(f, "node {}, {}", self.index, self.op)?;
         match self.name {
             "" => Ok(()),
-            name => write!(f, " {name}"),
+            name => write!(f, " {}", shown(name)),
         }
     }
+}
+
+/// A name as people see it. It may come out of anybody's file, so control characters are escaped.
+pub(super) fn shown(name: &str) -> String {
+    let escaped = |c: char| match c.is_control() {
+        true => c.escape_default().to_string(),
+        false => c.to_string(),
+    };
+    name.chars().map(escaped).collect()
 }

@@ -3,11 +3,13 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use half::slice::HalfBitsSliceExt;
+
 use super::execute::Work;
-use super::memory::Spot;
+use super::memory::{Spot, place};
 use super::net::Model;
 use super::value::{Kind, ValueType};
-use super::workspace::{Images, Mode, Outs, Workspace};
+use super::workspace::{Images, Mode, Outs, Workspace, share};
 use crate::bits::{ByteRef, PackedRef};
 use crate::error::{Error, Result};
 use crate::ops::{Elements, OutRows, Par};
@@ -24,7 +26,8 @@ impl Model {
     /// The floats of the only output, `[M, H, W, C]`, into `logits`, for `images` `[M, H, W, C]` of bytes or floats as
     /// [`Model::input`] says.
     ///
-    /// M follows from the length of `images` and may be anything. Nothing is allocated. Errors as [`Model::run_all`].
+    /// M follows from the length of `images` and may be anything. Nothing is allocated, but for the jobs of a
+    /// [`Par::Pool`]. Errors as [`Model::run_all`].
     pub fn run<'a>(
         &self,
         images: impl Into<Images<'a>>,
@@ -43,13 +46,14 @@ impl Model {
         self.go(images, count, &mut [OutRows::F32(logits)], workspace, par)
     }
 
-    /// All outputs, for `images` `[M, H, W, C]`: floats into [`OutRows::F32`], sums into [`OutRows::I32`], planes into
-    /// [`OutRows::Codes`], bytes into [`OutRows::Bytes`], [`ValueType::stored_len`] elements for each image.
+    /// All outputs, for `images` `[M, H, W, C]`: floats into [`OutRows::F32`], [`OutRows::F16`] or
+    /// [`OutRows::Bf16`], sums into [`OutRows::I32`], planes into [`OutRows::Codes`], bytes into [`OutRows::Bytes`],
+    /// [`ValueType::stored_len`] elements for each image.
     ///
     /// M follows from the length of `images` and may be anything; images go through the workspace as many at a time
-    /// as it is for. Nothing is allocated, and the results depend neither on threads, mode nor workspace. Errors if a
-    /// length or kind is wrong, a byte is no code of the input, or the workspace is too small for this model, for the
-    /// threads of `par`, or for no images; then `outs` are untouched.
+    /// as it is for. Nothing is allocated, as in [`Model::run`], and the results depend neither on threads, mode nor
+    /// workspace. Errors if a length or kind is wrong, a byte is no code of the input, or the workspace is too small for
+    /// this model, for the threads of `par`, or for no images; then `outs` are untouched.
     pub fn run_all<'a>(
         &self,
         images: impl Into<Images<'a>>,
@@ -121,6 +125,8 @@ impl Model {
             let fits = matches!(
                 (&out, made.kind),
                 (OutRows::F32(_), Kind::F32)
+                    | (OutRows::F16(_), Kind::F16)
+                    | (OutRows::Bf16(_), Kind::Bf16)
                     | (OutRows::I32(_), Kind::I32)
                     | (OutRows::Codes(_), Kind::Planes(_))
                     | (OutRows::Bytes(_), Kind::Bytes(_))
@@ -147,10 +153,7 @@ impl Model {
             let expected = format!("one for {}, as the pool has", par.threads());
             return Err(Error::argument("workspace", value, expected));
         }
-        let together = match workspace.mode() {
-            Mode::Latency => workspace.threads(),
-            Mode::Throughput => 1,
-        };
+        let (_, together) = share(workspace.threads(), workspace.mode());
         let there = workspace.pieces().1;
         let fits = |needed: usize| needed <= there;
         if !self.piece(images, together).is_some_and(fits) {
@@ -215,7 +218,7 @@ impl Model {
             let begin = Instant::now();
             // Nothing that the node reads overlaps with what it makes.
             let (before, rest) = values.split_at_mut(at * count);
-            let len = (node.made.words().next_multiple_of(16) * count).min(rest.len());
+            let len = place(&node.made) * count;
             let (out, after) = rest.split_at_mut(len);
             let places = Places {
                 model: self,
@@ -277,7 +280,7 @@ impl Model {
             Mode::Latency => par,
             Mode::Throughput => Par::Caller,
         };
-        let mut times = vec![Vec::with_capacity(runs); self.nodes.len()];
+        let mut times = vec![Vec::new(); self.nodes.len()];
         let (words, piece) = workspace.pieces();
         for _ in 0..runs {
             let outs = Outs::default();
@@ -321,12 +324,7 @@ impl<'a> Places<'a> {
             None => &self.before[at..],
             Some(at) => &self.after[at..],
         };
-        // Bytes of images lie together, so that they may need fewer words.
-        let len = match made.kind {
-            Kind::Bytes(_) => (made.len() * self.count).div_ceil(4),
-            _ => made.words() * self.count,
-        };
-        Some(&words[..len])
+        Some(&words[..made.words(self.count)])
     }
 
     /// The elements of a value, a row a pixel.
@@ -345,7 +343,15 @@ impl<'a> Places<'a> {
                 Elements::Bytes(ByteRef::gathered_here(e, rows, cols, bytes))
             }
             (Kind::F32, Some(words), _) => Elements::Floats(bytemuck::cast_slice(words)),
+            (Kind::F16, Some(words), _) => {
+                Elements::F16(halves(words)[..rows * cols].reinterpret_cast())
+            }
+            (Kind::Bf16, Some(words), _) => {
+                Elements::Bf16(halves(words)[..rows * cols].reinterpret_cast())
+            }
             (Kind::F32, None, Images::Floats(floats)) => Elements::Floats(floats),
+            (Kind::F16, None, Images::F16(floats)) => Elements::F16(floats),
+            (Kind::Bf16, None, Images::Bf16(floats)) => Elements::Bf16(floats),
             _ => unreachable!("the builder and the run have checked what is read"),
         }
     }
@@ -358,6 +364,8 @@ impl<'a> Places<'a> {
         }
         match (self.read(value), out) {
             (Elements::Floats(from), OutRows::F32(out)) => out.copy_from_slice(from),
+            (Elements::F16(from), OutRows::F16(out)) => out.copy_from_slice(from),
+            (Elements::Bf16(from), OutRows::Bf16(out)) => out.copy_from_slice(from),
             (Elements::Planes(from), OutRows::Codes(out)) => out.copy_from_slice(from.words()),
             (Elements::Bytes(from), OutRows::Bytes(out)) => out.copy_from_slice(from.data()),
             _ => unreachable!("kinds have been checked"),
@@ -365,13 +373,21 @@ impl<'a> Places<'a> {
     }
 }
 
+/// Words as 16-bit numbers.
+fn halves(words: &[u32]) -> &[u16] {
+    bytemuck::cast_slice(words)
+}
+
 /// What a node writes: `count` images of type `made` in `words`.
 fn out_rows<'a>(made: &ValueType, count: usize, words: &'a mut [u32]) -> OutRows<'a> {
     let len = made.stored_len() * count;
+    let halves = |words| &mut bytemuck::cast_slice_mut::<u32, u16>(words)[..len];
     match made.kind {
         Kind::Planes(_) => OutRows::Codes(&mut words[..len]),
         Kind::Bytes(_) => OutRows::Bytes(&mut bytemuck::cast_slice_mut(words)[..len]),
         Kind::F32 => OutRows::F32(&mut bytemuck::cast_slice_mut(words)[..len]),
+        Kind::F16 => OutRows::F16(halves(words).reinterpret_cast_mut()),
+        Kind::Bf16 => OutRows::Bf16(halves(words).reinterpret_cast_mut()),
         Kind::I32 => OutRows::I32(&mut bytemuck::cast_slice_mut(words)[..len]),
     }
 }

@@ -75,7 +75,7 @@ impl Step {
         let encoding = codes(&reads[0])?;
         let geometry = conv.window.over(&reads[0], conv.groups);
         let (isa, filters) = (kernels.isa(), conv.filters.view());
-        let kind = leaves(&conv.finish)?;
+        let kind = leaves(&conv.finish);
         let finish = conv.finish.clone();
         let plan = match conv.transposed {
             None => Conv2d::on(isa, filters, encoding, geometry, conv.pad, finish)?,
@@ -112,7 +112,7 @@ impl Step {
             let expected = format!("{expected}, the elements of the image that enters");
             return Err(Error::argument("K", value, expected));
         }
-        let kind = leaves(&linear.finish)?;
+        let kind = leaves(&linear.finish);
         // Bytes of an image lie as those of one pixel.
         let geometry = match image.kind {
             Kind::Bytes(_) => Geometry::new(1, 1, image.len(), 1),
@@ -145,7 +145,9 @@ impl Step {
         image: &ValueType,
         conv: &FloatConv,
     ) -> Result<(Self, ValueType)> {
-        floats(image)?;
+        if image.kind != Kind::F32 {
+            return Err(Error::argument("x", image, "f32"));
+        }
         let plan = FloatConv2d::on(
             kernels.isa(),
             conv.filters.view(),
@@ -183,13 +185,15 @@ impl Step {
                 expected,
             ));
         }
-        let made = x.with(leaves(finish)?);
+        let made = x.with(leaves(finish));
         check_residual(finish, residual, reads.get(1), &made)?;
         Ok((Step::Apply, made))
     }
 
     fn quantize(x: &ValueType, quantizer: &Quantizer, planes: bool) -> Result<(Self, ValueType)> {
-        floats(x)?;
+        if !x.kind.is_float() {
+            return Err(Error::argument("x", x, "f32, f16 or bf16"));
+        }
         let encoding = quantizer.encoding();
         if !planes && encoding == Encoding::Bipolar {
             let expected = "unsigned or signed codes for bytes";
@@ -257,7 +261,7 @@ impl Step {
                 let expected = format!("{first} with any number of channels");
                 return Err(Error::argument("values", x, expected));
             }
-            made.channels += x.channels;
+            made.channels = made.channels.saturating_add(x.channels);
         }
         let parts = reads.iter().map(|x| x.channels).collect();
         Ok((Step::Concat(parts), made))
@@ -322,25 +326,18 @@ fn codes(x: &ValueType) -> Result<Encoding> {
     }
 }
 
-fn floats(x: &ValueType) -> Result<()> {
-    match x.kind {
-        Kind::F32 => Ok(()),
-        _ => Err(Error::argument("x", x, "f32")),
-    }
-}
-
 /// Errors unless elements have values: floats, or codes, whose encoding it gives.
 fn valued(x: &ValueType) -> Result<Option<Encoding>> {
-    match x.kind {
-        Kind::F32 => Ok(None),
-        Kind::I32 => Err(Error::argument("x", x, "f32 or codes")),
-        _ => codes(x).map(Some),
+    not_sums(x)?;
+    match x.kind.is_float() {
+        true => Ok(None),
+        false => codes(x).map(Some),
     }
 }
 
 fn not_sums(x: &ValueType) -> Result<()> {
     match x.kind {
-        Kind::I32 => Err(Error::argument("x", x, "f32 or codes")),
+        Kind::I32 => Err(Error::argument("x", x, "floats or codes")),
         _ => Ok(()),
     }
 }
@@ -353,21 +350,15 @@ fn finite(scale: f32) -> Result<()> {
 }
 
 /// The kind of elements that a finish makes.
-fn leaves(finish: &Finish) -> Result<Kind> {
+fn leaves(finish: &Finish) -> Kind {
     match finish.output() {
-        OutputKind::I32 => Ok(Kind::I32),
-        OutputKind::F32 => Ok(Kind::F32),
-        OutputKind::Codes(q) => Ok(Kind::Planes(q.encoding())),
-        OutputKind::Levels(e) => Ok(Kind::Planes(e)),
-        OutputKind::Bytes(q) => Ok(Kind::Bytes(q.encoding())),
-        OutputKind::F16 | OutputKind::Bf16 => {
-            let expected = "f32, i32 or codes in a model";
-            Err(Error::argument(
-                "output of the finish",
-                "of 16-bit floats",
-                expected,
-            ))
-        }
+        OutputKind::I32 => Kind::I32,
+        OutputKind::F32 => Kind::F32,
+        OutputKind::F16 => Kind::F16,
+        OutputKind::Bf16 => Kind::Bf16,
+        OutputKind::Codes(q) => Kind::Planes(q.encoding()),
+        OutputKind::Levels(e) => Kind::Planes(e),
+        OutputKind::Bytes(q) => Kind::Bytes(q.encoding()),
     }
 }
 
@@ -392,11 +383,11 @@ fn check_residual(
     let fits = read.kind != Kind::I32 && read.kind.encoding() != Some(Encoding::Ternary);
     if shape(read) != shape(made) || !fits {
         let [h, w, c] = [made.height, made.width, made.channels];
-        let expected = format!("{h} x {w} x {c} of f32 or of codes that are not ternary");
+        let expected = format!("{h} x {w} x {c} of floats or of codes that are not ternary");
         return Err(Error::argument("residual", read, expected));
     }
     finite(scale)?;
-    if read.kind == Kind::F32 && scale != 1.0 {
+    if read.kind.is_float() && scale != 1.0 {
         let expected = "1 for a residual of floats";
         return Err(Error::argument("scale", scale, expected));
     }

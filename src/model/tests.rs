@@ -3,6 +3,9 @@
 
 use std::collections::HashMap;
 
+use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
+use half::{bf16, f16};
+
 use super::naive::{self, Naive, integers_of};
 use super::sample::Random;
 use super::*;
@@ -26,6 +29,8 @@ use making::{image_of, random_graph};
 enum Given {
     Bytes(Vec<u8>),
     Floats(Vec<f32>),
+    F16(Vec<f16>),
+    Bf16(Vec<bf16>),
 }
 
 impl Given {
@@ -33,8 +38,24 @@ impl Given {
         match self {
             Given::Bytes(bytes) => bytes.into(),
             Given::Floats(floats) => floats.into(),
+            Given::F16(floats) => floats[..].into(),
+            Given::Bf16(floats) => floats[..].into(),
         }
     }
+
+    /// As they stand in a file.
+    fn to_bytes(&self) -> Vec<u8> {
+        match self {
+            Given::Bytes(bytes) => bytes.clone(),
+            Given::Floats(floats) => bytemuck::cast_slice(floats).to_vec(),
+            Given::F16(floats) => bytemuck::cast_slice(floats.reinterpret_cast()).to_vec(),
+            Given::Bf16(floats) => bytemuck::cast_slice(floats.reinterpret_cast()).to_vec(),
+        }
+    }
+}
+
+fn halves(words: &[u32]) -> &[u16] {
+    bytemuck::cast_slice(words)
 }
 
 /// Elements of an output, as they are read back from the rows of a run.
@@ -43,6 +64,14 @@ fn read_back(made: &ValueType, count: usize, words: &[u32]) -> Vec<Naive> {
     let image = |i: usize| match made.kind {
         Kind::F32 => Naive::Floats(bytemuck::cast_slice(&words[i * each..][..each]).to_vec()),
         Kind::I32 => Naive::Integers(bytemuck::cast_slice(&words[i * each..][..each]).to_vec()),
+        Kind::F16 => {
+            let all: &[f16] = halves(words).reinterpret_cast();
+            Naive::Floats(all[i * each..][..each].to_f32_vec())
+        }
+        Kind::Bf16 => {
+            let all: &[bf16] = halves(words).reinterpret_cast();
+            Naive::Floats(all[i * each..][..each].to_f32_vec())
+        }
         Kind::Planes(e) => {
             let words = &words[i * each..][..each];
             let all = PackedRef::new(e, made.pixels(), made.channels, words).unwrap();
@@ -71,9 +100,16 @@ fn same(a: &Naive, b: &Naive) -> bool {
 }
 
 /// Rows of a result in `words`.
-fn out_rows<'a>(made: &ValueType, count: usize, words: &'a mut [u32]) -> OutRows<'a> {
+pub(in crate::model) fn out_rows<'a>(
+    made: &ValueType,
+    count: usize,
+    words: &'a mut [u32],
+) -> OutRows<'a> {
+    let halves = |words| &mut bytemuck::cast_slice_mut::<u32, u16>(words)[..made.len() * count];
     match made.kind {
         Kind::F32 => OutRows::F32(bytemuck::cast_slice_mut(words)),
+        Kind::F16 => OutRows::F16(halves(words).reinterpret_cast_mut()),
+        Kind::Bf16 => OutRows::Bf16(halves(words).reinterpret_cast_mut()),
         Kind::I32 => OutRows::I32(bytemuck::cast_slice_mut(words)),
         Kind::Planes(_) => OutRows::Codes(words),
         Kind::Bytes(_) => {
@@ -94,12 +130,11 @@ fn check(
 ) {
     let count = expected.len();
     let mut workspace = model.workspace(at_a_time, par.threads(), mode).unwrap();
-    let len = |made: &ValueType| match made.kind {
-        Kind::Bytes(_) => (made.len() * count).div_ceil(4),
-        _ => made.stored_len() * count,
-    };
     let made = model.outputs().to_vec();
-    let mut all: Vec<Vec<u32>> = made.iter().map(|m| vec![0xAAAA_AAAA; len(m)]).collect();
+    let mut all: Vec<Vec<u32>> = made
+        .iter()
+        .map(|made| vec![0xAAAA_AAAA; made.words(count)])
+        .collect();
     let mut outs: Vec<OutRows<'_>> = all
         .iter_mut()
         .zip(&made)
@@ -132,12 +167,17 @@ fn random_graphs_give_what_the_naive_interpreter_gives() {
     let pools = [2, 3].map(|threads| Pool::new(threads).unwrap());
     let pars = [Par::Caller, Par::Pool(&pools[0]), Par::Pool(&pools[1])];
     let mut seen: HashMap<&'static str, usize> = HashMap::new();
+    let mut of_halves: HashMap<&'static str, usize> = HashMap::new();
     let cases = if cfg!(miri) { 2 } else { 150 };
     for seed in 0..cases {
         let mut random = Random(1000 + seed);
         let made_here = random_graph(&mut random);
         for node in &made_here.nodes {
             *seen.entry(node.op.name()).or_default() += 1;
+            let half = |v: &Value| made_here.nodes[v.index()].made.kind.element_bytes() == 2;
+            if node.reads.iter().any(half) {
+                *of_halves.entry(node.op.name()).or_default() += 1;
+            }
         }
         let bytes = made_here.to_bytes().unwrap();
         let count = 1 + random.below(5);
@@ -181,5 +221,23 @@ fn random_graphs_give_what_the_naive_interpreter_gives() {
     ] {
         let times = seen.get(op).copied().unwrap_or(0);
         assert!(times >= 20 || cfg!(miri), "{op}: {times} times");
+    }
+    // 16-bit floats too, also as residuals of convolutions.
+    for op in [
+        "conv",
+        "apply",
+        "add",
+        "quantize",
+        "max_pool",
+        "average_pool",
+        "concat",
+        "flatten",
+        "up_sample",
+    ] {
+        let times = of_halves.get(op).copied().unwrap_or(0);
+        assert!(
+            times >= 4 || cfg!(miri),
+            "{op} of 16-bit floats: {times} times"
+        );
     }
 }

@@ -41,6 +41,10 @@ pub enum Kind {
     Bytes(Encoding),
     /// Floats.
     F32,
+    /// Floats of 16 bits: a sign, 5 bits of exponent, 10 of fraction.
+    F16,
+    /// Upper halves of floats.
+    Bf16,
     /// The sums of a layer as they are. No node reads them: they are for the outside.
     I32,
 }
@@ -50,7 +54,21 @@ impl Kind {
     pub fn encoding(self) -> Option<Encoding> {
         match self {
             Kind::Planes(e) | Kind::Bytes(e) => Some(e),
-            Kind::F32 | Kind::I32 => None,
+            Kind::F32 | Kind::F16 | Kind::Bf16 | Kind::I32 => None,
+        }
+    }
+
+    /// Whether the elements are floats, of 32 or 16 bits.
+    pub fn is_float(self) -> bool {
+        matches!(self, Kind::F32 | Kind::F16 | Kind::Bf16)
+    }
+
+    /// Bytes of an element as it lies in memory: of codes in planes those of a word.
+    pub fn element_bytes(self) -> usize {
+        match self {
+            Kind::Bytes(_) => 1,
+            Kind::F16 | Kind::Bf16 => 2,
+            Kind::Planes(_) | Kind::F32 | Kind::I32 => 4,
         }
     }
 }
@@ -61,6 +79,8 @@ impl fmt::Display for Kind {
             Kind::Planes(e) => e.fmt(f),
             Kind::Bytes(e) => write!(f, "{e} bytes"),
             Kind::F32 => f.write_str("f32"),
+            Kind::F16 => f.write_str("f16"),
+            Kind::Bf16 => f.write_str("bf16"),
             Kind::I32 => f.write_str("i32"),
         }
     }
@@ -127,12 +147,10 @@ impl ValueType {
         }
     }
 
-    /// 32-bit words that hold an image.
-    pub(super) fn words(&self) -> usize {
-        match self.kind {
-            Kind::Bytes(_) => self.len().div_ceil(4),
-            _ => self.stored_len(),
-        }
+    /// 32-bit words that hold `images` images, one behind the other.
+    pub(super) fn words(&self, images: usize) -> usize {
+        let elements = self.stored_len().saturating_mul(images);
+        elements.div_ceil(4 / self.kind.element_bytes())
     }
 
     /// The same image of other elements.

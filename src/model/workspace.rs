@@ -1,7 +1,10 @@
 //! What a run reads and writes: images, results, and the memory between.
 
+use super::memory::LINE;
 use super::net::Model;
 use super::value::{Kind, ValueType};
+use half::{bf16, f16};
+
 use crate::error::{Error, Result};
 use crate::ops::OutRows;
 
@@ -22,6 +25,10 @@ pub enum Images<'a> {
     Bytes(&'a [u8]),
     /// Floats.
     Floats(&'a [f32]),
+    /// Floats of 16 bits.
+    F16(&'a [f16]),
+    /// Upper halves of floats.
+    Bf16(&'a [bf16]),
 }
 
 impl<'a> From<&'a [u8]> for Images<'a> {
@@ -48,11 +55,35 @@ impl<'a> From<&'a Vec<f32>> for Images<'a> {
     }
 }
 
+impl<'a> From<&'a [f16]> for Images<'a> {
+    fn from(floats: &'a [f16]) -> Self {
+        Images::F16(floats)
+    }
+}
+
+impl<'a> From<&'a [bf16]> for Images<'a> {
+    fn from(floats: &'a [bf16]) -> Self {
+        Images::Bf16(floats)
+    }
+}
+
 impl<'a> Images<'a> {
     fn len(&self) -> usize {
         match self {
             Images::Bytes(bytes) => bytes.len(),
             Images::Floats(floats) => floats.len(),
+            Images::F16(floats) => floats.len(),
+            Images::Bf16(floats) => floats.len(),
+        }
+    }
+
+    /// What the elements are called.
+    fn name(&self) -> &'static str {
+        match self {
+            Images::Bytes(_) => "bytes",
+            Images::Floats(_) => "f32",
+            Images::F16(_) => "f16",
+            Images::Bf16(_) => "bf16",
         }
     }
 
@@ -61,18 +92,16 @@ impl<'a> Images<'a> {
     pub(super) fn check(&self, image: &ValueType) -> Result<usize> {
         let len = image.len();
         match (self, image.kind) {
-            (Images::Bytes(_), Kind::Bytes(_)) | (Images::Floats(_), Kind::F32) => {}
-            (Images::Bytes(_), _) => {
-                return Err(Error::argument("images", "bytes", image.kind));
-            }
-            (Images::Floats(_), _) => {
-                return Err(Error::argument("images", "f32", image.kind));
-            }
+            (Images::Bytes(_), Kind::Bytes(_))
+            | (Images::Floats(_), Kind::F32)
+            | (Images::F16(_), Kind::F16)
+            | (Images::Bf16(_), Kind::Bf16) => {}
+            _ => return Err(Error::argument("images", self.name(), image.kind)),
         }
         if !self.len().is_multiple_of(len) {
             let unit = match self {
                 Images::Bytes(_) => "bytes",
-                Images::Floats(_) => "floats",
+                _ => "floats",
             };
             let value = format!("{} {unit} long", self.len());
             let expected = format!("a multiple of {len} (H x W x C)");
@@ -108,6 +137,8 @@ impl<'a> Images<'a> {
         match self {
             Images::Bytes(bytes) => Images::Bytes(&bytes[range]),
             Images::Floats(floats) => Images::Floats(&floats[range]),
+            Images::F16(floats) => Images::F16(&floats[range]),
+            Images::Bf16(floats) => Images::Bf16(&floats[range]),
         }
     }
 }
@@ -128,34 +159,64 @@ pub struct Workspace {
     piece: usize,
 }
 
-/// Words in a cache line.
-const LINE: usize = 16;
+/// The memory that runs take, in bytes, planned when the model was built: what [`Model::planned`] tells.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Planned {
+    /// Values at most at one time, of all threads' images; the images themselves are the caller's.
+    pub peak: usize,
+    /// Working space of the neediest node, on all threads.
+    pub scratch: usize,
+    /// Both, as [`Model::workspace`] takes them from the system: the sizes are rounded up to cache lines.
+    pub workspace: usize,
+    /// Packed weights, thresholds, scales and the like.
+    pub weights: usize,
+}
 
 impl Model {
+    /// What [`Model::workspace`] with these arguments takes, and the weights; nothing is allocated.
+    ///
+    /// Errors if there is no such number of bytes.
+    pub fn planned(&self, images: usize, threads: usize, mode: Mode) -> Result<Planned> {
+        let (pieces, together) = share(threads, mode);
+        let numbers = || {
+            let peak = self.memory.words.checked_mul(images)?;
+            let scratch = self.scratch_len(images, together)?;
+            let (_, workspace) = self.pieces(images, threads, mode)?;
+            let bytes = |words: usize| words.checked_mul(4);
+            Some(Planned {
+                peak: bytes(peak.checked_mul(pieces)?)?,
+                scratch: bytes(scratch.checked_mul(pieces)?)?,
+                workspace: bytes(workspace)?,
+                weights: self.bytes().0,
+            })
+        };
+        numbers().ok_or_else(|| too_many(images))
+    }
+
     /// Memory for runs of up to `images` images at a time (in throughput mode: at a time on each thread) on up to
     /// `threads` threads ([`Par::threads`](crate::ops::Par::threads); 0 is 1); more images go through in turns.
     ///
     /// Errors if that does not fit in memory.
     pub fn workspace(&self, images: usize, threads: usize, mode: Mode) -> Result<Workspace> {
-        let threads = threads.max(1);
-        let too_many = || Error::argument("images", images, "so many that they fit in memory");
-        let (pieces, together) = match mode {
-            Mode::Latency => (1, threads),
-            Mode::Throughput => (threads, 1),
-        };
-        let piece = self.piece(images, together).ok_or_else(too_many)?;
-        let len = piece.checked_mul(pieces).and_then(|w| w.checked_add(LINE));
-        let len = len.ok_or_else(too_many)?;
+        let all = self.pieces(images, threads, mode);
+        let (piece, len) = all.ok_or_else(|| too_many(images))?;
         let mut words = Vec::new();
-        words.try_reserve_exact(len).map_err(|_| too_many())?;
+        words.try_reserve_exact(len).map_err(|_| too_many(images))?;
         words.resize(len, 0);
         Ok(Workspace {
             images,
-            threads,
+            threads: threads.max(1),
             mode,
             words,
             piece,
         })
+    }
+
+    /// Words of a piece, and of all pieces with room to begin at a cache line; none if there are no such numbers.
+    fn pieces(&self, images: usize, threads: usize, mode: Mode) -> Option<(usize, usize)> {
+        let (pieces, together) = share(threads, mode);
+        let piece = self.piece(images, together)?;
+        Some((piece, piece.checked_mul(pieces)?.checked_add(LINE)?))
     }
 
     /// Words of values and scratch for `images` images on `threads` threads; none if there is no such number.
@@ -164,6 +225,18 @@ impl Model {
         let words = values.checked_add(self.scratch_len(images, threads)?)?;
         words.checked_next_multiple_of(LINE)
     }
+}
+
+/// The pieces of a workspace, and the threads that work on each together.
+pub(super) fn share(threads: usize, mode: Mode) -> (usize, usize) {
+    match mode {
+        Mode::Latency => (1, threads.max(1)),
+        Mode::Throughput => (threads.max(1), 1),
+    }
+}
+
+fn too_many(images: usize) -> Error {
+    Error::argument("images", images, "so many that they fit in memory")
 }
 
 impl Workspace {

@@ -39,16 +39,10 @@ pub fn concat_part<'a>(
         let expected = format!("1 or more, inside of the {channels} channels");
         return Err(Error::argument("channels", value, expected));
     }
-    let (rows, cols, row) = match part {
-        Elements::Floats(floats) if floats.len().is_multiple_of(c) => {
-            (floats.len() / c, c, channels)
-        }
-        Elements::Floats(floats) => (floats.len().div_ceil(c), 0, channels),
-        Elements::Bytes(bytes) => (bytes.rows(), bytes.cols(), channels),
-        Elements::Planes(planes) => {
-            let row = planes.encoding().planes() * words(channels);
-            (planes.rows(), planes.cols(), row)
-        }
+    let (_, rows, cols) = part.shape(c)?;
+    let row = match part {
+        Elements::Planes(planes) => planes.encoding().planes() * words(channels),
+        _ => channels,
     };
     if cols != c {
         return Err(Error::argument("channels of the part", cols, c));
@@ -61,6 +55,8 @@ pub fn concat_part<'a>(
     )?;
     match (part, out) {
         (Elements::Floats(part), OutRows::F32(out)) => place(part, c, first, out, row, par),
+        (Elements::F16(part), OutRows::F16(out)) => place(part, c, first, out, row, par),
+        (Elements::Bf16(part), OutRows::Bf16(out)) => place(part, c, first, out, row, par),
         (Elements::Bytes(part), OutRows::Bytes(out)) => {
             place(part.data(), c, first, out, row, par);
         }

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
 
 use super::finish::values;
 use super::pool::unpack_some;
@@ -13,7 +13,7 @@ use super::{Activations, Finish, OutRows, OutputKind, Par, Residual, ResidualAt}
 use crate::bits::{ByteRef, Encoding, PackedRef};
 use crate::error::{Error, Result};
 use crate::kernels::{Kernels, RowTask, Steps};
-use crate::quant::Quantizer;
+use crate::quant::{Float, Quantizer};
 use crate::shape::{check_len, elements, words};
 
 /// Elements that pass at a time; a multiple of 32.
@@ -24,6 +24,10 @@ const CHUNK: usize = super::pool::CHUNK;
 pub enum Elements<'a> {
     /// Floats.
     Floats(&'a [f32]),
+    /// Floats of 16 bits.
+    F16(&'a [f16]),
+    /// Upper halves of floats.
+    Bf16(&'a [bf16]),
     /// Codes in planes.
     Planes(PackedRef<'a>),
     /// Codes in bytes.
@@ -57,24 +61,43 @@ impl<'a> From<&'a [f32]> for Elements<'a> {
     }
 }
 
+impl<'a> From<&'a [f16]> for Elements<'a> {
+    fn from(floats: &'a [f16]) -> Self {
+        Elements::F16(floats)
+    }
+}
+
+impl<'a> From<&'a [bf16]> for Elements<'a> {
+    fn from(floats: &'a [bf16]) -> Self {
+        Elements::Bf16(floats)
+    }
+}
+
 impl Elements<'_> {
+    /// The encoding of codes, none of floats; pixels; and their channels, which of floats are `channels`. Errors if floats
+    /// are no whole pixels.
+    pub(super) fn shape(&self, channels: usize) -> Result<(Option<Encoding>, usize, usize)> {
+        let floats = match self {
+            Elements::Floats(floats) => floats.len(),
+            Elements::F16(floats) => floats.len(),
+            Elements::Bf16(floats) => floats.len(),
+            Elements::Planes(x) => return Ok((Some(x.encoding()), x.rows(), x.cols())),
+            Elements::Bytes(x) => return Ok((Some(x.encoding()), x.rows(), x.cols())),
+        };
+        if channels == 0 || !floats.is_multiple_of(channels) {
+            let value = format!("{floats} elements long");
+            let expected = format!("a multiple of {channels} channels");
+            return Err(Error::argument("x", value, expected));
+        }
+        Ok((None, floats / channels, channels))
+    }
+
     /// Pixels of `channels` elements, with values; errors if they have other channels, or are ternary.
     fn pixels(&self, channels: usize) -> Result<usize> {
-        let (encoding, rows, cols) = match self {
-            Elements::Floats(floats) => {
-                if channels == 0 || !floats.len().is_multiple_of(channels) {
-                    let value = format!("{} elements long", floats.len());
-                    let expected = format!("a multiple of {channels} channels");
-                    return Err(Error::argument("x", value, expected));
-                }
-                return Ok(floats.len() / channels);
-            }
-            Elements::Planes(planes) => (planes.encoding(), planes.rows(), planes.cols()),
-            Elements::Bytes(bytes) => (bytes.encoding(), bytes.rows(), bytes.cols()),
-        };
-        if encoding == Encoding::Ternary {
+        let (encoding, rows, cols) = self.shape(channels)?;
+        if encoding == Some(Encoding::Ternary) {
             let expected = "bipolar, u1..u8 or s1..s8";
-            return Err(Error::argument("encoding", encoding, expected));
+            return Err(Error::argument("encoding", Encoding::Ternary, expected));
         }
         if cols != channels {
             return Err(Error::argument("channels of x", cols, channels));
@@ -150,19 +173,18 @@ pub fn dequantize<'a>(
     Ok(())
 }
 
-/// Codes of floats `[pixels, channels]` into `out`, planes or bytes: as [`quantize`](super::quantize()) and
+/// Codes of the floats `x` `[pixels, channels]` into `out`, planes or bytes: as [`quantize`](super::quantize()) and
 /// [`quantize_bytes`](super::quantize_bytes), on the threads of `par`.
 ///
 /// Errors if `out` is neither, a length does not fit, or bytes are asked of the sign.
 pub(crate) fn quantize_pixels(
     kernels: &Kernels,
-    x: &[f32],
+    x: Elements<'_>,
     channels: usize,
     quantizer: &Quantizer,
     out: OutRows<'_>,
     par: Par<'_>,
 ) -> Result<()> {
-    let x = Elements::Floats(x);
     let (pixels, encoding) = (x.pixels(channels)?, quantizer.encoding());
     let row = match out {
         OutRows::Codes(_) => encoding.planes() * words(channels),
@@ -206,18 +228,8 @@ impl Pass<'_> {
                 let len = pixels.len() * channels.len();
                 self.floats(pixels, channels, &mut out[at..at + len]);
             }),
-            (OutRows::F16(out), None) => self.pixels(out, c, par, &|pixels, channels, out| {
-                let mut floats = [0f32; CHUNK];
-                let at = channels.start;
-                let floats = self.floats_in(pixels, channels, &mut floats);
-                out[at..at + floats.len()].convert_from_f32_slice(floats);
-            }),
-            (OutRows::Bf16(out), None) => self.pixels(out, c, par, &|pixels, channels, out| {
-                let mut floats = [0f32; CHUNK];
-                let at = channels.start;
-                let floats = self.floats_in(pixels, channels, &mut floats);
-                out[at..at + floats.len()].convert_from_f32_slice(floats);
-            }),
+            (OutRows::F16(out), None) => self.narrowed(out, par),
+            (OutRows::Bf16(out), None) => self.narrowed(out, par),
             (OutRows::Bytes(out), Some((steps, _))) => {
                 self.pixels(out, c, par, &|pixels, channels, out| {
                     let mut floats = [0f32; CHUNK];
@@ -251,6 +263,16 @@ impl Pass<'_> {
             }
             _ => unreachable!("kinds have been matched before"),
         }
+    }
+
+    /// Writes 16-bit floats.
+    fn narrowed<T: Float>(&self, out: &mut [T], par: Par<'_>) {
+        self.pixels(out, self.channels, par, &|pixels, channels, out| {
+            let mut floats = [0f32; CHUNK];
+            let at = channels.start;
+            let floats = self.floats_in(pixels, channels, &mut floats);
+            Float::narrow(floats, &mut out[at..at + floats.len()]);
+        });
     }
 
     /// Calls `work` with pixels, channels of them, and the rows of `out` of those pixels, `row` elements each: as
@@ -309,6 +331,8 @@ impl Pass<'_> {
                     let first = pixels.start * self.channels + channels.start;
                     return &floats[first..][..out.len()];
                 }
+                Residual::F16(floats) => (Elements::F16(floats), 1.0),
+                Residual::Bf16(floats) => (Elements::Bf16(floats), 1.0),
                 Residual::Planes { codes, scale } => (Elements::Planes(codes), scale),
                 Residual::Bytes { codes, scale } => (Elements::Bytes(codes), scale),
             };
@@ -339,6 +363,8 @@ impl Pass<'_> {
         let at = pixels.start * self.channels + channels.start;
         match x {
             Elements::Floats(floats) => out.copy_from_slice(&floats[at..][..out.len()]),
+            Elements::F16(floats) => Float::widen(&floats[at..][..out.len()], out),
+            Elements::Bf16(floats) => Float::widen(&floats[at..][..out.len()], out),
             Elements::Bytes(bytes) => {
                 let codes = &bytes.data()[at..][..out.len()];
                 self.kernels.row(values(bytes.encoding(), codes, unit, out));

@@ -14,13 +14,11 @@
 //! from integer thresholds, found by bisection on this very computation ([`Finish::prepare`]): the same codes, and no
 //! float at all.
 
-use half::slice::HalfFloatSliceExt;
-
 use super::requantize::Thresholds;
 use crate::bits::Encoding;
 use crate::error::{Error, Result};
 use crate::kernels::{Kernels, RowTask, Steps};
-use crate::quant::{ActQuantizer, Quantizer};
+use crate::quant::{ActQuantizer, Float, Quantizer};
 use crate::shape::{check_len, words};
 
 mod kinds;
@@ -256,10 +254,9 @@ impl Finish {
             return Err(Error::argument("residual", "given", "none for this plan"));
         }
         let (encoding, rows, cols) = match residual {
-            Residual::Floats(floats) => {
-                let expected = crate::shape::elements("pixels x N", &[pixels, self.n])?;
-                return check_len("residual", floats.len(), expected, "pixels x N");
-            }
+            Residual::Floats(floats) => return self.check_floats(floats.len(), pixels),
+            Residual::F16(floats) => return self.check_floats(floats.len(), pixels),
+            Residual::Bf16(floats) => return self.check_floats(floats.len(), pixels),
             Residual::Planes { codes, .. } => (codes.encoding(), codes.rows(), codes.cols()),
             Residual::Bytes { codes, .. } => (codes.encoding(), codes.rows(), codes.cols()),
         };
@@ -273,6 +270,12 @@ impl Finish {
             return Err(Error::argument("residual", value, expected));
         }
         Ok(())
+    }
+
+    /// Errors unless a residual of `len` floats is `pixels` x N.
+    fn check_floats(&self, len: usize, pixels: usize) -> Result<()> {
+        let expected = crate::shape::elements("pixels x N", &[pixels, self.n])?;
+        check_len("residual", len, expected, "pixels x N")
     }
 
     /// Writes `out`, the rows of `sums` `[rows, N]` finished; the first one is that of pixel `pixel` of the
@@ -313,12 +316,12 @@ impl Finish {
                 let floats = &all[pixel * self.n..][..sums.len()];
                 finish(sums, Some(floats));
             }
-            Some(codes) => {
+            Some(others) => {
                 let together = self.residual_rows();
                 for (i, sums) in sums.chunks_mut(together * self.n).enumerate() {
                     let first = pixel + i * together;
                     let rows = first..first + sums.len() / self.n;
-                    let floats = self.residual_floats(kernels, codes, rows, scratch);
+                    let floats = self.residual_floats(kernels, others, rows, scratch);
                     finish(sums, Some(floats));
                 }
             }
@@ -326,8 +329,8 @@ impl Finish {
         let floats: &[f32] = bytemuck::cast_slice(sums);
         match (out, self.output) {
             (OutRows::F32(out), _) => out.copy_from_slice(floats),
-            (OutRows::F16(out), _) => out.convert_from_f32_slice(floats),
-            (OutRows::Bf16(out), _) => out.convert_from_f32_slice(floats),
+            (OutRows::F16(out), _) => Float::narrow(floats, out),
+            (OutRows::Bf16(out), _) => Float::narrow(floats, out),
             (OutRows::Bytes(out), OutputKind::Bytes(quantizer)) => {
                 kernels.quantize_bytes(floats, &Steps::new(&quantizer), out);
             }
@@ -354,7 +357,7 @@ impl Finish {
         (2048 / self.n.max(1)).clamp(1, 64)
     }
 
-    /// Rows `rows` of a residual of codes as floats.
+    /// Rows `rows` of a residual as floats.
     fn residual_floats<'s>(
         &self,
         kernels: &Kernels,
@@ -365,15 +368,23 @@ impl Finish {
         let some = rows.start * self.n..rows.end * self.n;
         let (floats, bytes) = scratch.split_at_mut(some.len());
         let bytes = &mut bytemuck::cast_slice_mut(bytes)[..some.len()];
+        let floats: &mut [f32] = bytemuck::cast_slice_mut(floats);
         let (encoding, codes, scale) = match residual {
             Residual::Floats(all) => return &all[some],
+            Residual::F16(all) => {
+                Float::widen(&all[some], floats);
+                return floats;
+            }
+            Residual::Bf16(all) => {
+                Float::widen(&all[some], floats);
+                return floats;
+            }
             Residual::Bytes { codes, scale } => (codes.encoding(), &codes.data()[some], scale),
             Residual::Planes { codes, scale } => {
                 kernels.unpack(codes.slice_rows(rows), self.n, bytes);
                 (codes.encoding(), &*bytes, scale)
             }
         };
-        let floats = bytemuck::cast_slice_mut(floats);
         kernels.row(values(encoding, codes, scale, floats));
         floats
     }

@@ -1,7 +1,7 @@
 //! Whole operations: shapes checked, weights prepacked, work cut into tiles and given to threads.
 //!
 //! A plan ([`Gemm`], [`Conv2d`], [`WeightOnlyGemm`], [`Thresholds`]) is built once and is immutable: share it between
-//! threads. Running it allocates nothing.
+//! threads. Running it allocates nothing, but for the jobs of a [`Par::Pool`].
 //!
 //! What follows the sums of a layer is a [`Finish`]; [`Conv2d`] takes one, and [`Conv2d::linear`] makes a linear layer with
 //! one.

@@ -70,7 +70,8 @@ pub enum Par<'a> {
     /// The calling thread alone.
     #[default]
     Caller,
-    /// As many threads as a pool has workers: the calling one, and workers beside it. Small work stays on the caller.
+    /// As many threads as a pool has workers: the calling one, and workers beside it. Small work stays on the caller. Jobs
+    /// for the others are allocated, unless the caller is one of the workers ([`Pool::install`]).
     Pool(&'a Pool),
 }
 
@@ -127,6 +128,11 @@ impl Par<'_> {
                 work(piece);
             }
         };
+        if pool.threads.current_thread_index().is_some() {
+            return fork_join(threads, &all);
+        }
+        // From outside of the pool rayon allocates: it boxes each job of a scope, and what passes its queue of entry lies
+        // in blocks. `broadcast` collects its jobs in a vector, and both that and `join` let the caller sleep meanwhile.
         let busy = AtomicUsize::new(threads - 1);
         pool.threads.in_place_scope(|scope| {
             for _ in 1..threads {
@@ -136,13 +142,7 @@ impl Par<'_> {
                 });
             }
             all();
-            // The others are at their last pieces. To sleep for so short a time takes longer than it.
-            for _ in 0..SPINS {
-                if busy.load(Ordering::Acquire) == 0 {
-                    break;
-                }
-                std::hint::spin_loop();
-            }
+            spin_while(|| busy.load(Ordering::Acquire) != 0);
         });
     }
 
@@ -182,6 +182,42 @@ impl Par<'_> {
     }
 }
 
+/// Calls `work` on the calling worker and, at the same time, on as many others as are free, `threads` in all: by jobs on
+/// the stack, so that nothing is allocated.
+fn fork_join(threads: usize, work: &(impl Fn() + Sync)) {
+    // Halves of halves, so that many threads wake up in few steps.
+    fn fork(threads: usize, lead: &(impl Fn() + Sync), help: &(impl Fn() + Sync)) {
+        match threads / 2 {
+            0 => lead(),
+            half => {
+                let rest = || fork(half, help, help);
+                rayon::join(|| fork(threads - half, lead, help), rest);
+            }
+        }
+    }
+    let busy = AtomicUsize::new(0);
+    let help = || {
+        busy.fetch_add(1, Ordering::Relaxed);
+        work();
+        busy.fetch_sub(1, Ordering::Release);
+    };
+    let lead = || {
+        work();
+        spin_while(|| busy.load(Ordering::Acquire) != 0);
+    };
+    fork(threads, &lead, &help);
+}
+
+/// Waits as long as others may be at their last pieces: to sleep for so short a time takes longer than it.
+fn spin_while(waits: impl Fn() -> bool) {
+    for _ in 0..SPINS {
+        if !waits() {
+            break;
+        }
+        std::hint::spin_loop();
+    }
+}
+
 /// Vector instructions below which splitting costs more than it gives: about ten microseconds of a core.
 const SPLIT_COST: u64 = 1 << 15;
 
@@ -213,9 +249,11 @@ mod tests {
             }
             // From one of the workers, as a plan inside a plan would be run.
             pool.install(|| {
-                let mut done = [0; 9];
-                Par::Pool(&pool).share(done.iter_mut(), &|piece: &mut i32| *piece += 1);
-                assert_eq!(done, [1; 9]);
+                for count in [0, 1, 9, 1000] {
+                    let mut done = vec![0; count];
+                    Par::Pool(&pool).share(done.iter_mut(), &|piece: &mut i32| *piece += 1);
+                    assert!(done.iter().all(|&d| d == 1), "{count} inside of {threads}");
+                }
             });
         }
     }
@@ -225,5 +263,7 @@ mod tests {
         let pool = Pool::new(2).unwrap();
         let run = || Par::Pool(&pool).share(0..50, &|i: i32| assert!(i != 40));
         assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err());
+        let inside = || pool.install(run);
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(inside)).is_err());
     }
 }

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+mod floats;
+
 use super::conv::geometry::{Axis, Geometry};
 use super::{Elements, Par};
 use crate::bits::{ByteRef, Encoding, PackedMut, PackedRef};
@@ -51,20 +53,15 @@ impl Windows {
     /// The output pixels of all images in `input`.
     fn check(&self, input: &Elements<'_>) -> Result<usize> {
         let channels = self.geometry.channels;
-        let (encoding, rows, cols) = match input {
-            Elements::Floats(floats) => (None, floats.len() / channels, channels),
-            Elements::Planes(planes) => (Some(planes.encoding()), planes.rows(), planes.cols()),
-            Elements::Bytes(bytes) => (Some(bytes.encoding()), bytes.rows(), bytes.cols()),
-        };
+        let (encoding, rows, cols) = input.shape(channels)?;
         if encoding != self.encoding || cols != channels {
-            let name = |e: Option<Encoding>| e.map_or("f32".to_string(), |e| e.to_string());
+            let name = |e: Option<Encoding>| e.map_or("floats".to_string(), |e| e.to_string());
             let value = format!("{} with {cols} channels", name(encoding));
             let expected = format!("{} with {channels}", name(self.encoding));
             return Err(Error::argument("input", value, expected));
         }
         let pixels = self.geometry.height * self.geometry.width;
-        let whole = !matches!(input, Elements::Floats(f) if !f.len().is_multiple_of(channels));
-        if !whole || !rows.is_multiple_of(pixels) {
+        if !rows.is_multiple_of(pixels) {
             let expected = format!("a multiple of {pixels} (H x W)");
             return Err(Error::argument("rows of the input", rows, expected));
         }
@@ -217,7 +214,8 @@ impl MaxPool {
         } = &self.0;
         let [kh, kw] = geometry.kernel;
         let width = cols.count();
-        let cost = width * kh * kw * (cost + 2);
+        let taps = kh.saturating_mul(kw).saturating_mul(width);
+        let cost = taps.saturating_mul(cost + 2);
         par.rows(out, width * row, cost, &|at, out: &mut [T]| {
             let (image, y) = (at / rows.count(), at % rows.count());
             for (i, ky) in rows.inside(y).enumerate() {
@@ -340,7 +338,8 @@ impl AveragePool {
     /// Vector instructions of an output pixel, about.
     fn cost(&self) -> usize {
         let [kh, kw] = self.0.geometry.kernel;
-        kh * kw * self.0.geometry.channels / 2
+        let taps = kh.saturating_mul(kw);
+        taps.saturating_mul(self.0.geometry.channels) / 2
     }
 
     /// Gives the means of output pixel `at` to `take`, some channels at a time, with the first one's number.
@@ -358,14 +357,12 @@ impl AveragePool {
             let mut means = [0f32; CHUNK];
             let means = &mut means[..CHUNK.min(channels - first)];
             match input {
-                Elements::Floats(floats) => {
-                    for pixel in self.0.pixels(at).1 {
-                        let from = &floats[pixel * channels + first..][..means.len()];
-                        let into = &mut *means;
-                        kernels.row(RowTask::AddFloats { from, into });
-                    }
+                Elements::Floats(floats) => self.add(kernels, floats, at, first, means),
+                Elements::F16(floats) => self.add(kernels, floats, at, first, means),
+                Elements::Bf16(floats) => self.add(kernels, floats, at, first, means),
+                Elements::Planes(_) | Elements::Bytes(_) => {
+                    self.sums(kernels, input, at, first, means);
                 }
-                _ => self.sums(kernels, input, at, first, means),
             }
             for mean in means.iter_mut() {
                 *mean *= scale;
@@ -389,7 +386,6 @@ impl AveragePool {
         let (count, pixels) = self.0.pixels(at);
         for pixel in pixels {
             let codes = match input {
-                Elements::Floats(_) => unreachable!("floats are added as they are"),
                 Elements::Bytes(codes) => {
                     &codes.data()[pixel * codes.cols() + first..][..bytes.len()]
                 }
@@ -398,6 +394,7 @@ impl AveragePool {
                     unpack_some(kernels, planes, row, first, bytes);
                     &*bytes
                 }
+                _ => unreachable!("floats are added as they are"),
             };
             kernels.row(RowTask::Accumulate {
                 codes,

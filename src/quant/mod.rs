@@ -94,6 +94,9 @@ pub trait Float: Copy + Send + Sync + sealed::Sealed + 'static {
     /// Values as f32, into as many; panics on another length.
     fn widen(from: &[Self], to: &mut [f32]);
 
+    /// The nearest values, ties to even, into as many; panics on another length.
+    fn narrow(from: &[f32], to: &mut [Self]);
+
     /// Values as scales of weights.
     fn scale_values(values: Vec<Self>) -> ScaleValues;
 }
@@ -106,6 +109,9 @@ impl Float for f32 {
         Some(values)
     }
     fn widen(from: &[Self], to: &mut [f32]) {
+        to.copy_from_slice(from);
+    }
+    fn narrow(from: &[f32], to: &mut [Self]) {
         to.copy_from_slice(from);
     }
     fn scale_values(values: Vec<Self>) -> ScaleValues {
@@ -123,6 +129,9 @@ impl Float for half::f16 {
     fn widen(from: &[Self], to: &mut [f32]) {
         from.convert_to_f32_slice(to);
     }
+    fn narrow(from: &[f32], to: &mut [Self]) {
+        to.convert_from_f32_slice(from);
+    }
     fn scale_values(values: Vec<Self>) -> ScaleValues {
         ScaleValues::F16(values)
     }
@@ -137,6 +146,9 @@ impl Float for half::bf16 {
     }
     fn widen(from: &[Self], to: &mut [f32]) {
         from.convert_to_f32_slice(to);
+    }
+    fn narrow(from: &[f32], to: &mut [Self]) {
+        to.convert_from_f32_slice(from);
     }
     fn scale_values(values: Vec<Self>) -> ScaleValues {
         ScaleValues::Bf16(values)

@@ -6,6 +6,8 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
+use half::{bf16, f16};
+use qcore::model::Images;
 use qcore::{Error, Result};
 
 pub mod npy;
@@ -35,6 +37,40 @@ pub enum Kind {
 pub enum Values {
     Codes(Vec<u8>),
     Floats(Vec<f32>),
+}
+
+/// Images as a run takes them.
+pub enum Given {
+    Bytes(Vec<u8>),
+    Floats(Vec<f32>),
+    F16(Vec<f16>),
+    Bf16(Vec<bf16>),
+}
+
+impl Given {
+    /// `values` as elements of `kind`, floats rounded to the nearest.
+    pub fn new(values: Values, kind: qcore::model::Kind) -> Self {
+        match (values, kind) {
+            (Values::Codes(codes), _) => Given::Bytes(codes),
+            (Values::Floats(floats), qcore::model::Kind::F16) => {
+                Given::F16(floats.into_iter().map(f16::from_f32).collect())
+            }
+            (Values::Floats(floats), qcore::model::Kind::Bf16) => {
+                Given::Bf16(floats.into_iter().map(bf16::from_f32).collect())
+            }
+            (Values::Floats(floats), _) => Given::Floats(floats),
+        }
+    }
+
+    /// All of them.
+    pub fn images(&self) -> Images<'_> {
+        match self {
+            Given::Bytes(bytes) => bytes.into(),
+            Given::Floats(floats) => floats.into(),
+            Given::F16(floats) => floats[..].into(),
+            Given::Bf16(floats) => floats[..].into(),
+        }
+    }
 }
 
 /// What stands in a picture file: H x W x C samples of 0 to `max`.

@@ -48,9 +48,12 @@ pub fn run(args: &Args) -> Result<()> {
     }
     print!("{table}");
     let (packed, float) = model.bytes();
-    let ratio = float as f64 / packed as f64;
+    let smaller = match packed {
+        0 => String::new(),
+        _ => format!(": {:.1} times smaller", float as f64 / packed as f64),
+    };
     println!(
-        "in all {} packed, {} as f32: {ratio:.1} times smaller",
+        "in all {} packed, {} as f32{smaller}",
         bytes(packed),
         bytes(float)
     );

@@ -4,11 +4,12 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use qcore::isa::cpu_name;
-use qcore::model::{Images, Kind, Mode, Model, NodeInfo, Workspace};
+use qcore::model::{Kind, Mode, Model, NodeInfo, Workspace};
 use qcore::ops::{Par, Pool};
 use qcore::{Error, Result};
 use serde_json::{Value, json};
 
+use crate::image::{Given, Values};
 use crate::table::{Table, bytes};
 
 #[derive(clap::Args)]
@@ -51,7 +52,7 @@ pub fn run(args: &Args) -> Result<()> {
         _ => Par::Pool(&pool),
     };
     let mut workspace = model.workspace(args.batch, par.threads(), Mode::Latency)?;
-    let noise = Noise::new(&model, args.batch);
+    let noise = noise(&model, args.batch);
     // Once to touch all memory, once more to see how long it takes.
     model.profile(noise.images(), &mut workspace, par, 1)?;
     let begin = Instant::now();
@@ -193,36 +194,23 @@ fn short(count: u64) -> String {
 }
 
 /// Images of values that are nothing but varied.
-enum Noise {
-    Bytes(Vec<u8>),
-    Floats(Vec<f32>),
-}
-
-impl Noise {
-    fn new(model: &Model, count: usize) -> Self {
-        let input = model.input();
-        let mut state = 1u64;
-        let mut next = || {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1);
-            (state >> 56) as u8
-        };
-        let places = 0..count * input.len();
-        match input.kind {
-            Kind::Bytes(encoding) => {
-                let (min, span) = (encoding.min(), encoding.max() - encoding.min() + 1);
-                let code = |byte: u8| (min + i32::from(byte) % span) as u8;
-                Noise::Bytes(places.map(|_| code(next())).collect())
-            }
-            _ => Noise::Floats(places.map(|_| f32::from(next()) / 255.0).collect()),
+fn noise(model: &Model, count: usize) -> Given {
+    let input = model.input();
+    let mut state = 1u64;
+    let mut next = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 56) as u8
+    };
+    let places = 0..count * input.len();
+    let values = match input.kind {
+        Kind::Bytes(encoding) => {
+            let (min, span) = (encoding.min(), encoding.max() - encoding.min() + 1);
+            let code = |byte: u8| (min + i32::from(byte) % span) as u8;
+            Values::Codes(places.map(|_| code(next())).collect())
         }
-    }
-
-    fn images(&self) -> Images<'_> {
-        match self {
-            Noise::Bytes(v) => Images::Bytes(v),
-            Noise::Floats(v) => Images::Floats(v),
-        }
-    }
+        _ => Values::Floats(places.map(|_| f32::from(next()) / 255.0).collect()),
+    };
+    Given::new(values, input.kind)
 }

@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
+use half::{bf16, f16};
 use qcore::bits::PackedRef;
 use qcore::model::{Kind as ValueKind, Mode, Model, ValueType};
 use qcore::ops::{OutRows, Par, Pool};
 use qcore::{Error, Result};
 use serde_json::{Value, json};
 
-use crate::image::{self, Kind, Values, Wanted, npy};
+use crate::image::{self, Given, Kind, Values, Wanted, npy};
 
 /// Bytes of values between layers that shall stay in the second-level cache of a core.
 const CACHE: usize = 1 << 20;
@@ -55,6 +56,7 @@ pub fn run(args: &Args) -> Result<()> {
     };
     let wanted = wanted(&model.input(), args)?;
     let (images, names) = read(&args.inputs, &wanted)?;
+    let images = Given::new(images, model.input().kind);
     let pool = Pool::new(args.threads)?;
     let floats = all_floats(&model, &images, names.len(), args.output, &pool)?;
     if let Some(path) = &args.out {
@@ -92,7 +94,7 @@ pub fn run(args: &Args) -> Result<()> {
 /// What the readers of images are to give.
 fn wanted(input: &ValueType, args: &Args) -> Result<Wanted> {
     let kind = match input.kind {
-        ValueKind::F32 => {
+        kind if kind.is_float() => {
             if !args.mean.is_finite() {
                 return Err(Error::argument("mean", args.mean, "a finite number"));
             }
@@ -139,7 +141,7 @@ fn read(files: &[PathBuf], wanted: &Wanted) -> Result<(Values, Vec<String>)> {
 /// Output `index` of `count` images, as floats.
 fn all_floats(
     model: &Model,
-    images: &Values,
+    images: &Given,
     count: usize,
     index: usize,
     pool: &Pool,
@@ -159,10 +161,7 @@ fn all_floats(
         .collect();
     let mut rows: Vec<OutRows<'_>> = buffers.iter_mut().map(Buffer::rows).collect();
     let par = Par::Pool(pool);
-    match images {
-        Values::Codes(codes) => model.run_all(&codes[..], &mut rows, &mut workspace, par)?,
-        Values::Floats(floats) => model.run_all(&floats[..], &mut rows, &mut workspace, par)?,
-    }
+    model.run_all(images.images(), &mut rows, &mut workspace, par)?;
     let (output, buffer) = (model.outputs()[index], buffers.swap_remove(index));
     buffer.floats(&output, count)
 }
@@ -170,6 +169,8 @@ fn all_floats(
 /// Room for an output of all images.
 enum Buffer {
     F32(Vec<f32>),
+    F16(Vec<f16>),
+    Bf16(Vec<bf16>),
     I32(Vec<i32>),
     Words(Vec<u32>),
     Bytes(Vec<u8>),
@@ -180,6 +181,8 @@ impl Buffer {
         let len = output.stored_len() * count;
         match output.kind {
             ValueKind::F32 => Buffer::F32(vec![0.0; len]),
+            ValueKind::F16 => Buffer::F16(vec![f16::ZERO; len]),
+            ValueKind::Bf16 => Buffer::Bf16(vec![bf16::ZERO; len]),
             ValueKind::I32 => Buffer::I32(vec![0; len]),
             ValueKind::Planes(_) => Buffer::Words(vec![0; len]),
             ValueKind::Bytes(_) => Buffer::Bytes(vec![0; len]),
@@ -189,6 +192,8 @@ impl Buffer {
     fn rows(&mut self) -> OutRows<'_> {
         match self {
             Buffer::F32(v) => OutRows::F32(v),
+            Buffer::F16(v) => OutRows::F16(v),
+            Buffer::Bf16(v) => OutRows::Bf16(v),
             Buffer::I32(v) => OutRows::I32(v),
             Buffer::Words(v) => OutRows::Codes(v),
             Buffer::Bytes(v) => OutRows::Bytes(v),
@@ -200,6 +205,8 @@ impl Buffer {
         let integers = |v: Vec<i32>| v.into_iter().map(|v| v as f32).collect();
         Ok(match (self, output.kind.encoding()) {
             (Buffer::F32(v), _) => v,
+            (Buffer::F16(v), _) => v.into_iter().map(f16::to_f32).collect(),
+            (Buffer::Bf16(v), _) => v.into_iter().map(bf16::to_f32).collect(),
             (Buffer::I32(v), _) => integers(v),
             (Buffer::Words(words), Some(encoding)) => {
                 let pixels = output.pixels() * count;

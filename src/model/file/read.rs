@@ -9,7 +9,9 @@ use super::text::{
 use crate::bits::{Encoding, PackedMatrix};
 use crate::error::{Error, Result};
 use crate::isa::Isa;
+use crate::model::builder::inside;
 use crate::model::container::Container;
+use crate::model::node::Op;
 use crate::model::{
     Conv, FloatConv, Kind, Linear, Model, ModelBuilder, Scaled, Value, ValueType, Window,
 };
@@ -28,7 +30,9 @@ pub(super) fn read(isa: Isa, what: &str, container: Container) -> Result<Model> 
     };
     let mut nodes = nodes.into_iter();
     let image = match nodes.next().map(|node| (node.op, node.reads)) {
-        Some((op, reads)) if reads.is_empty() => image(&op).map_err(in_file)?,
+        Some((op, reads)) if reads.is_empty() => {
+            image(&op).map_err(|e| in_file(inside("node 0", e)))?
+        }
         _ => None,
     };
     let Some(image) = image else {
@@ -65,6 +69,8 @@ fn image(op: &OpText) -> Result<Option<ValueType>> {
     };
     let kind = match elements.as_str() {
         "f32" => Kind::F32,
+        "f16" => Kind::F16,
+        "bf16" => Kind::Bf16,
         encoding => Kind::Bytes(encoding.parse()?),
     };
     Ok(Some(ValueType {
@@ -89,61 +95,54 @@ impl Reader<'_> {
             .reads
             .iter()
             .map(|&read| self.builder.value(read))
-            .collect::<Result<_>>()?;
-        self.builder.named(text.name);
-        if let OpText::Concat = text.op {
-            return self.builder.concat(&reads).map(drop);
-        }
-        let (x, more) = match reads[..] {
-            [x] => (x, None),
-            [x, second] => (x, Some(second)),
+            .collect::<Result<_>>()
+            .map_err(|e| inside(format_args!("node {}", self.node), e))?;
+        let (x, second) = match (&text.op, &reads[..]) {
+            (OpText::Concat, _) => {
+                return self.builder.named(text.name).concat(&reads).map(drop);
+            }
+            (_, &[x]) => (x, None),
+            (_, &[x, second]) => (x, Some(second)),
             _ => return Err(self.wrong(format!("it reads {} values", reads.len()))),
         };
-        let adds = matches!(
-            &text.op,
-            OpText::Conv(ConvText {
-                residual_scale: Some(_),
-                ..
-            }) | OpText::Linear {
-                residual_scale: Some(_),
-                ..
-            } | OpText::Add { .. }
-        );
-        if adds != more.is_some() {
-            let expected = if adds { 2 } else { 1 };
-            return Err(self.wrong(format!("it reads {} values, not {expected}", reads.len())));
-        }
-        self.op(text.op, x, more)
-    }
-
-    fn op(&mut self, op: OpText, x: Value, second: Option<Value>) -> Result<()> {
-        let image = self.builder.type_of(x)?;
-        let residual = |scale: Option<f64>| {
-            second.zip(scale).map(|(value, scale)| Scaled {
+        let scale = match &text.op {
+            OpText::Conv(conv) => conv.residual_scale,
+            OpText::Linear { residual_scale, .. } => *residual_scale,
+            OpText::Add { residual_scale, .. } => Some(*residual_scale),
+            _ => None,
+        };
+        let residual = match (second, scale) {
+            (None, None) => None,
+            (Some(value), Some(scale)) => Some(Scaled {
                 value,
                 scale: scale as f32,
-            })
-        };
-        match op {
-            OpText::Image { .. } => return Err(self.wrong("a second image".to_string())),
-            OpText::Conv(conv) => {
-                let residual = residual(conv.residual_scale);
-                let conv = self.conv(conv, &image, residual)?;
-                self.builder.conv(x, conv)?;
+            }),
+            _ => {
+                let expected = if scale.is_some() { 2 } else { 1 };
+                return Err(self.wrong(format!("it reads {} values, not {expected}", reads.len())));
             }
+        };
+        let image = self.builder.type_of(x)?;
+        let op = self.op(text.op, &image, residual);
+        let op = op.map_err(|e| inside(format_args!("node {}", self.node), e))?;
+        self.builder.named(text.name).node(op, reads).map(drop)
+    }
+
+    /// What a node does that reads images of type `image` and adds `residual`; not of a concatenation.
+    fn op(&mut self, op: OpText, image: &ValueType, residual: Option<Scaled>) -> Result<Op> {
+        Ok(match op {
+            OpText::Image { .. } => return Err(self.wrong("a second image".to_string())),
+            OpText::Conv(conv) => Op::Conv(self.conv(conv, image, residual)?),
             OpText::Linear {
                 outputs,
                 weights,
                 finish,
-                residual_scale,
-            } => {
-                let linear = Linear {
-                    weights: self.weights(&weights, outputs, image.len())?,
-                    finish: self.finish(&finish, outputs)?,
-                    residual: residual(residual_scale),
-                };
-                self.builder.linear(x, linear)?;
-            }
+                ..
+            } => Op::Linear(Linear {
+                weights: self.weights(&weights, outputs, image.len())?,
+                finish: self.finish(&finish, outputs)?,
+                residual,
+            }),
             OpText::FloatConv {
                 outputs,
                 weights,
@@ -154,7 +153,7 @@ impl Reader<'_> {
                 let window = Window::from(&window);
                 let [kh, kw] = window.kernel;
                 let k = elements("filters", &[kh, kw, image.channels])?;
-                let conv = FloatConv {
+                Op::FloatConv(FloatConv {
                     filters: self.weights(&weights, outputs, k)?,
                     window,
                     scales: self.scales(&scales, outputs, k)?,
@@ -162,46 +161,33 @@ impl Reader<'_> {
                         true => Some(self.floats("bias", outputs)?),
                         false => None,
                     },
-                };
-                self.builder.float_conv(x, conv)?;
+                })
             }
-            OpText::Apply { finish } => {
-                let finish = self.finish(&finish, image.channels)?;
-                self.builder.apply(x, finish)?;
-            }
-            OpText::Add {
-                finish,
-                residual_scale,
-            } => {
-                let finish = self.finish(&finish, image.channels)?;
-                let added = residual(Some(residual_scale));
-                let added = added.ok_or_else(|| self.wrong("it reads 1 value".to_string()))?;
-                self.builder.add(x, added, finish)?;
-            }
-            OpText::Quantize { quantizer, planes } => {
-                let quantizer = quantizer.quantizer()?;
-                match planes {
-                    true => self.builder.quantize(x, quantizer)?,
-                    false => self.builder.quantize_bytes(x, quantizer)?,
-                };
-            }
-            OpText::Dequantize { scale } => drop(self.builder.dequantize(x, scale as f32)?),
-            OpText::MaxPool { window } => drop(self.builder.max_pool(x, (&window).into())?),
+            OpText::Apply { finish } | OpText::Add { finish, .. } => Op::Apply {
+                finish: self.finish(&finish, image.channels)?,
+                residual,
+            },
+            OpText::Quantize { quantizer, planes } => Op::Quantize {
+                quantizer: quantizer.quantizer()?,
+                planes,
+            },
+            OpText::Dequantize { scale } => Op::Dequantize {
+                scale: scale as f32,
+            },
+            OpText::MaxPool { window } => Op::MaxPool((&window).into()),
             OpText::AveragePool {
                 window,
                 scale,
                 quantizer,
-            } => {
-                let quantizer = quantizer.map(|q| q.activation()).transpose()?;
-                let window = Window::from(&window);
-                self.builder
-                    .average_pool(x, window, scale as f32, quantizer)?;
-            }
-            OpText::Concat => unreachable!("concat reads any number of values"),
-            OpText::Flatten => drop(self.builder.flatten(x)?),
-            OpText::UpSample { factors } => drop(self.builder.up_sample(x, factors)?),
-        }
-        Ok(())
+            } => Op::AveragePool {
+                window: (&window).into(),
+                scale: scale as f32,
+                quantizer: quantizer.map(|q| q.activation()).transpose()?,
+            },
+            OpText::Concat => Op::Concat,
+            OpText::Flatten => Op::Flatten,
+            OpText::UpSample { factors } => Op::UpSample(factors),
+        })
     }
 
     fn conv(
@@ -271,6 +257,8 @@ impl Reader<'_> {
             LeavesText::I32 => return Ok(Finish::integers(n)),
             LeavesText::Levels(encoding) => return self.levels(encoding.parse()?, n),
             LeavesText::F32 => OutputKind::F32,
+            LeavesText::F16 => OutputKind::F16,
+            LeavesText::Bf16 => OutputKind::Bf16,
             LeavesText::Planes(quantizer) => OutputKind::Codes(quantizer.activation()?),
             LeavesText::Bytes(quantizer) => OutputKind::Bytes(quantizer.quantizer()?),
         };

@@ -1,9 +1,12 @@
 //! Files that are refused by name, and files made by somebody who means harm.
 
+use half::slice::HalfBitsSliceExt;
+
 use super::*;
 use crate::bits::Encoding;
 use crate::model::container::Data;
 use crate::model::sample::{Random, sample};
+use crate::model::tests::out_rows;
 use crate::model::{Images, Kind, Mode};
 use crate::ops::{OutRows, Par};
 
@@ -60,14 +63,14 @@ fn a_description_that_disagrees_with_its_tensors_is_refused() {
         "'nodes.1.weights' has shape",
     );
     said_of("\"linear\"", "\"lstm\"", "unknown variant `lstm`");
-    said_of("\"u2\"", "\"u9\"", "encoding is u9");
+    said_of("\"u2\"", "\"u9\"", "encoding is u9 in node 1;");
     said_of("\"u8\"", "\"ternary\"", "image is 5 x 7 x 1 ternary bytes");
     said_of("\"image\"", "\"flatten\"", "the description: ");
     said_of("{", "", "the description: ");
     said_of("\"op\"", "\"do\"", "unknown field");
     said_of("\"outputs\":[3]", "\"outputs\":[4]", "value is 4");
     said_of("\"outputs\":[3]", "\"outputs\":[]", "outputs is 0");
-    said_of("\"reads\":[0]", "\"reads\":[1]", "value is 1");
+    said_of("\"reads\":[0]", "\"reads\":[1]", "value is 1 in node 1;");
     said_of("\"reads\":[0]", "\"reads\":[]", "node 1: it reads 0 values");
     said_of(
         "\"reads\":[0]",
@@ -87,11 +90,14 @@ fn a_description_that_disagrees_with_its_tensors_is_refused() {
         "{kind}"
     );
     let zero = said(&|c| c.put("nodes.1.sign", &[40], Data::I32(vec![0; 40])));
-    assert!(zero.contains("sign is 0 at 0; expected -1 or +1"), "{zero}");
+    assert!(
+        zero.contains("sign is 0 at 0 in node 1; expected -1 or +1"),
+        "{zero}"
+    );
     let tail = said(&|c| c.put("nodes.1.weights", &[40, 1, 2], Data::U32(vec![!0; 80])));
     assert!(tail.contains("bits set behind column 35"), "{tail}");
     let nan = said(&|c| c.put("nodes.3.scale", &[7], Data::F32(vec![f32::NAN; 7])));
-    assert!(nan.contains("scale is NaN at 0"), "{nan}");
+    assert!(nan.contains("scale is NaN at 0 in node 3;"), "{nan}");
 }
 
 #[test]
@@ -143,6 +149,8 @@ fn change(json: &mut serde_json::Value, random: &mut Random) {
         "before",
         "after",
         "f32",
+        "f16",
+        "bf16",
         "i32",
         "sign",
         "tensor",
@@ -210,27 +218,24 @@ fn change_tensor(container: &mut Container, random: &mut Random) {
 fn run(model: &Model) {
     let input = model.input();
     let large = |t: &crate::model::ValueType| t.stored_len() > 1 << 20;
-    let macs: u64 = model.describe().iter().map(|n| n.macs).sum();
+    let macs = model.describe().into_iter().map(|n| n.macs);
+    let macs = macs.fold(0, u64::saturating_add);
     let needed = model.piece(1, 1).unwrap_or(usize::MAX);
     if large(&input) || needed > 1 << 22 || model.outputs().iter().any(large) || macs > 1 << 26 {
         return;
     }
-    let (bytes, floats) = (vec![0u8; input.len()], vec![0f32; input.len()]);
+    let words = vec![0u32; input.words(1)];
+    let halves: &[u16] = &bytemuck::cast_slice(&words)[..input.len().min(2 * words.len())];
     let images = match input.kind {
-        Kind::F32 => Images::Floats(&floats),
-        _ => Images::Bytes(&bytes),
+        Kind::F32 => Images::Floats(bytemuck::cast_slice(&words)),
+        Kind::F16 => Images::F16(halves.reinterpret_cast()),
+        Kind::Bf16 => Images::Bf16(halves.reinterpret_cast()),
+        _ => Images::Bytes(&bytemuck::cast_slice(&words)[..input.len()]),
     };
     let made = model.outputs().to_vec();
-    let mut all: Vec<Vec<u32>> = made.iter().map(|m| vec![0; m.stored_len()]).collect();
-    let outs = all.iter_mut().zip(&made).map(|(words, made)| {
-        let len = made.stored_len();
-        match made.kind {
-            Kind::F32 => OutRows::F32(bytemuck::cast_slice_mut(words)),
-            Kind::I32 => OutRows::I32(bytemuck::cast_slice_mut(words)),
-            Kind::Planes(_) => OutRows::Codes(words),
-            Kind::Bytes(_) => OutRows::Bytes(&mut bytemuck::cast_slice_mut(words)[..len]),
-        }
-    });
+    let mut all: Vec<Vec<u32>> = made.iter().map(|m| vec![0; m.words(1)]).collect();
+    let outs = all.iter_mut().zip(&made);
+    let outs = outs.map(|(words, made)| out_rows(made, 1, words));
     let mut outs: Vec<OutRows<'_>> = outs.collect();
     let mut workspace = model.workspace(1, 1, Mode::Latency).unwrap();
     model

@@ -127,6 +127,8 @@ pub(super) struct FinishText {
 pub(super) enum LeavesText {
     I32,
     F32,
+    F16,
+    Bf16,
     Planes(QuantizerText),
     Bytes(QuantizerText),
     Levels(String),

@@ -24,7 +24,7 @@ impl Model {
             };
             nodes.push(NodeText {
                 name: node.name.clone(),
-                op: tensors.op(node)?,
+                op: tensors.op(node),
                 reads: node.reads.iter().map(|v| v.index()).collect(),
             });
         }
@@ -62,15 +62,15 @@ impl Tensors<'_> {
         encoding.to_string()
     }
 
-    fn op(&mut self, node: &Node) -> Result<OpText> {
-        Ok(match &node.op {
+    fn op(&mut self, node: &Node) -> OpText {
+        match &node.op {
             Op::Image => OpText::Image {
                 height: node.made.height,
                 width: node.made.width,
                 channels: node.made.channels,
                 elements: match node.made.kind {
                     Kind::Bytes(encoding) => encoding.to_string(),
-                    _ => "f32".to_string(),
+                    floats => floats.to_string(),
                 },
             },
             Op::Conv(conv) => OpText::Conv(ConvText {
@@ -80,22 +80,22 @@ impl Tensors<'_> {
                 groups: conv.groups,
                 pad: conv.pad.into(),
                 transposed: conv.transposed,
-                finish: self.finish(&conv.finish)?,
+                finish: self.finish(&conv.finish),
                 residual_scale: conv.residual.map(scale),
             }),
             Op::Linear(linear) => OpText::Linear {
                 outputs: linear.weights.rows(),
                 weights: self.weights(&linear.weights),
-                finish: self.finish(&linear.finish)?,
+                finish: self.finish(&linear.finish),
                 residual_scale: linear.residual.map(scale),
             },
             Op::FloatConv(conv) => self.float_conv(conv),
             Op::Apply { finish, residual } => match residual {
                 None => OpText::Apply {
-                    finish: self.finish(finish)?,
+                    finish: self.finish(finish),
                 },
                 Some(residual) => OpText::Add {
-                    finish: self.finish(finish)?,
+                    finish: self.finish(finish),
                     residual_scale: scale(*residual),
                 },
             },
@@ -121,7 +121,7 @@ impl Tensors<'_> {
             Op::Concat => OpText::Concat,
             Op::Flatten => OpText::Flatten,
             Op::UpSample(factors) => OpText::UpSample { factors: *factors },
-        })
+        }
     }
 
     fn float_conv(&mut self, conv: &FloatConv) -> OpText {
@@ -147,21 +147,15 @@ impl Tensors<'_> {
         }
     }
 
-    fn finish(&mut self, finish: &Finish) -> Result<FinishText> {
+    fn finish(&mut self, finish: &Finish) -> FinishText {
         let leaves = match finish.output() {
             OutputKind::I32 => LeavesText::I32,
             OutputKind::F32 => LeavesText::F32,
+            OutputKind::F16 => LeavesText::F16,
+            OutputKind::Bf16 => LeavesText::Bf16,
             OutputKind::Codes(quantizer) => LeavesText::Planes((&Quantizer::Act(quantizer)).into()),
             OutputKind::Bytes(quantizer) => LeavesText::Bytes((&quantizer).into()),
             OutputKind::Levels(encoding) => LeavesText::Levels(encoding.to_string()),
-            other => {
-                let value = format!("{other:?}");
-                return Err(Error::argument(
-                    "output of the finish",
-                    value,
-                    "not 16-bit floats",
-                ));
-            }
         };
         match (&leaves, finish.thresholds()) {
             (LeavesText::I32, _) => {}
@@ -201,11 +195,11 @@ impl Tensors<'_> {
             ResidualAt::BeforeFunction => Some(ResidualText::Before),
             ResidualAt::AfterFunction => Some(ResidualText::After),
         };
-        Ok(FinishText {
+        FinishText {
             leaves,
             function,
             residual,
-        })
+        }
     }
 }
 

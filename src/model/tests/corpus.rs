@@ -5,10 +5,7 @@ use super::*;
 
 /// What `run` gives for all images, all outputs one behind the other.
 fn outputs(model: &Model, images: &Given, count: usize) -> Vec<u8> {
-    let size = |made: &ValueType| match made.kind {
-        Kind::Bytes(_) => made.len() * count,
-        _ => 4 * made.stored_len() * count,
-    };
+    let size = |made: &ValueType| made.kind.element_bytes() * made.stored_len() * count;
     let made = model.outputs().to_vec();
     let mut all: Vec<Vec<u32>> = made.iter().map(|m| vec![0; size(m).div_ceil(4)]).collect();
     let mut outs: Vec<OutRows<'_>> = all
@@ -63,15 +60,11 @@ fn a_corpus_is_small_and_shows_what_there_is() {
         if out.len() > 8 << 10 {
             continue;
         }
-        let image_bytes = match &images {
-            Given::Bytes(bytes) => bytes.clone(),
-            Given::Floats(floats) => bytemuck::cast_slice(floats).to_vec(),
-        };
         let write = |ending: &str, bytes: &[u8]| {
             std::fs::write(folder.join(format!("v2-{files:02}.{ending}")), bytes).unwrap();
         };
         write("qcore", &bytes);
-        write("images", &image_bytes);
+        write("images", &images.to_bytes());
         write("expected", &out);
         seen.extend(kinds);
         files += 1;

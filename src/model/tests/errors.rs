@@ -85,6 +85,22 @@ fn an_error_names_the_node_and_its_argument_and_leaves_the_builder() {
 }
 
 #[test]
+fn a_name_of_control_characters_is_shown_without_them() {
+    let (mut b, x) = builder();
+    let name = "a\n\u{1b}[2J\u{e9}";
+    let refused = said(b.named(name).quantize(x, ActQuantizer::Sign));
+    assert!(
+        refused.contains("in node 1, quantize a\\n\\u{1b}[2J\u{e9};"),
+        "{refused}"
+    );
+    b.named(name).flatten(x).unwrap();
+    let model = b.build(&[x]).unwrap();
+    assert_eq!(model.describe()[1].name, "a\\n\\u{1b}[2J\u{e9}");
+    let again = Model::from_bytes(&model.to_bytes().unwrap()).unwrap();
+    assert_eq!(again.nodes[1].name, name);
+}
+
+#[test]
 fn residuals_are_those_that_the_finish_adds() {
     let (mut b, x) = builder();
     let window = Window::new(3).padding(1);
@@ -107,7 +123,7 @@ fn residuals_are_those_that_the_finish_adds() {
     };
     assert_eq!(
         said(b.conv(x, small)),
-        "residual is 6 x 5 x 3 u4 bytes in node 1, conv; expected 4 x 3 x 3 of f32 or of codes that are not ternary"
+        "residual is 6 x 5 x 3 u4 bytes in node 1, conv; expected 4 x 3 x 3 of floats or of codes that are not ternary"
     );
     let value = Scaled {
         value: x,
@@ -122,8 +138,51 @@ fn residuals_are_those_that_the_finish_adds() {
     assert!(said(b.add(y, half, adds.clone())).starts_with("scale is 0.5 in node 2, add"));
     assert!(said(b.add(y, x, not)).starts_with("residual is given"));
     assert!(b.add(y, x, adds).is_ok());
-    let halves = floats(3, ResidualAt::Nowhere, OutputKind::F16);
-    assert!(said(b.conv(x, conv(&halves))).starts_with("output of the finish is of 16-bit floats"));
+}
+
+#[test]
+fn halves_are_refused_where_f32_alone_will_do() {
+    let (mut b, x) = builder();
+    let half = |n: usize| floats(n, ResidualAt::Nowhere, OutputKind::F16);
+    let y = b
+        .conv(
+            x,
+            Conv::new(filters(3, 27), Window::new(3).padding(1), half(3)),
+        )
+        .unwrap();
+    assert_eq!(b.type_of(y).unwrap().to_string(), "6 x 5 x 3 f16");
+    let scales = || Scales::new(Granularity::Tensor, vec![1.0]).unwrap();
+    assert_eq!(
+        said(b.float_linear(y, filters(2, 90), scales(), None)),
+        "x is 6 x 5 x 3 f16 in node 2, float_conv; expected f32"
+    );
+    assert!(said(b.dequantize(y, 1.0)).contains("expected codes"));
+    let bf16s = b
+        .apply(x, floats(3, ResidualAt::Nowhere, OutputKind::Bf16))
+        .unwrap();
+    assert!(said(b.concat(&[y, bf16s])).starts_with("values is 6 x 5 x 3 bf16"));
+    let wide = b.apply(y, plain(3)).unwrap();
+    assert!(b.float_linear(wide, filters(2, 90), scales(), None).is_ok());
+    let model = b.build(&[y, bf16s]).unwrap();
+    let mut ws = model.workspace(1, 1, Mode::Latency).unwrap();
+    let (mut half, mut other) = (vec![f16::ZERO; 90], vec![0f32; 90]);
+    let outs = &mut [OutRows::F16(&mut half), OutRows::F32(&mut other)];
+    let refused = said(model.run_all(&[0u8; 90][..], outs, &mut ws, Par::Caller));
+    assert_eq!(
+        refused,
+        "out is f32; expected for bf16, what the model gives"
+    );
+    let mut b = ModelBuilder::new(ValueType {
+        kind: Kind::F16,
+        ..ValueType::floats(1, 1, 2)
+    })
+    .unwrap();
+    let signs = b.quantize(Value(0), ActQuantizer::Sign).unwrap();
+    let model = b.build(&[signs]).unwrap();
+    let mut ws = model.workspace(1, 1, Mode::Latency).unwrap();
+    let outs = &mut [OutRows::Codes(&mut [0])];
+    let refused = said(model.run_all(&[0f32; 2][..], outs, &mut ws, Par::Caller));
+    assert_eq!(refused, "images is f32; expected f16");
 }
 
 #[test]
@@ -287,4 +346,19 @@ fn nan_and_infinity_in_float_images_follow_the_quantizers() {
         assert_eq!(back, [0.0, 3.0, 0.0, 0.0, 2.0]);
         assert!(most[0].is_nan() && most[1] == f32::INFINITY && most[9] == 1.5);
     }
+}
+
+#[test]
+fn more_work_than_there_are_numbers_for_is_told_as_the_most() {
+    let side = 1 << 19;
+    let mut b = ModelBuilder::new(ValueType::image(side, side, 1, 1).unwrap()).unwrap();
+    let conv = Conv::new(
+        filters(1 << 20, 81),
+        Window::new(9),
+        Finish::integers(1 << 20),
+    );
+    let x = b.conv(Value(0), conv).unwrap();
+    let model = b.build(&[x]).unwrap();
+    assert_eq!(model.describe()[1].macs, u64::MAX);
+    assert!(said(model.workspace(1 << 20, 1, Mode::Latency)).starts_with("images is"));
 }

@@ -78,8 +78,10 @@ fn finish(random: &mut Random, n: usize, size: f32, adds: bool, bare: bool) -> F
     };
     let scale: Vec<f32> = noise(random, n).iter().map(|s| s / size).collect();
     let bias = noise(random, n);
-    let output = match random.below(12) {
+    let output = match random.below(14) {
         0..=2 => OutputKind::F32,
+        12 => OutputKind::F16,
+        13 => OutputKind::Bf16,
         3..=8 => OutputKind::Codes(activation(random)),
         9 if !adds && !bare => return Finish::integers(n),
         10 if !adds && !bare => {
@@ -124,7 +126,7 @@ fn residual(b: &ModelBuilder, random: &mut Random, made: [usize; 3]) -> Option<S
     }
     let value = Value(fits[random.below(fits.len())]);
     let scale = match b.nodes[value.0].made.kind {
-        Kind::F32 => 1.0,
+        kind if kind.is_float() => 1.0,
         _ => 0.3,
     };
     Some(Scaled { value, scale })
@@ -251,8 +253,9 @@ fn add(b: &mut ModelBuilder, x: Value, random: &mut Random) -> crate::Result<Val
     let t = b.type_of(x)?;
     match (random.below(13), t.kind) {
         (0..=3, Kind::F32) => float_conv(b, x, random),
+        (0..=3, Kind::F16 | Kind::Bf16) => apply(b, x, random),
         (0..=3, _) => conv(b, x, random),
-        (4, Kind::F32) => {
+        (4, kind) if kind.is_float() => {
             let quantizer = match random.below(2) {
                 0 => activation(random).into(),
                 _ => byte_quantizer(random),
@@ -260,7 +263,7 @@ fn add(b: &mut ModelBuilder, x: Value, random: &mut Random) -> crate::Result<Val
             b.quantize(x, quantizer)
         }
         (4, _) => linear(b, x, random),
-        (5, Kind::F32) => {
+        (5, kind) if kind.is_float() => {
             let quantizer = byte_quantizer(random);
             b.quantize_bytes(x, quantizer)
         }
@@ -288,8 +291,12 @@ pub(in crate::model) fn random_graph(random: &mut Random) -> Model {
         1 => 65 + random.below(3) * 120,
         _ => 1 + random.below(9),
     };
-    let image = match random.below(4) {
+    let image = match random.below(6) {
         0 => ValueType::floats(h, w, c),
+        4 => ValueType {
+            kind: [Kind::F16, Kind::Bf16][random.below(2)],
+            ..ValueType::floats(h, w, c)
+        },
         1 => ValueType::image(h, w, c, 1 + random.below(7)).unwrap(),
         2 => ValueType {
             kind: Kind::Bytes(Encoding::signed(5).unwrap()),
@@ -334,9 +341,19 @@ pub(in crate::model) fn random_graph(random: &mut Random) -> Model {
 pub(super) fn image_of(t: &ValueType, count: usize, random: &mut Random) -> (Vec<Naive>, Given) {
     let len = t.len() * count;
     let Some(encoding) = t.kind.encoding() else {
-        let floats = noise(random, len);
+        let mut floats = noise(random, len);
+        let given = match t.kind {
+            Kind::F16 => Given::F16(floats.iter().map(|&x| f16::from_f32(x)).collect()),
+            Kind::Bf16 => Given::Bf16(floats.iter().map(|&x| bf16::from_f32(x)).collect()),
+            _ => Given::Floats(floats.clone()),
+        };
+        match &given {
+            Given::F16(given) => given.convert_to_f32_slice(&mut floats),
+            Given::Bf16(given) => given.convert_to_f32_slice(&mut floats),
+            _ => {}
+        }
         let naive = floats.chunks(t.len()).map(|f| Naive::Floats(f.to_vec()));
-        return (naive.collect(), Given::Floats(floats.clone()));
+        return (naive.collect(), given);
     };
     let all = integers_of(encoding);
     let integers: Vec<i32> = (0..len).map(|_| all[random.below(all.len())]).collect();

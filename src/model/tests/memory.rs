@@ -40,6 +40,26 @@ fn a_long_chain_needs_the_memory_of_two_values() {
 }
 
 #[test]
+fn what_is_planned_is_what_a_workspace_takes() {
+    let model = chain(5);
+    for mode in [Mode::Latency, Mode::Throughput] {
+        for (images, threads) in [(1, 1), (7, 3), (0, 2)] {
+            let planned = model.planned(images, threads, mode).unwrap();
+            let pieces = if mode == Mode::Latency { 1 } else { threads };
+            assert_eq!(planned.peak, model.peak_bytes(images) * pieces);
+            let workspace = model.workspace(images, threads, mode).unwrap();
+            assert_eq!(planned.workspace, workspace.bytes());
+            // Lines of 64 bytes: one for each piece at most, and one to begin at.
+            let most = planned.peak + planned.scratch + 64 * (pieces + 1);
+            assert!((planned.peak + planned.scratch..=most).contains(&planned.workspace));
+            assert!(planned.scratch > 0 && planned.weights == model.bytes().0);
+        }
+        assert!(model.planned(usize::MAX, 1, mode).is_err());
+        assert!(model.planned(1 << 20, usize::MAX, mode).is_err());
+    }
+}
+
+#[test]
 fn a_flat_image_shares_the_memory_of_its_pixels() {
     let mut b = ModelBuilder::new(ValueType::floats(2, 2, 32)).unwrap();
     let x = b.image();

@@ -83,13 +83,15 @@ impl FloatConv2d {
     /// Multiply-adds for an image, the pad counted as data.
     pub fn macs(&self) -> u64 {
         let (height, width) = self.size();
-        (height * width) as u64 * self.gemm.n() as u64 * self.k as u64
+        let all = [height, width, self.gemm.n(), self.k];
+        all.iter()
+            .fold(1, |macs: u64, &n| macs.saturating_mul(n as u64))
     }
 
     /// Output pixels of `images` images.
     fn pixels(&self, images: usize) -> usize {
         let (height, width) = self.size();
-        images.saturating_mul(height * width)
+        images.saturating_mul(height).saturating_mul(width)
     }
 
     /// Whether rows are there without gathering: pixels as they are, or whole images.
@@ -111,7 +113,8 @@ impl FloatConv2d {
 
     /// Scratch of a thread for blocks of `rows` pixels.
     fn piece(&self, rows: usize) -> usize {
-        rows * self.k + self.product_scratch(rows)
+        let gathered = rows.saturating_mul(self.k);
+        gathered.saturating_add(self.product_scratch(rows))
     }
 
     /// Scratch of products of up to `rows` rows: a few rows may need more than many.

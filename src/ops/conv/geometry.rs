@@ -7,6 +7,7 @@
 use std::ops::Range;
 
 use crate::error::{Error, Result};
+use crate::shape::elements;
 
 /// No size along an axis may exceed this.
 const LIMIT: usize = 1 << 20;
@@ -102,7 +103,9 @@ impl Geometry {
             }
             Ok((padded - extent) / self.stride[axis] + 1)
         };
-        Ok((axis(0)?, axis(1)?))
+        let (height, width) = (axis(0)?, axis(1)?);
+        elements("output", &[height, width])?;
+        Ok((height, width))
     }
 
     /// Rows and columns of the output of the transposed convolution: (H - 1) stride - top - bottom +
@@ -118,7 +121,10 @@ impl Geometry {
                 let expected = "below stride or dilation";
                 return Err(Error::argument("output padding", extra[axis], expected));
             }
-            let whole = (self.size(axis) - 1) * self.stride[axis] + self.extent(axis) + extra[axis];
+            let whole = (self.size(axis) - 1)
+                .saturating_mul(self.stride[axis])
+                .saturating_add(self.extent(axis))
+                .saturating_add(extra[axis]);
             let padding = before[axis] + after[axis];
             match whole.checked_sub(padding) {
                 None | Some(0) => {
@@ -133,7 +139,9 @@ impl Geometry {
                 Some(size) => Ok(size),
             }
         };
-        Ok((axis(0)?, axis(1)?))
+        let (height, width) = (axis(0)?, axis(1)?);
+        elements("output", &[height, width])?;
+        Ok((height, width))
     }
 
     fn check(&self) -> Result<()> {
@@ -168,6 +176,9 @@ impl Geometry {
             let expected = format!("a divisor of the {} channels", self.channels);
             return Err(Error::argument("groups", self.groups, expected));
         }
+        // Where addresses have 32 bits, sizes below the limit may be too much together.
+        elements("image", &[self.height, self.width, self.channels])?;
+        elements("kernel", &[kh, kw])?;
         Ok(())
     }
 
@@ -187,7 +198,8 @@ impl Geometry {
 
     /// Pixels that a filter spans.
     fn extent(&self, axis: usize) -> usize {
-        self.dilation[axis].saturating_mul(self.kernel[axis] - 1) + 1
+        let steps = self.dilation[axis].saturating_mul(self.kernel[axis] - 1);
+        steps.saturating_add(1)
     }
 
     /// The indirection table of a convolution with `count` outputs along `axis`.

@@ -288,11 +288,13 @@ impl Conv2d {
 
     /// Multiply-adds for an image: H W or OH OW pixels of all taps, the pad counted as data.
     pub fn macs(&self) -> u64 {
-        let pixels = match self.phases.len() {
-            1 => self.size.0 * self.size.1,
-            _ => self.geometry.pixels(),
+        let (height, width) = match self.phases.len() {
+            1 => self.size,
+            _ => (self.geometry.height, self.geometry.width),
         };
-        pixels as u64 * self.o as u64 * self.k() as u64
+        let all = [height, width, self.o, self.k()];
+        all.iter()
+            .fold(1, |macs: u64, &n| macs.saturating_mul(n as u64))
     }
 
     /// Columns of a filter, KH x KW x C / groups.

@@ -136,7 +136,8 @@ fn codes_become_floats_and_floats_codes() {
                     };
                     let mut again = PackedMatrix::zeros(e, pixels, n).unwrap();
                     let rows = OutRows::Codes(again.words_mut());
-                    quantize_pixels(kernels, &expected, n, &q, rows, par).unwrap();
+                    quantize_pixels(kernels, Elements::Floats(&expected), n, &q, rows, par)
+                        .unwrap();
                     assert_eq!(again, x, "{e} {} {pixels} x {n}", kernels.isa());
                 }
             }
@@ -171,12 +172,13 @@ fn what_does_not_fit_is_refused_and_nothing_is_written() {
     let relu: Quantizer = QuantRelu::new(2, 1.0, Rounding::Ceil).unwrap().into();
     let mut words = vec![0; 3];
     let rows = OutRows::Codes(&mut words);
-    let said = quantize_pixels(kernels, &x, 4, &relu, rows, Par::Caller).unwrap_err();
+    let said =
+        quantize_pixels(kernels, Elements::Floats(&x), 4, &relu, rows, Par::Caller).unwrap_err();
     assert!(
         said.to_string()
             .starts_with("out is 3 elements long; expected 4")
     );
     let sign: Quantizer = ActQuantizer::Sign.into();
     let rows = OutRows::Bytes(&mut []);
-    assert!(quantize_pixels(kernels, &x, 4, &sign, rows, Par::Caller).is_err());
+    assert!(quantize_pixels(kernels, Elements::Floats(&x), 4, &sign, rows, Par::Caller).is_err());
 }

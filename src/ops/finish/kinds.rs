@@ -97,6 +97,10 @@ impl OutputKind {
 pub enum Residual<'a> {
     /// Floats `[pixels, N]`.
     Floats(&'a [f32]),
+    /// Floats of 16 bits `[pixels, N]`.
+    F16(&'a [f16]),
+    /// Upper halves of floats `[pixels, N]`.
+    Bf16(&'a [bf16]),
     /// Codes in planes; an integer times `scale`.
     Planes {
         /// `[pixels, N]`
@@ -131,6 +135,11 @@ pub enum OutRows<'a> {
 }
 
 impl<'a> OutRows<'a> {
+    /// No rows at all.
+    pub(crate) fn empty() -> Self {
+        OutRows::I32(&mut [])
+    }
+
     /// Elements.
     pub(crate) fn len(&self) -> usize {
         match self {

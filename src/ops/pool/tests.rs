@@ -168,3 +168,15 @@ fn windows_of_padding_alone_and_foreign_shapes_are_refused() {
             .is_err()
     );
 }
+
+#[test]
+fn the_cost_of_vast_windows_is_no_panic() {
+    let mut g = Geometry::new(1, 1, 1024, 1 << 20);
+    g.padding = Padding::same((1 << 20) - 1);
+    let pool = MaxPool::new(g, Encoding::Bipolar).unwrap();
+    let kernels = Kernels::available().next().unwrap();
+    let none = PackedMatrix::zeros(Encoding::Bipolar, 0, 1024).unwrap();
+    let mut out = PackedMatrix::zeros(Encoding::Bipolar, 0, 1024).unwrap();
+    pool.run(kernels, none.view(), &mut out, Par::Caller)
+        .unwrap();
+}
