@@ -12,7 +12,8 @@
 use std::arch::x86_64::*;
 
 use super::bitgemm::{self, Count, Lanes, Task};
-use super::bytegemm::{self, ByteTask, Dot};
+use super::bytecount::{self, Dot};
+use super::bytegemm::{self, ByteTask};
 use super::groupgemm::{self, GroupTask};
 use super::pack::{self, Codes};
 use super::quantize::avx2 as quantize;
@@ -171,6 +172,11 @@ impl Lanes for Ymm {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
     }
     #[inline(always)]
+    unsafe fn prefetch_far(p: *const u32) {
+        // SAFETY: as above.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
+    }
+    #[inline(always)]
     unsafe fn xor(self, other: Self) -> Self {
         // SAFETY: see above the impl.
         unsafe { Ymm(_mm256_xor_si256(self.0, other.0)) }
@@ -313,6 +319,8 @@ struct Madd;
 impl Dot<Ymm> for Madd {
     type Counter = Ymm;
     const COUNTERS: usize = 4;
+    const UNPACK: usize = 16;
+    const WIDE: bool = false;
 
     fn limit(_: bool) -> u32 {
         0
@@ -332,7 +340,7 @@ impl Dot<Ymm> for Madd {
     }
     #[inline(always)]
     unsafe fn dot<const BITS: usize, const SIGNED: bool>(counter: Ymm, w: Ymm, a: Ymm) -> Ymm {
-        let (u, s) = bytegemm::mixed::<_, SIGNED>(w, a);
+        let (u, s) = bytecount::mixed::<_, SIGNED>(w, a);
         // SAFETY: see above the first impl.
         unsafe {
             if BITS < 8 {
@@ -364,6 +372,8 @@ struct Vnni;
 impl Dot<Ymm> for Vnni {
     type Counter = Ymm;
     const COUNTERS: usize = 8;
+    const UNPACK: usize = 96;
+    const WIDE: bool = true;
 
     fn limit(signed: bool) -> u32 {
         if signed { 255 } else { 127 }
@@ -378,7 +388,7 @@ impl Dot<Ymm> for Vnni {
     }
     #[inline(always)]
     unsafe fn dot<const BITS: usize, const SIGNED: bool>(counter: Ymm, w: Ymm, a: Ymm) -> Ymm {
-        let (u, s) = bytegemm::mixed::<_, SIGNED>(w, a);
+        let (u, s) = bytecount::mixed::<_, SIGNED>(w, a);
         // SAFETY: see above the first impl; the entry carries avxvnni too.
         unsafe { Ymm(_mm256_dpbusd_avx_epi32(counter.0, u.0, s.0)) }
     }

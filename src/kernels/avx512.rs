@@ -12,7 +12,8 @@
 use std::arch::x86_64::*;
 
 use super::bitgemm::{self, Count, Lanes, Task};
-use super::bytegemm::{self, ByteTask, Dot};
+use super::bytecount::{self, Dot};
+use super::bytegemm::{self, ByteTask};
 use super::groupgemm::{self, GroupTask};
 use super::pack::{self, Codes};
 use super::quantize::avx512 as quantize;
@@ -172,6 +173,11 @@ impl Lanes for Zmm {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
     }
     #[inline(always)]
+    unsafe fn prefetch_far(p: *const u32) {
+        // SAFETY: as above.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
+    }
+    #[inline(always)]
     unsafe fn xor(self, other: Self) -> Self {
         // SAFETY: see above the impl.
         unsafe { Zmm(_mm512_xor_si512(self.0, other.0)) }
@@ -297,6 +303,8 @@ struct Vnni;
 impl Dot<Zmm> for Vnni {
     type Counter = Zmm;
     const COUNTERS: usize = 16;
+    const UNPACK: usize = 64;
+    const WIDE: bool = true;
 
     fn limit(signed: bool) -> u32 {
         if signed { 255 } else { 127 }
@@ -311,7 +319,7 @@ impl Dot<Zmm> for Vnni {
     }
     #[inline(always)]
     unsafe fn dot<const BITS: usize, const SIGNED: bool>(counter: Zmm, w: Zmm, a: Zmm) -> Zmm {
-        let (u, s) = bytegemm::mixed::<_, SIGNED>(w, a);
+        let (u, s) = bytecount::mixed::<_, SIGNED>(w, a);
         // SAFETY: see above the first impl.
         unsafe { Zmm(_mm512_dpbusd_epi32(counter.0, u.0, s.0)) }
     }

@@ -14,7 +14,8 @@ use std::arch::x86_64::*;
 
 use super::avx512::{self, Zmm};
 use super::bitgemm::{self, Count, Lanes, Task};
-use super::bytegemm::{self, ByteTask, Dot};
+use super::bytecount::{self, Dot};
+use super::bytegemm::{self, ByteTask};
 use super::groupgemm::{self, GroupTask};
 use super::pack;
 use super::quantize::avx512 as quantize;
@@ -121,6 +122,8 @@ struct Madd;
 impl Dot<Zmm> for Madd {
     type Counter = Zmm;
     const COUNTERS: usize = 8;
+    const UNPACK: usize = 16;
+    const WIDE: bool = false;
 
     fn limit(_: bool) -> u32 {
         0
@@ -140,7 +143,7 @@ impl Dot<Zmm> for Madd {
     }
     #[inline(always)]
     unsafe fn dot<const BITS: usize, const SIGNED: bool>(counter: Zmm, w: Zmm, a: Zmm) -> Zmm {
-        let (u, s) = bytegemm::mixed::<_, SIGNED>(w, a);
+        let (u, s) = bytecount::mixed::<_, SIGNED>(w, a);
         // SAFETY: see above the first impl.
         unsafe {
             if BITS < 8 {

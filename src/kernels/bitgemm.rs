@@ -45,6 +45,9 @@ pub(super) trait Lanes: Copy {
     /// Asks for the cache line of `p`, which need not be readable. Nothing where nothing is gained.
     #[inline(always)]
     unsafe fn prefetch(_p: *const u32) {}
+    /// As [`Lanes::prefetch`], into the second-level cache alone.
+    #[inline(always)]
+    unsafe fn prefetch_far(_p: *const u32) {}
     /// Lanewise exclusive or.
     unsafe fn xor(self, other: Self) -> Self;
     /// Lanewise and.

@@ -14,7 +14,7 @@
 //! floats wait on the stack, which costs a load and a store for each of them at its end, not in the inner loop.
 
 use super::bitgemm::Lanes;
-use super::bytegemm::{self, Bytes, Dot};
+use super::bytecount::{self, Ahead, Bytes, Dot};
 
 /// One panel of weights times `rows` rows of bytes.
 #[derive(Clone, Copy)]
@@ -65,12 +65,12 @@ pub(super) unsafe fn run<V: Lanes, D: Dot<V>, const MR: usize, const NV: usize>(
     // SAFETY: passed on from the caller.
     unsafe {
         match (task.bits, task.signed) {
-            (2, false) => rows::<V, D, MR, NV, 2, false>(task),
-            (2, true) => rows::<V, D, MR, NV, 2, true>(task),
-            (4, false) => rows::<V, D, MR, NV, 4, false>(task),
-            (4, true) => rows::<V, D, MR, NV, 4, true>(task),
-            (_, false) => rows::<V, D, MR, NV, 8, false>(task),
-            (_, true) => rows::<V, D, MR, NV, 8, true>(task),
+            (2, false) => rows::<V, D, MR, NV, 2, 4, false>(task),
+            (2, true) => rows::<V, D, MR, NV, 2, 4, true>(task),
+            (4, false) => rows::<V, D, MR, NV, 4, 2, false>(task),
+            (4, true) => rows::<V, D, MR, NV, 4, 2, true>(task),
+            (_, false) => rows::<V, D, MR, NV, 8, 1, false>(task),
+            (_, true) => rows::<V, D, MR, NV, 8, 1, true>(task),
         }
     }
 }
@@ -82,6 +82,7 @@ unsafe fn rows<
     const MR: usize,
     const NV: usize,
     const BITS: usize,
+    const FIELDS: usize,
     const SIGNED: bool,
 >(
     task: &GroupTask,
@@ -90,16 +91,16 @@ unsafe fn rows<
     unsafe {
         let mut row = 0;
         while task.rows - row >= MR {
-            tile::<V, D, MR, NV, BITS, SIGNED>(task, row);
+            tile::<V, D, MR, NV, BITS, FIELDS, SIGNED>(task, row);
             row += MR;
         }
         // Few sizes of tiles: each is code that is compiled, and loaded, for every kind of weights.
         while MR > 2 && task.rows - row >= 2 {
-            tile::<V, D, 2, NV, BITS, SIGNED>(task, row);
+            tile::<V, D, 2, NV, BITS, FIELDS, SIGNED>(task, row);
             row += 2;
         }
         if row < task.rows {
-            tile::<V, D, 1, NV, BITS, SIGNED>(task, row);
+            tile::<V, D, 1, NV, BITS, FIELDS, SIGNED>(task, row);
         }
     }
 }
@@ -111,6 +112,7 @@ unsafe fn tile<
     const MR: usize,
     const NV: usize,
     const BITS: usize,
+    const FIELDS: usize,
     const SIGNED: bool,
 >(
     task: &GroupTask,
@@ -128,7 +130,12 @@ unsafe fn tile<
         for group in 0..task.groups {
             let from = group * task.group;
             let to = task.words.min(from + task.group);
-            let mut sums = bytegemm::count::<V, D, MR, NV, BITS, SIGNED>(bytes, from, to);
+            let mut sums = bytecount::count::<V, D, MR, NV, BITS, FIELDS, SIGNED>(
+                bytes,
+                from,
+                to,
+                Ahead::NOTHING,
+            );
             if !task.row_sums.is_null() {
                 for i in 0..MR {
                     let at = (row + i) * task.groups + group;

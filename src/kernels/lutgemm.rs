@@ -202,8 +202,12 @@ unsafe fn tile<T: Tables, const MR: usize, const NV: usize, const FEW: usize>(
         let mut high = [[T::Bytes::zero(); MR]; NV];
         for plane in 0..task.planes {
             if plane > 0 {
-                for sum in low.iter_mut().chain(&mut high).flatten() {
-                    *sum = sum.add_halves(*sum);
+                // By constant numbers: an iterator over both would keep them in memory, and every flush would store them.
+                for v in 0..NV {
+                    for i in 0..MR {
+                        low[v][i] = low[v][i].add_halves(low[v][i]);
+                        high[v][i] = high[v][i].add_halves(high[v][i]);
+                    }
                 }
             }
             if !task.first && task.narrow && plane + 1 == task.planes {
@@ -373,7 +377,7 @@ unsafe fn put<B: ByteLanes, const ALL: bool>(
         if !(task.first || ALL && task.narrow) {
             for (i, sum) in sums.iter_mut().enumerate() {
                 if ALL || valid[i] > 0 {
-                    *sum = sum.add(load_some(waiting.add(i * quarter), valid[i]));
+                    *sum = sum.add(task.sink.waiting(row, lane + i * quarter, valid[i]));
                 }
             }
         }
@@ -392,19 +396,5 @@ unsafe fn put<B: ByteLanes, const ALL: bool>(
                 task.sink.put(result, row, lane + i * quarter, valid[i]);
             }
         }
-    }
-}
-
-/// A vector of sums that wait at `p`, of which `valid` are there.
-#[inline(always)]
-unsafe fn load_some<V: Lanes>(p: *const u32, valid: usize) -> V {
-    // SAFETY: a whole vector is read where it is there, else `valid` words into a buffer of at least one.
-    unsafe {
-        if valid >= V::LANES {
-            return V::load(p);
-        }
-        let mut some = [0u32; 16];
-        std::ptr::copy_nonoverlapping(p, some.as_mut_ptr(), valid);
-        V::load(some.as_ptr())
     }
 }

@@ -17,6 +17,7 @@ mod avx512;
 mod avx512bw;
 mod bitgemm;
 pub mod bounds;
+mod bytecount;
 mod bytegemm;
 mod byteweights;
 mod depthwise;

@@ -15,7 +15,8 @@ use std::arch::aarch64::*;
 use std::arch::asm;
 
 use super::bitgemm::Lanes;
-use super::bytegemm::{self, ByteTask, Dot};
+use super::bytecount::{self, Dot};
+use super::bytegemm::{self, ByteTask};
 use super::groupgemm::{self, GroupTask};
 use super::neon::Quad;
 
@@ -75,6 +76,8 @@ impl Dot<Quad> for Long {
     /// Eight lanes of 16 bits each for fields of 2 and 4 bits, four of 32 for 8 bits.
     type Counter = (uint16x8_t, uint16x8_t);
     const COUNTERS: usize = 4;
+    const UNPACK: usize = 16;
+    const WIDE: bool = false;
 
     fn limit(_: bool) -> u32 {
         0
@@ -152,6 +155,8 @@ struct Alike;
 impl Dot<Quad> for Alike {
     type Counter = Quad;
     const COUNTERS: usize = 16;
+    const UNPACK: usize = 64;
+    const WIDE: bool = true;
 
     fn limit(signed: bool) -> u32 {
         if signed { 127 } else { 255 }
@@ -188,6 +193,8 @@ struct Mixed;
 impl Dot<Quad> for Mixed {
     type Counter = Quad;
     const COUNTERS: usize = 16;
+    const UNPACK: usize = 64;
+    const WIDE: bool = true;
 
     fn limit(signed: bool) -> u32 {
         if signed { 255 } else { 127 }
@@ -202,7 +209,7 @@ impl Dot<Quad> for Mixed {
     }
     #[inline(always)]
     unsafe fn dot<const BITS: usize, const SIGNED: bool>(counter: Quad, w: Quad, a: Quad) -> Quad {
-        let (u, s) = bytegemm::mixed::<_, SIGNED>(w, a);
+        let (u, s) = bytecount::mixed::<_, SIGNED>(w, a);
         // SAFETY: the caller carries i8mm.
         Quad(unsafe { usdot(counter.0, u.0, s.0) })
     }
@@ -228,9 +235,9 @@ impl Dot<Quad> for Mixed {
             // Eight columns of channels 0 and 1, and of 2 and 3.
             let low = Quad(vzip1q_u32(even.0, odd.0));
             let high = Quad(vzip2q_u32(even.0, odd.0));
-            let (u, s) = bytegemm::mixed::<_, SIGNED>(low, rows);
+            let (u, s) = bytecount::mixed::<_, SIGNED>(low, rows);
             let first = Quad(usmmla(first.0, u.0, s.0));
-            let (u, s) = bytegemm::mixed::<_, SIGNED>(high, rows);
+            let (u, s) = bytecount::mixed::<_, SIGNED>(high, rows);
             [first, Quad(usmmla(second.0, u.0, s.0))]
         }
     }

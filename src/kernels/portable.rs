@@ -1,7 +1,8 @@
 //! The portable kernels: plain Rust, four lanes in an array. What every other ISA must equal.
 
 use super::bitgemm::{self, Count, Lanes, Task};
-use super::bytegemm::{self, ByteTask, Dot};
+use super::bytecount::{self, Dot};
+use super::bytegemm::{self, ByteTask};
 use super::groupgemm::{self, GroupTask};
 use super::pack::{self, Codes};
 use super::quantize::portable as quantize;
@@ -199,6 +200,8 @@ struct Scalar;
 impl Dot<Words> for Scalar {
     type Counter = Words;
     const COUNTERS: usize = 1;
+    const UNPACK: usize = 16;
+    const WIDE: bool = true;
 
     fn limit(_: bool) -> u32 {
         0
@@ -217,7 +220,7 @@ impl Dot<Words> for Scalar {
         w: Words,
         a: Words,
     ) -> Words {
-        let (u, s) = bytegemm::mixed::<_, SIGNED>(w, a);
+        let (u, s) = bytecount::mixed::<_, SIGNED>(w, a);
         Words(std::array::from_fn(|lane| {
             let pairs = u.0[lane]
                 .to_le_bytes()

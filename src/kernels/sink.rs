@@ -89,6 +89,30 @@ impl Sink {
         unsafe { self.out.add(row * self.stride + lane) }
     }
 
+    /// The address of row `row`, and elements from row to row: to ask the caches for them.
+    #[inline(always)]
+    pub(super) fn rows_from(&self, row: usize) -> (*const u32, usize) {
+        (self.out.wrapping_add(row * self.stride), self.stride)
+    }
+
+    /// What waits there, of a vector whose first `valid` channels exist.
+    ///
+    /// # Safety
+    /// As [`Sink::kept`], and the features of V.
+    #[inline(always)]
+    pub(super) unsafe fn waiting<V: Lanes>(&self, row: usize, lane: usize, valid: usize) -> V {
+        // SAFETY: a whole vector is read where it is there, else `valid` words into a buffer of at least one.
+        unsafe {
+            let from = self.kept(row, lane);
+            if valid >= V::LANES {
+                return V::load(from);
+            }
+            let mut some = [0u32; 16];
+            std::ptr::copy_nonoverlapping(from, some.as_mut_ptr(), valid);
+            V::load(some.as_ptr())
+        }
+    }
+
     /// The sink of what lies `lanes` channels on.
     #[inline(always)]
     pub(super) fn beyond(self, lanes: usize) -> Self {
