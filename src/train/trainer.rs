@@ -15,7 +15,7 @@ use crate::nn::net::{Mode, Net};
 use crate::nn::rng::Rng;
 use crate::ops::Par;
 use crate::train::data::Dataset;
-use crate::train::diagnostics::{Diagnostics, LayerReport, has_zero};
+use crate::train::diagnostics::{Diagnostics, LayerReport, NetReport, has_zero};
 use crate::train::recipe::Recipe;
 use crate::train::rule::Rule;
 use crate::train::step::Freezer;
@@ -92,6 +92,7 @@ pub struct Trainer<'a> {
     pub(super) freezers: Vec<Freezer>,
     watch: Option<Diagnostics>,
     layer_reports: Vec<LayerReport>,
+    net_report: Option<NetReport>,
     /// Epochs done, of both phases.
     pub(super) done: usize,
     pixels: Vec<u8>,
@@ -138,6 +139,7 @@ impl<'a> Trainer<'a> {
             freezers: Vec::new(),
             watch: None,
             layer_reports: Vec::new(),
+            net_report: None,
             done: 0,
         };
         if trainer.recipe.float_epochs == 0 {
@@ -170,7 +172,7 @@ impl<'a> Trainer<'a> {
         }
         self.watch = None;
         if self.recipe.diagnostics {
-            self.watch = Some(Diagnostics::new(&self.net)?);
+            self.watch = Some(Diagnostics::new(&self.net, self.steps())?);
         }
         Ok(())
     }
@@ -189,7 +191,7 @@ impl<'a> Trainer<'a> {
     /// Diagnostics of a run that has been read from a checkpoint.
     pub(super) fn resume_watch(&mut self) -> Result<()> {
         if self.watch.is_some() {
-            self.watch = Some(Diagnostics::new(&self.net)?);
+            self.watch = Some(Diagnostics::new(&self.net, self.steps())?);
         }
         Ok(())
     }
@@ -198,6 +200,12 @@ impl<'a> Trainer<'a> {
     /// [`Recipe::diagnostics`], and in the float phase.
     pub fn layer_reports(&self) -> &[LayerReport] {
         &self.layer_reports
+    }
+
+    /// How the quantized net as a whole behaved in the last epoch; `None` unless the recipe has
+    /// [`Recipe::diagnostics`], and in the float phase.
+    pub fn net_report(&self) -> Option<&NetReport> {
+        self.net_report.as_ref()
     }
 
     /// Steps in an epoch.
@@ -318,7 +326,9 @@ impl<'a> Trainer<'a> {
             self.reestimate(par)?;
         }
         self.layer_reports.clear();
+        self.net_report = None;
         if let Some(watch) = &mut self.watch {
+            self.net_report = Some(watch.take_net());
             let frozen = |f: &Freezer| f.frozen().iter().filter(|f| **f).count();
             let frozen: Vec<usize> = self.freezers.iter().map(frozen).collect();
             self.layer_reports = watch.take(&self.net, &frozen);

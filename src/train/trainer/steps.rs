@@ -32,6 +32,9 @@ impl Trainer<'_> {
         let quantized = self.net.mode() == Mode::Quantized;
         let epoch = self.done.saturating_sub(self.recipe.float_epochs);
         let (images, labels) = (&self.pixels, &self.labels);
+        if let Some(watch) = &mut self.watch {
+            watch.before_step(&mut self.net, images, labels, par)?;
+        }
         let score = match settings.rule {
             Rule::ForwardBacktrack { a, .. } if quantized && settings.rule.backtracks(epoch) => {
                 let net = &mut self.net;
@@ -52,7 +55,7 @@ impl Trainer<'_> {
         self.net.settle()?;
         self.freeze(epoch)?;
         if let Some(watch) = &mut self.watch {
-            watch.step(&self.net)?;
+            watch.step(&self.net, score.loss)?;
         }
         Ok(score)
     }
