@@ -19,6 +19,7 @@ use crate::kernels::Kernels;
 use crate::nn::batch_norm::BatchNorm;
 use crate::nn::layers::{Layer, Layers};
 use crate::nn::net::{Net, PIXEL_STEP};
+use crate::nn::packed::pooled;
 use crate::nn::pool::PoolKind;
 use crate::nn::projected::Projected;
 use crate::nn::signal::{Codes, Signal};
@@ -153,9 +154,15 @@ impl Layers {
                         }
                         _ => pool.forward(&values, &mut out, place.par)?,
                     }
-                    if pool.kind() == PoolKind::Average || matches!(codes, Codes::Bytes(..)) {
-                        codes = Codes::None;
-                    }
+                    codes = pooled(pool, codes).map_or(Codes::None, Codes::Levels);
+                }
+                Layer::RPRelu(act) => {
+                    act.forward(&values, &mut out)?;
+                    codes = Codes::None;
+                }
+                Layer::RSign(sign) => {
+                    sign.forward(&values, &mut out, false)?;
+                    codes = sign.quantizer().map_or(Codes::None, Codes::Levels);
                 }
                 Layer::Flatten | Layer::Dropout(_) => continue,
                 Layer::Residual(residual) => {

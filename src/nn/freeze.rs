@@ -7,31 +7,36 @@
 
 use std::iter::Peekable;
 
+use crate::bits::Encoding;
 use crate::error::{Error, Result};
-use crate::model::{Conv, Linear, Model, ModelBuilder, Scaled, Value, ValueType, Window};
+use crate::model::{Conv, Kind, Linear, Model, ModelBuilder, Scaled, Value, ValueType, Window};
 use crate::nn::evaluate::folded;
-use crate::nn::layers::{Layer, Layers, Node};
+use crate::nn::layers::{Layer, Layers, Node, join};
 use crate::nn::net::{Mode, Net, PIXEL_STEP};
+use crate::nn::packed::pooled;
 use crate::nn::pool::PoolKind;
 use crate::nn::residual::Residual;
-use crate::ops::{ActivationFn, Finish, OutputKind, ResidualAt};
+use crate::nn::rprelu::RPRelu;
+use crate::nn::rsign::RSign;
+use crate::nn::signal::Codes;
+use crate::ops::{ActivationFn, Finish, OutputKind, ResidualAt, Thresholds};
 use crate::quant::ActQuantizer;
 
 /// The packed model of a quantized net.
 ///
-/// Errors unless the net is in quantized mode, weights and activations of all layers are codes (1- to 8-bit
-/// activations and a quantizer of weights that has codes), and its scales and biases are finite. A shortcut that adds
-/// channels takes unsigned codes and a whole number of times the channels it has.
+/// Errors, naming the layer, unless the net is in quantized mode, weights and activations of all layers are codes (1-
+/// to 8-bit activations and a quantizer of weights that has codes), and its scales and biases are finite. A shortcut
+/// that adds channels takes a whole number of times the channels it has.
 pub fn freeze(net: &Net) -> Result<Model> {
-    if !net.is_packed() {
-        let design = net.design();
-        let value = match net.mode() {
-            Mode::Float => "in float mode".to_string(),
-            Mode::Quantized if design.bits_w <= 8 && design.bits_a <= 8 => {
-                "used in floats, in a layer or all".to_string()
-            }
-            Mode::Quantized => format!("of {} and {} bits", design.bits_w, design.bits_a),
-        };
+    let floats = match (net.mode(), net.uses_packed()) {
+        (Mode::Float, _) => Some("in float mode".to_string()),
+        (Mode::Quantized, false) => Some("used in floats".to_string()),
+        (Mode::Quantized, true) => {
+            let at = net.floats_at();
+            at.map(|at| format!("not of codes alone: {at}"))
+        }
+    };
+    if let Some(value) = floats {
         let expected = "quantized, with weights and 1- to 8-bit activations of all layers as codes";
         return Err(Error::argument("the net", value, expected));
     }
@@ -43,7 +48,7 @@ pub fn freeze(net: &Net) -> Result<Model> {
         step: PIXEL_STEP,
         quantizer: None,
     };
-    let logits = freezer.layers(net.layers(), image, None)?;
+    let logits = freezer.layers(net.layers(), "", image, None)?;
     freezer.builder.build(&[logits.value])
 }
 
@@ -51,17 +56,35 @@ pub fn freeze(net: &Net) -> Result<Model> {
 #[derive(Clone, Copy)]
 struct Flow {
     value: Value,
-    /// What one unit of the codes stands for.
+    /// What one unit of the codes stands for; 1 of floats.
     step: f32,
     /// Whose codes they are; `None` of pixels and of floats.
     quantizer: Option<ActQuantizer>,
 }
 
+/// How floats become codes.
+#[derive(Clone, Copy)]
+enum ToCodes<'n> {
+    /// Not at all.
+    Floats,
+    /// All channels alike.
+    Same(ActQuantizer),
+    /// Signs, each channel with its shift.
+    Shifted(&'n RSign),
+}
+
+/// The layers behind a product that go into its finish.
+#[derive(Clone, Copy)]
+struct After<'n> {
+    act: Option<&'n RPRelu>,
+    codes: ToCodes<'n>,
+}
+
 /// What a residual layer puts behind its body.
 #[derive(Clone, Copy)]
-struct Tail {
+struct Tail<'n> {
     shortcut: Scaled,
-    quantizer: Option<ActQuantizer>,
+    after: After<'n>,
 }
 
 struct Freezer {
@@ -70,59 +93,89 @@ struct Freezer {
 
 impl Freezer {
     /// `layers` over `flow`; `tail` is added to what the last product makes.
-    fn layers(&mut self, layers: &Layers, mut flow: Flow, tail: Option<Tail>) -> Result<Flow> {
-        let mut nodes = layers.nodes().iter().peekable();
-        while let Some(node) = nodes.next() {
-            flow = match &node.layer {
+    fn layers(
+        &mut self,
+        layers: &Layers,
+        path: &str,
+        mut flow: Flow,
+        tail: Option<Tail<'_>>,
+    ) -> Result<Flow> {
+        let mut nodes = layers.nodes().iter().enumerate().peekable();
+        while let Some((i, node)) = nodes.next() {
+            let path = join(path, i);
+            let rest = &mut nodes;
+            let done = match &node.layer {
                 Layer::Flatten | Layer::Dropout(_) => continue,
                 layer @ (Layer::Linear(_) | Layer::Conv(_)) => {
-                    self.product(layer, &mut nodes, flow, tail)?
+                    self.product(layer, rest, flow, tail)
                 }
                 Layer::Pool(pool) => {
                     let (window, stride) = pool.window();
                     let window = Window::new(window).stride(stride);
+                    let codes = self.codes(flow)?;
                     match pool.kind() {
-                        PoolKind::Max => Flow {
-                            value: self.builder.max_pool(flow.value, window)?,
-                            ..flow
-                        },
+                        PoolKind::Max => {
+                            let value = self.builder.max_pool(flow.value, window);
+                            value.map(|value| Flow { value, ..flow })
+                        }
                         PoolKind::Average => {
-                            let quantizer = take_quantizer(&mut nodes)?;
-                            let pooled = self
-                                .builder
-                                .average_pool(flow.value, window, flow.step, quantizer)?;
-                            self.made(pooled, quantizer)
+                            let quantizer = take_quantizer(rest)?.or_else(|| pooled(pool, codes));
+                            let (value, step) = (flow.value, flow.step);
+                            let pooled = self.builder.average_pool(value, window, step, quantizer);
+                            pooled.map(|value| made(value, quantizer))
                         }
                     }
                 }
                 Layer::Act(act) => match act.quantizer()? {
-                    None => return Err(refused(&node.layer)),
+                    None => Err(refused(&node.layer)),
                     Some(quantizer) => {
-                        let codes = self.builder.quantize(flow.value, quantizer)?;
-                        self.made(codes, Some(quantizer))
+                        let after = After {
+                            act: None,
+                            codes: ToCodes::Same(quantizer),
+                        };
+                        self.apply(flow, after)
                     }
                 },
-                Layer::Residual(residual) => {
-                    let shortcut = self.shortcut(residual, flow)?;
-                    let quantizer = take_quantizer(&mut nodes)?;
-                    let tail = Tail {
-                        shortcut,
-                        quantizer,
+                Layer::RSign(sign) => {
+                    let after = After {
+                        act: None,
+                        codes: ToCodes::Shifted(sign),
                     };
-                    self.layers(&residual.body, flow, Some(tail))?
+                    self.apply(flow, after)
                 }
-                layer @ Layer::Norm(_) => return Err(refused(layer)),
+                Layer::RPRelu(act) => {
+                    let after = After {
+                        act: Some(act),
+                        codes: take_codes(rest)?,
+                    };
+                    self.apply(flow, after)
+                }
+                Layer::Residual(residual) => {
+                    let shortcut = self.shortcut(residual, flow);
+                    shortcut.and_then(|shortcut| {
+                        let after = take_after(rest)?;
+                        let tail = Tail { shortcut, after };
+                        self.layers(&residual.body, &path, flow, Some(tail))
+                    })
+                }
+                layer @ Layer::Norm(_) => Err(refused(layer)),
             };
+            flow = done.map_err(|e| inside(&path, e))?;
         }
         Ok(flow)
     }
 
-    fn made(&self, value: Value, quantizer: Option<ActQuantizer>) -> Flow {
-        Flow {
-            value,
-            step: quantizer.map_or(1.0, |q| q.step()),
-            quantizer,
-        }
+    /// What is known of the values of `flow`.
+    fn codes(&self, flow: Flow) -> Result<Codes<'static>> {
+        Ok(match flow.quantizer {
+            Some(quantizer) => Codes::Levels(quantizer),
+            None if self.is_floats(flow)? => Codes::None,
+            None => Codes::Bytes(&[], flow.step),
+        })
+    }
+
+    fn is_floats(&self, flow: Flow) -> Result<bool> {
+        Ok(self.builder.type_of(flow.value)?.kind == Kind::F32)
     }
 
     /// A linear layer or convolution with the normalisation and the activation behind it, and the tail if nothing
@@ -130,26 +183,24 @@ impl Freezer {
     fn product<'n>(
         &mut self,
         layer: &Layer,
-        nodes: &mut Peekable<impl Iterator<Item = &'n Node>>,
+        nodes: &mut Nodes<'n>,
         flow: Flow,
-        tail: Option<Tail>,
+        tail: Option<Tail<'n>>,
     ) -> Result<Flow> {
-        let norm = match nodes.next_if(|n| matches!(n.layer, Layer::Norm(_))) {
-            Some(Node {
-                layer: Layer::Norm(norm),
-                ..
-            }) => Some(norm),
+        let norm = match nodes.next_if(|(_, n)| matches!(n.layer, Layer::Norm(_))) {
+            Some((
+                _,
+                Node {
+                    layer: Layer::Norm(norm),
+                    ..
+                },
+            )) => Some(norm),
             _ => None,
         };
         let tail = tail.filter(|_| nodes.peek().is_none());
-        let quantizer = match tail {
-            Some(tail) => tail.quantizer,
-            None => take_quantizer(nodes)?,
-        };
-        let output = quantizer.map_or(OutputKind::F32, OutputKind::Codes);
-        let at = match tail {
-            Some(_) => ResidualAt::BeforeFunction,
-            None => ResidualAt::Nowhere,
+        let (at, after) = match tail {
+            Some(tail) => (ResidualAt::BeforeFunction, tail.after),
+            None => (ResidualAt::Nowhere, take_after(nodes)?),
         };
         let weights = layer.weights().ok_or_else(|| refused(layer))?;
         let (Some((codes, _)), Some((scale, bias))) =
@@ -157,7 +208,20 @@ impl Freezer {
         else {
             return Err(refused(layer));
         };
-        let finish = Finish::new(scale, bias, ActivationFn::Identity, at, output)?;
+        let from = match self.builder.type_of(flow.value)?.kind {
+            Kind::Planes(encoding) | Kind::Bytes(encoding) => encoding,
+            _ => return Err(refused(layer)),
+        };
+        // The products of a sum are at most so many times so much.
+        let bound = codes.cols() as i64
+            * i64::from(codes.encoding().magnitude())
+            * i64::from(from.magnitude());
+        let (finish, then) = finish(scale, bias, at, after, bound)?;
+        let quantizer = match finish.output() {
+            OutputKind::Codes(quantizer) => Some(quantizer),
+            OutputKind::Levels(_) => Some(ActQuantizer::Sign),
+            _ => None,
+        };
         let value = match layer {
             Layer::Conv(conv) => {
                 let g = conv.geometry();
@@ -178,55 +242,171 @@ impl Freezer {
                 self.builder.linear(flow.value, linear)?
             }
         };
-        Ok(self.made(value, quantizer))
+        let flow = made(value, quantizer);
+        match then {
+            None => Ok(flow),
+            Some(sign) => self.shifted(flow, sign),
+        }
+    }
+
+    /// `after` by itself, over floats or codes.
+    fn apply(&mut self, flow: Flow, after: After<'_>) -> Result<Flow> {
+        let (function, quantizer) = match (after.act, after.codes) {
+            (None, ToCodes::Shifted(sign)) => return self.shifted(flow, sign),
+            (None, ToCodes::Same(quantizer)) if self.is_floats(flow)? => {
+                let codes = self.builder.quantize(flow.value, quantizer)?;
+                return Ok(made(codes, Some(quantizer)));
+            }
+            (act, ToCodes::Same(quantizer)) => (function(act), Some(quantizer)),
+            (act, _) => (function(act), None),
+        };
+        let channels = self.builder.type_of(flow.value)?.channels;
+        let (scale, bias) = (vec![flow.step; channels], vec![0.0; channels]);
+        let output = quantizer.map_or(OutputKind::F32, OutputKind::Codes);
+        let finish = Finish::new(scale, bias, function, ResidualAt::Nowhere, output)?;
+        let flow = made(self.builder.apply(flow.value, finish)?, quantizer);
+        match after.codes {
+            ToCodes::Shifted(sign) => self.shifted(flow, sign),
+            _ => Ok(flow),
+        }
+    }
+
+    /// The signs of `flow`, each channel with its shift.
+    fn shifted(&mut self, flow: Flow, sign: &RSign) -> Result<Flow> {
+        let codes = self.builder.apply(flow.value, sign.finish(flow.step)?)?;
+        Ok(made(codes, Some(ActQuantizer::Sign)))
     }
 
     /// The shortcut of a residual layer: every so many pixels, and channels of zeros behind.
     fn shortcut(&mut self, residual: &Residual, flow: Flow) -> Result<Scaled> {
         let (stride, from) = (residual.stride(), residual.body.input()[2]);
         let to = residual.body.output()[2];
-        let mut value = flow.value;
+        let (mut value, mut scale) = (flow.value, flow.step);
         if stride > 1 {
             let window = Window::new(1).stride(stride);
             value = self.builder.max_pool(value, window)?;
         }
         if to > from {
-            let quantizer = flow.quantizer.filter(|q| *q != ActQuantizer::Sign);
-            let Some(quantizer) = quantizer.filter(|_| to.is_multiple_of(from)) else {
+            if !to.is_multiple_of(from) {
                 let given = format!("from {from} to {to} channels");
-                let expected = "unsigned codes, and a multiple of the channels";
+                let expected = "a multiple of the channels";
                 return Err(Error::argument("a shortcut", given, expected));
+            }
+            // Zeros: 0 times each code, which is level 0. Of codes that have no 0, the floats.
+            let output = match flow.quantizer {
+                Some(quantizer @ ActQuantizer::Relu(_)) => OutputKind::Codes(quantizer),
+                _ => OutputKind::F32,
             };
-            // Codes of zeros: 0 times each code, which is level 0.
+            if output == OutputKind::F32 && !self.is_floats(flow)? {
+                value = self.builder.dequantize(value, scale)?;
+                scale = 1.0;
+            }
             let nought = vec![0.0; from];
             let finish = Finish::new(
                 nought.clone(),
                 nought,
                 ActivationFn::Identity,
                 ResidualAt::Nowhere,
-                OutputKind::Codes(quantizer),
+                output,
             )?;
             let zeros = self.builder.apply(value, finish)?;
             let mut parts = vec![value];
             parts.resize(to / from, zeros);
             value = self.builder.concat(&parts)?;
         }
-        Ok(Scaled {
-            value,
-            scale: flow.step,
-        })
+        Ok(Scaled { value, scale })
+    }
+}
+
+fn made(value: Value, quantizer: Option<ActQuantizer>) -> Flow {
+    Flow {
+        value,
+        step: quantizer.map_or(1.0, |q| q.step()),
+        quantizer,
+    }
+}
+
+fn function(act: Option<&RPRelu>) -> ActivationFn {
+    act.map_or(ActivationFn::Identity, RPRelu::function)
+}
+
+/// The finish of sums that are at most `bound`, and the signs that are left to be taken of its floats.
+///
+/// Signs with shifts are one threshold of the sums a channel, found by bisection on the floats of the net, where these
+/// rise or fall with the sum.
+fn finish(
+    scale: Vec<f32>,
+    bias: Vec<f32>,
+    at: ResidualAt,
+    after: After<'_>,
+    bound: i64,
+) -> Result<(Finish, Option<&RSign>)> {
+    let monotone = at == ResidualAt::Nowhere && after.act.is_none_or(RPRelu::is_monotone);
+    let output = match after.codes {
+        ToCodes::Same(quantizer) => OutputKind::Codes(quantizer),
+        _ => OutputKind::F32,
+    };
+    let finish = Finish::new(scale, bias, function(after.act), at, output)?;
+    match after.codes {
+        ToCodes::Shifted(sign) if monotone => {
+            let (scale, bias) = (finish.scale(), finish.bias());
+            let code = |n: usize, sum: i32| {
+                let y = sum as f32 * scale[n] + bias[n];
+                sign.code(after.act.map_or(y, |act| act.of(y, n)), n)
+            };
+            let (n, bound) = (scale.len(), i32::try_from(bound).unwrap_or(i32::MAX));
+            let falls = |n: usize| scale[n] < 0.0;
+            let thresholds = Thresholds::of(Encoding::Bipolar, n, bound, falls, code)?;
+            Ok((Finish::by_thresholds(thresholds), None))
+        }
+        ToCodes::Shifted(sign) => Ok((finish, Some(sign))),
+        _ => Ok((finish, None)),
+    }
+}
+
+/// The nodes that are left of a list.
+type Nodes<'n> = Peekable<std::iter::Enumerate<std::slice::Iter<'n, Node>>>;
+
+/// The RPReLU and the codes that come next, which are taken.
+fn take_after<'n>(nodes: &mut Nodes<'n>) -> Result<After<'n>> {
+    let act = match nodes.next_if(|(_, n)| matches!(n.layer, Layer::RPRelu(_))) {
+        Some((
+            _,
+            Node {
+                layer: Layer::RPRelu(act),
+                ..
+            },
+        )) => Some(act),
+        _ => None,
+    };
+    let codes = take_codes(nodes)?;
+    Ok(After { act, codes })
+}
+
+/// The codes of an activation or of signs with shifts that come next, which are taken.
+fn take_codes<'n>(nodes: &mut Nodes<'n>) -> Result<ToCodes<'n>> {
+    match nodes.next_if(|(_, n)| matches!(n.layer, Layer::RSign(_))) {
+        Some((
+            _,
+            Node {
+                layer: Layer::RSign(sign),
+                ..
+            },
+        )) => Ok(ToCodes::Shifted(sign)),
+        _ => Ok(take_quantizer(nodes)?.map_or(ToCodes::Floats, ToCodes::Same)),
     }
 }
 
 /// The quantizer of an activation that comes next, which is taken.
-fn take_quantizer<'n>(
-    nodes: &mut Peekable<impl Iterator<Item = &'n Node>>,
-) -> Result<Option<ActQuantizer>> {
-    match nodes.next_if(|n| matches!(n.layer, Layer::Act(_))) {
-        Some(Node {
-            layer: Layer::Act(act),
-            ..
-        }) => act.quantizer(),
+fn take_quantizer(nodes: &mut Nodes<'_>) -> Result<Option<ActQuantizer>> {
+    match nodes.next_if(|(_, n)| matches!(n.layer, Layer::Act(_))) {
+        Some((
+            _,
+            Node {
+                layer: Layer::Act(act),
+                ..
+            },
+        )) => act.quantizer(),
         _ => Ok(None),
     }
 }
@@ -236,145 +416,19 @@ fn refused(layer: &Layer) -> Error {
     Error::argument("a layer", layer.word(), expected)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::isa::Isa;
-    use crate::model::Mode as Sharing;
-    use crate::nn::net::{Block, Design, Kind, Mode};
-    use crate::nn::rng::Rng;
-    use crate::ops::{Par, Pool};
-    use crate::quant::Rounding;
-
-    const M: usize = 70;
-    const INPUT: [usize; 3] = [5, 9, 1];
-
-    fn design(bits_a: usize, kind: Kind, rounding: Rounding) -> Design {
-        Design {
-            kind,
-            rounding,
-            ..Design::new(INPUT, Block::linear(&[40, 33, 64]), 7, bits_a)
+/// An error with the layer that it is about.
+fn inside(path: &str, error: Error) -> Error {
+    match error {
+        Error::Argument {
+            name,
+            value,
+            expected,
+        } if !value.contains(" in layer ") => {
+            Error::argument(name, format_args!("{value} in layer {path}"), expected)
         }
-    }
-
-    fn images() -> Vec<u8> {
-        let rng = Rng::new(77);
-        (0..M * 45)
-            .map(|i| rng.below(i as u64, 256) as u8)
-            .collect()
-    }
-
-    /// A net with running averages of some batches, alphas off their first values, and slopes of every kind.
-    fn trained(design: Design) -> Net {
-        let mut net = Net::new(design, 5).unwrap();
-        net.set_mode(Mode::Quantized).unwrap();
-        let images = images();
-        let labels: Vec<u8> = (0..M).map(|i| (i % 7) as u8).collect();
-        for _ in 0..12 {
-            net.step(&images, &labels, Par::Caller).unwrap();
-            for mut parameter in net.parameters() {
-                let (value, gradient) = parameter.parts();
-                for (value, g) in value.iter_mut().zip(gradient) {
-                    *value -= 0.1 * g;
-                }
-            }
-            net.settle().unwrap();
-        }
-        net.layers_mut().visit_mut("", &mut |_, layer| {
-            if let Layer::Norm(norm) = layer {
-                let gamma = &mut norm.gamma;
-                gamma.iter_mut().step_by(3).for_each(|g| *g = -*g);
-                gamma[1] = 0.0;
-                gamma[4] = -0.0;
-            }
-        });
-        net
-    }
-
-    fn bits(logits: &[f32]) -> Vec<u32> {
-        logits.iter().map(|l| l.to_bits()).collect()
-    }
-
-    #[test]
-    fn the_model_gives_the_logits_of_the_net_bit_for_bit() {
-        let pools: Vec<Pool> = [2, 3].map(|t| Pool::new(t).unwrap()).into();
-        let pars = [Par::Caller, Par::Pool(&pools[0]), Par::Pool(&pools[1])];
-        let images = images();
-        let linear = [
-            (1, Kind::Sign, Rounding::Ceil),
-            (1, Kind::Relu, Rounding::Ceil),
-            (2, Kind::Relu, Rounding::Nearest),
-            (4, Kind::Relu, Rounding::Ceil),
-            (8, Kind::Relu, Rounding::Nearest),
-        ]
-        .map(|(bits_a, kind, rounding)| design(bits_a, kind, rounding));
-        let spelled = |arch: &str, weights: &str, bits_a: usize, kind: Kind| {
-            let blocks = crate::nn::design::arch::parse(arch).unwrap();
-            Design {
-                kind,
-                weights: Some(weights.parse().unwrap()),
-                ..Design::new(INPUT, blocks, 7, bits_a)
-            }
-        };
-        let others = [
-            spelled("6c3p1-mp2-8c2s2g2-drop0.2-12", "binary-mean", 4, Kind::Relu),
-            spelled("40c3-mp2s1-12", "binary-mean:scope=channel", 1, Kind::Sign),
-            spelled("8c3p1-res8-res8s2-9", "binary-plain", 1, Kind::Sign),
-            spelled(
-                "6c3p1-res6-res12s2-ap2-act-9",
-                "ternary-exact",
-                2,
-                Kind::Relu,
-            ),
-            spelled("6c3-mp2-9", "uniform-sym:bits=4", 3, Kind::Relu),
-        ];
-        for design in linear.into_iter().chain(others) {
-            let (kind, bits_a) = (design.kind, design.bits_a);
-            let net = trained(design);
-            let bytes = freeze(&net).unwrap().to_bytes().unwrap();
-            let expected = net.evaluate(Isa::Portable, &images, Par::Caller).unwrap();
-            let spread = |c: usize| {
-                expected
-                    .iter()
-                    .skip(c)
-                    .step_by(7)
-                    .any(|l| *l != expected[c])
-            };
-            assert!(
-                spread(0) && spread(2),
-                "{bits_a} bits: logits all alike prove nothing"
-            );
-            for isa in Isa::available() {
-                for par in pars {
-                    let name = format!("{kind:?} {bits_a} on {isa}, {} threads", par.threads());
-                    let here = net.evaluate(isa, &images, par).unwrap();
-                    assert_eq!(bits(&here), bits(&expected), "net {name}");
-                    let frozen = freeze(&net).unwrap();
-                    for model in [frozen, Model::from_bytes_on(isa, &bytes).unwrap()] {
-                        let threads = par.threads();
-                        let mut workspace = model.workspace(32, threads, Sharing::Latency).unwrap();
-                        let mut logits = vec![0.0; M * 7];
-                        model
-                            .run(&images, &mut logits, &mut workspace, par)
-                            .unwrap();
-                        assert_eq!(bits(&logits), bits(&expected), "model {name}");
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn nets_that_are_not_packed_are_refused() {
-        let said = |net: &Net| freeze(net).err().unwrap().to_string();
-        let mut net = Net::new(design(4, Kind::Relu, Rounding::Ceil), 1).unwrap();
-        assert!(said(&net).starts_with("the net is in float mode; expected quantized"));
-        let floats = Design {
-            bits_w: 32,
-            ..design(4, Kind::Relu, Rounding::Ceil)
-        };
-        net = Net::new(floats, 1).unwrap();
-        net.set_mode(Mode::Quantized).unwrap();
-        assert!(said(&net).starts_with("the net is of 32 and 4 bits; expected quantized"));
+        other => other,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,10 +12,13 @@ use crate::nn::batch_norm::BatchNorm;
 use crate::nn::conv::Conv2d;
 use crate::nn::dropout::Dropout;
 use crate::nn::linear::Linear;
-use crate::nn::pool::{Pool2d, PoolKind};
+use crate::nn::packed::pooled;
+use crate::nn::pool::Pool2d;
 use crate::nn::projected::Projected;
 use crate::nn::residual::Residual;
 use crate::nn::rng::Rng;
+use crate::nn::rprelu::RPRelu;
+use crate::nn::rsign::RSign;
 use crate::nn::signal::{Codes, Signal};
 use crate::ops::Par;
 use crate::shape::check_len;
@@ -42,6 +45,10 @@ pub enum Layer {
     Dropout(Dropout),
     /// A list of layers, whose output a shortcut is added to.
     Residual(Box<Residual>),
+    /// A PReLU with learned shifts of each channel.
+    RPRelu(RPRelu),
+    /// The sign with a learned shift of each channel.
+    RSign(RSign),
 }
 
 /// Where and how layers run.
@@ -53,6 +60,8 @@ pub struct Context<'a> {
     pub kernels: &'static Kernels,
     /// Whether integers multiply on the packed kernels, or in floats.
     pub packed: bool,
+    /// Whether activations are the smooth functions of their coarse gradients.
+    pub smooth: bool,
     /// Whether each batch sets the steps of activations to its own greatest values.
     pub calibrate: bool,
     /// The generator at the step of training.
@@ -110,6 +119,14 @@ impl Layers {
             }
             Layer::Norm(norm) => {
                 check_len("channels", norm.gamma.len(), before[2], "C")?;
+                before
+            }
+            Layer::RPRelu(act) => {
+                check_len("channels", act.n(), before[2], "C")?;
+                before
+            }
+            Layer::RSign(sign) => {
+                check_len("channels", sign.n(), before[2], "C")?;
                 before
             }
             Layer::Pool(pool) => pool.output(),
@@ -188,29 +205,6 @@ impl Layers {
         Ok(())
     }
 
-    /// Whether all weights and what they multiply are codes; `codes` says it of the input, and then of the output.
-    pub(super) fn is_packed(&self, codes: &mut bool) -> bool {
-        let mut all = true;
-        for node in &self.nodes {
-            match &node.layer {
-                Layer::Linear(_) | Layer::Conv(_) => {
-                    let weights = node.layer.weights().and_then(Projected::packed);
-                    all &= weights.is_some() && *codes;
-                    *codes = false;
-                }
-                Layer::Norm(_) => *codes = false,
-                Layer::Act(act) => *codes = act.quantizer().is_ok_and(|q| q.is_some()),
-                Layer::Pool(pool) => *codes &= pool.kind() == PoolKind::Max,
-                Layer::Flatten | Layer::Dropout(_) => {}
-                Layer::Residual(residual) => {
-                    all &= residual.body.is_packed(codes);
-                    *codes = false;
-                }
-            }
-        }
-        all
-    }
-
     /// The first layer whose last output was not finite, in words.
     pub(super) fn not_finite(&self, path: &str) -> Option<String> {
         self.nodes.iter().enumerate().find_map(|(i, node)| {
@@ -249,7 +243,8 @@ impl Layers {
     }
 }
 
-fn join(path: &str, i: usize) -> String {
+/// The path of node `i` of the list at `path`.
+pub(super) fn join(path: &str, i: usize) -> String {
     match path {
         "" => i.to_string(),
         path => format!("{path}.{i}"),
@@ -268,6 +263,8 @@ impl Layer {
             Layer::Flatten => "flatten",
             Layer::Dropout(_) => "dropout",
             Layer::Residual(_) => "residual",
+            Layer::RPRelu(_) => "RPReLU",
+            Layer::RSign(_) => "RSign",
         }
     }
 
@@ -322,6 +319,12 @@ impl Node {
             Layer::Linear(linear) => linear.forward(isa, seen, out, par)?,
             Layer::Conv(conv) => conv.forward(isa, seen, out, par)?,
             Layer::Norm(norm) => norm.forward_train(input.values, out, par)?,
+            Layer::RPRelu(act) => act.forward(input.values, out)?,
+            Layer::RSign(sign) => {
+                sign.forward(input.values, out, context.smooth)?;
+                self.levels = sign.quantizer().filter(|_| !context.smooth);
+            }
+            Layer::Act(act) if context.smooth => act.forward_smooth(input.values, out)?,
             Layer::Act(act) => {
                 if context.calibrate {
                     act.calibrate(input.values);
@@ -339,7 +342,7 @@ impl Node {
             }
             Layer::Pool(pool) => {
                 pool.forward_train(input.values, out, par)?;
-                self.levels = levels.filter(|_| pool.kind() == PoolKind::Max);
+                self.levels = pooled(pool, input.codes);
             }
             Layer::Flatten => {
                 out.copy_from_slice(input.values);
@@ -386,6 +389,8 @@ impl Node {
             }
             Layer::Norm(norm) => norm.backward(x, d, par)?,
             Layer::Act(act) => act.backward(x, d, par)?,
+            Layer::RPRelu(act) => act.backward(x, d)?,
+            Layer::RSign(sign) => sign.backward(x, d)?,
             Layer::Flatten => {}
             Layer::Dropout(dropout) => dropout.backward(d),
             Layer::Residual(residual) => residual.backward(context, x, d, memory)?,

@@ -21,13 +21,17 @@ pub mod layers;
 pub mod linear;
 pub mod loss;
 pub mod net;
+mod packed;
 mod patches;
 pub mod pool;
 pub mod projected;
 pub mod residual;
 pub mod rng;
+pub mod rprelu;
+pub mod rsign;
 pub mod sgemm;
 pub mod signal;
+mod smooth;
 pub mod ste;
 pub mod weight;
 

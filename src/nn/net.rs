@@ -19,6 +19,7 @@ use crate::ops::Par;
 use crate::shape::check_len;
 
 mod parameter;
+mod probe;
 
 pub use crate::nn::design::{Block, Design, Kind, Mode};
 pub use parameter::{Parameter, Role};
@@ -31,6 +32,7 @@ pub struct Net {
     design: Design,
     mode: Mode,
     packed: bool,
+    smooth: bool,
     isa: Isa,
     kernels: &'static Kernels,
     layers: Layers,
@@ -62,6 +64,7 @@ impl Net {
         Ok(Net {
             mode: Mode::Float,
             packed: true,
+            smooth: false,
             isa,
             kernels: Kernels::of(isa)?,
             layers: design.build(seed)?,
@@ -96,6 +99,13 @@ impl Net {
         self.packed = packed;
     }
 
+    /// Whether activations are the smooth functions whose derivatives their coarse gradients are
+    /// ([`CoarseX::smooth`](crate::nn::ste::CoarseX::smooth)), in training alone. Then the gradients by the weights that the
+    /// forward pass sees are true ones. Not at first.
+    pub fn use_smooth(&mut self, smooth: bool) {
+        self.smooth = smooth;
+    }
+
     /// Whether codes multiply on the packed kernels wherever there are codes.
     pub(crate) fn uses_packed(&self) -> bool {
         self.packed
@@ -103,7 +113,7 @@ impl Net {
 
     /// Whether weights and activations of every layer are codes and multiply on the packed kernels.
     pub fn is_packed(&self) -> bool {
-        self.mode == Mode::Quantized && self.packed && self.layers.is_packed(&mut true)
+        self.mode == Mode::Quantized && self.packed && self.floats_at().is_none()
     }
 
     /// The layers.
@@ -152,6 +162,7 @@ impl Net {
     pub fn set_mode(&mut self, mode: Mode) -> Result<()> {
         self.mode = mode;
         let function = self.design.function(mode)?;
+        let signs = mode == Mode::Quantized && self.design.bits_a != 32;
         let quantizer = match mode {
             Mode::Float => None,
             Mode::Quantized => self.design.quantizer()?,
@@ -161,6 +172,9 @@ impl Net {
         self.layers.visit_mut("", &mut |_, layer| {
             if let Layer::Act(act) = layer {
                 *act = Activation::new(function);
+            }
+            if let Layer::RSign(sign) = layer {
+                sign.set_quantized(signs);
             }
             if let Some(weights) = layer.weights_mut() {
                 let to = match &quantizer {
@@ -247,7 +261,8 @@ impl Net {
             isa: self.isa,
             kernels: self.kernels,
             packed: self.packed,
-            calibrate: self.calibrate_alpha,
+            smooth: self.smooth,
+            calibrate: self.calibrate_alpha && !self.smooth,
             rng: self.rng,
             par,
         }

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! `[M, H, W, C]` becomes `[M, OH, OW, C]`, OH = (H - KH) / stride + 1, rounded down; there is no padding. The greatest
-//! of levels of a quantizer is a level, so codes stay codes; a mean is none.
+//! of levels of a quantizer is a level, so codes stay codes; means of few levels are codes of their own (`packed`).
 
 use crate::error::{Error, Result};
 use crate::ops::Par;

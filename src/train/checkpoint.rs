@@ -6,6 +6,8 @@
 //! | `layers.{i}.step` | `[1]` | their learned step, of LSQ |
 //! | `layers.{i}.gamma`, `.beta`, `.running_mean`, `.running_var` | `[N]` | normalisation |
 //! | `layers.{i}.alpha` | `[1]` | step of the activation |
+//! | `layers.{i}.before`, `.slope`, `.after` | `[N]` | RPReLU |
+//! | `layers.{i}.shift` | `[N]` | RSign |
 //! | `velocity{j}` | as parameter j | momentum, in the order of [`Net::parameters`] and then [`Net::steps`] |
 //! | `moments{j}.m`, `moments{j}.v` | as parameter j | Adam's moments |
 //! | `mean{j}` | as parameter j | Bop's mean of gradients |
@@ -323,6 +325,13 @@ mod tests {
             of("rho_growth = 2\nschedule = \"inverse-root\"\nlearn_alpha = false\naffine = false"),
             Recipe {
                 arch: "drop0.2-24-drop0.5".to_string(),
+                ..recipe()
+            },
+            Recipe {
+                arch: "stem4c3s3-rprelu-react4-react8s2-act-9".to_string(),
+                activation: crate::nn::net::Kind::RSign,
+                bits_a: 1,
+                diagnostics: true,
                 ..recipe()
             },
         ]

@@ -5,10 +5,13 @@
 use serde::{Deserialize, Serialize};
 
 use crate::bits::Encoding;
+use crate::error::Result;
 use crate::nn::elementary::power;
 use crate::nn::net::Net;
 use crate::nn::projected::Projected;
 use crate::nn::weight::Project;
+use crate::ops::Par;
+use crate::train::visits::{Visits, digest};
 
 /// How fast the frequency of oscillations moves.
 const MOMENTUM: f32 = 0.01;
@@ -40,11 +43,40 @@ pub struct LayerReport {
     /// Share of weights whose last gradient would not change their sign, sign(g) = -sign(w): if it is 1, binary
     /// weights are a fixed point of BinaryConnect.
     pub stable: f64,
+    /// Share of steps that began with codes of the layer with which a step of the epoch had begun before.
+    #[serde(default)]
+    pub recurring: f64,
+    /// Cosine between the coarse gradient by the weights and the true one of the same batch with smooth activations
+    /// ([`Net::coarse_and_true`]), in the mean over a few steps of the epoch; `None` if there was none.
+    #[serde(default)]
+    pub coarse_cosine: Option<f64>,
+}
+
+/// What an epoch did to the quantized net as a whole. Shares are 0 to 1.
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct NetReport {
+    /// Share of steps whose loss is greater than that of the step before. Each loss is that of its own batch, so even a
+    /// net that stands still has about half.
+    pub loss_rises: f64,
+    /// Number of states with which steps of the epoch began: all codes of all layers; 0 if no weights are quantized.
+    pub states: usize,
+    /// Share of steps that began in a state with which a step of the epoch had begun before.
+    pub recurring: f64,
+    /// Share of steps that began in the state with which most did.
+    pub most_visited: f64,
+    /// Share of steps that began in the state that had the least loss of a batch.
+    pub best_visited: f64,
+    /// [`LayerReport::coarse_cosine`] of all weights together, floats too.
+    pub coarse_cosine: Option<f64>,
 }
 
 /// A layer that is watched.
 struct Watch {
     layer: String,
+    /// Of the codes `before`.
+    state: u64,
+    visits: Visits,
+    coarse: Mean,
     start: Vec<i32>,
     before: Vec<i32>,
     oscillation: Oscillation,
@@ -129,15 +161,45 @@ impl Oscillation {
     }
 }
 
+/// A mean of what there was.
+#[derive(Default)]
+struct Mean {
+    sum: f64,
+    count: usize,
+}
+
+impl Mean {
+    fn add(&mut self, value: f64) {
+        self.sum += value;
+        self.count += 1;
+    }
+
+    /// The mean, which begins anew.
+    fn take(&mut self) -> Option<f64> {
+        let Mean { sum, count } = std::mem::take(self);
+        (count > 0).then(|| sum / count as f64)
+    }
+}
+
+/// Steps of an epoch at which the coarse gradient is compared with a true one, about.
+const PROBES: usize = 4;
+
 /// All layers that are watched.
 pub(super) struct Diagnostics {
     watches: Vec<Watch>,
     steps: usize,
+    /// Steps from one comparison of gradients to the next.
+    every: usize,
+    visits: Visits,
+    coarse: Mean,
+    loss: Option<f32>,
+    rises: usize,
+    pairs: usize,
 }
 
 impl Diagnostics {
-    /// Watches the quantized weights of `net` from now on.
-    pub(super) fn new(net: &Net) -> Self {
+    /// Watches the quantized weights of `net` from now on, in epochs of so many steps.
+    pub(super) fn new(net: &Net, steps: usize) -> Self {
         let mut watches = Vec::new();
         net.layers().visit("", &mut |path, layer| {
             let Some(weights) = layer.weights().filter(|w| w.quantizer().is_some()) else {
@@ -146,6 +208,9 @@ impl Diagnostics {
             let codes = weights.integers().into_owned();
             watches.push(Watch {
                 layer: path.to_string(),
+                state: state(&codes),
+                visits: Visits::default(),
+                coarse: Mean::default(),
                 start: codes.clone(),
                 oscillation: Oscillation::new(codes.len()),
                 before: codes,
@@ -156,12 +221,61 @@ impl Diagnostics {
                 pairs: 0,
             });
         });
-        Diagnostics { watches, steps: 0 }
+        Diagnostics {
+            watches,
+            steps: 0,
+            every: (steps / PROBES).max(1),
+            visits: Visits::default(),
+            coarse: Mean::default(),
+            loss: None,
+            rises: 0,
+            pairs: 0,
+        }
     }
 
-    /// Sees the net after a step.
-    pub(super) fn step(&mut self, net: &Net) {
+    /// Sees the net and the batch before a step: once in a while compares gradients, which leaves the net as it was.
+    pub(super) fn before_step(
+        &mut self,
+        net: &mut Net,
+        images: &[u8],
+        labels: &[u8],
+        par: Par<'_>,
+    ) -> Result<()> {
+        if !self.steps.is_multiple_of(self.every) {
+            return Ok(());
+        }
+        let gradients = net.coarse_and_true(images, labels, par)?;
+        if gradients.is_empty() {
+            return Ok(());
+        }
+        let [coarse, smooth] = [0, 1].map(|i| {
+            let all = gradients.iter().map(|g| &g[i][..]);
+            all.collect::<Vec<_>>().concat()
+        });
+        self.coarse.add(cosine(&coarse, &smooth));
+        let weights = net.weights();
+        let pairs = weights.iter().zip(&gradients);
+        let quantized = pairs.filter(|(w, _)| w.quantizer().is_some());
+        for (watch, (_, [coarse, smooth])) in self.watches.iter_mut().zip(quantized) {
+            watch.coarse.add(cosine(coarse, smooth));
+        }
+        Ok(())
+    }
+
+    /// Sees the net after a step whose batch had the loss `loss`.
+    pub(super) fn step(&mut self, net: &Net, loss: f32) {
         self.steps += 1;
+        if let Some(before) = self.loss.replace(loss) {
+            self.rises += usize::from(loss > before);
+            self.pairs += 1;
+        }
+        if !self.watches.is_empty() {
+            let states = self.watches.iter().map(|watch| watch.state);
+            self.visits.visit(digest(states), loss);
+        }
+        for watch in &mut self.watches {
+            watch.visits.visit(watch.state, loss);
+        }
         let quantized = net
             .weights()
             .into_iter()
@@ -171,7 +285,21 @@ impl Diagnostics {
         }
     }
 
-    /// What the epoch did, and a new count for the next one; `frozen` are the weights that are, layer by layer.
+    /// What the epoch did to the whole net, and a new count for the next one.
+    pub(super) fn take_net(&mut self) -> NetReport {
+        let seen = self.visits.take();
+        let pairs = std::mem::take(&mut self.pairs).max(1);
+        NetReport {
+            loss_rises: std::mem::take(&mut self.rises) as f64 / pairs as f64,
+            states: seen.states,
+            recurring: seen.recurring,
+            most_visited: seen.most,
+            best_visited: seen.best,
+            coarse_cosine: self.coarse.take(),
+        }
+    }
+
+    /// What the epoch did to each layer, and a new count for the next one; `frozen` are the weights that are, layer by layer.
     pub(super) fn take(&mut self, net: &Net, frozen: &[usize]) -> Vec<LayerReport> {
         let steps = std::mem::take(&mut self.steps).max(1) as f64;
         let quantized = net
@@ -188,6 +316,11 @@ impl Diagnostics {
     }
 }
 
+/// The state of these codes.
+fn state(codes: &[i32]) -> u64 {
+    digest(codes.iter().map(|code| *code as u64))
+}
+
 /// Whether 0 is a code of these weights.
 pub(super) fn has_zero(weights: &Projected) -> bool {
     weights.quantizer().and_then(Project::encoding) != Some(Encoding::Bipolar)
@@ -195,7 +328,12 @@ pub(super) fn has_zero(weights: &Projected) -> bool {
 
 impl Watch {
     fn step(&mut self, weights: &Projected) {
-        self.flips += self.oscillation.step(&weights.integers(), &mut self.before);
+        let codes = weights.integers();
+        let changed = self.oscillation.step(&codes, &mut self.before);
+        if changed > 0 {
+            self.state = state(&codes);
+        }
+        self.flips += changed;
         if !self.gradient.is_empty() {
             let cosine = cosine(&self.gradient, &weights.d_weights);
             self.cosines += cosine;
@@ -228,6 +366,8 @@ impl Watch {
             opposed: self.opposed as f64 / pairs,
             gap: (apart / size.max(f64::MIN_POSITIVE)).sqrt(),
             stable: count(signs.filter(|(g, w)| **g * **w < 0.0).count()),
+            recurring: self.visits.take().recurring,
+            coarse_cosine: self.coarse.take(),
         };
         (self.flips, self.cosines, self.opposed, self.pairs) = (0, 0.0, 0, 0);
         report
@@ -292,7 +432,8 @@ mod tests {
         let design = Design::new([2, 2, 1], Block::linear(&[5]), 3, 2);
         let mut net = Net::new(design, 1).unwrap();
         net.set_mode(Mode::Quantized).unwrap();
-        let mut watch = Diagnostics::new(&net);
+        let mut watch = Diagnostics::new(&net, 3);
+        let mut loss = 2.0;
         let mut turn = |net: &mut Net, gradient: f32| {
             net.layers_mut().visit_mut("", &mut |_, layer: &mut Layer| {
                 if let Some(weights) = layer.weights_mut() {
@@ -301,7 +442,8 @@ mod tests {
                 }
             });
             net.settle().unwrap();
-            watch.step(net);
+            loss += gradient;
+            watch.step(net, loss);
         };
         for gradient in [1.0, 1.0, -1.0] {
             turn(&mut net, gradient);
@@ -326,7 +468,48 @@ mod tests {
         let up = weights.values().iter().filter(|w| **w > 0.0).count();
         assert!((first.stable - up as f64 / 20.0).abs() < 1e-12);
         assert!(first.gap > 0.0 && first.gap < 2.0);
+        // There, back and there again; losses of 3, 4 and 3.
+        assert!((first.recurring - 1.0 / 3.0).abs() < 1e-12);
+        assert_eq!(first.coarse_cosine, None);
+        let whole = watch.take_net();
+        assert_eq!((whole.loss_rises, whole.states), (0.5, 2));
+        assert!((whole.recurring - 1.0 / 3.0).abs() < 1e-12);
+        assert!((whole.most_visited - 2.0 / 3.0).abs() < 1e-12);
+        assert!((whole.best_visited - 2.0 / 3.0).abs() < 1e-12);
         assert_eq!(watch.take(&net, &[])[0].flip_ratio, 0.0);
+        assert_eq!(watch.take_net(), NetReport::default());
         assert_eq!(cosine(&[0.0], &[1.0]), 0.0);
+    }
+
+    #[test]
+    fn the_comparison_of_gradients_leaves_the_net_as_it_was() {
+        let images: Vec<u8> = (0..16 * 36).map(|i| (i * 89 % 251) as u8).collect();
+        let labels: Vec<u8> = (0..16).map(|i| (i % 3) as u8).collect();
+        let cosines = [2, 8].map(|bits_a| {
+            let blocks = crate::nn::design::arch::parse("4c3p1-mp2-drop0.2-9").unwrap();
+            let mut net = Net::new(Design::new([6, 6, 1], blocks, 3, bits_a), 1).unwrap();
+            net.set_mode(Mode::Quantized).unwrap();
+            net.step(&images, &labels, Par::Caller).unwrap();
+            let state = |net: &mut Net| -> Vec<Vec<f32>> {
+                let state = net.state();
+                state.into_iter().map(|(_, v)| v.to_vec()).collect()
+            };
+            let before = state(&mut net);
+            let mut watch = Diagnostics::new(&net, 1);
+            watch
+                .before_step(&mut net, &images, &labels, Par::Caller)
+                .unwrap();
+            assert_eq!(state(&mut net), before);
+            let cosine = watch.take_net().coarse_cosine.unwrap();
+            let layers = watch.take(&net, &[]);
+            assert!(layers.iter().all(|l| l.coarse_cosine.is_some()));
+            cosine
+        });
+        // The finer the staircase, the nearer the coarse gradient is to the true one.
+        assert!(cosines[0] > 0.3 && cosines[0] < 0.9999, "{cosines:?}");
+        assert!(
+            cosines[1] > cosines[0] && cosines[1] <= 1.0 + 1e-9,
+            "{cosines:?}"
+        );
     }
 }

@@ -14,10 +14,11 @@ pub mod sgd;
 pub mod step;
 pub mod trainer;
 pub mod update;
+mod visits;
 mod written;
 
 pub use data::Dataset;
-pub use diagnostics::LayerReport;
+pub use diagnostics::{LayerReport, NetReport};
 pub use recipe::Recipe;
 pub use run::Run;
 pub use trainer::{Callback, EpochReport, StepReport, Trainer};

@@ -16,7 +16,7 @@ use crate::nn::rng::Rng;
 use crate::ops::Par;
 use crate::shape::{check_len, elements};
 use crate::train::data::Images;
-use crate::train::diagnostics::{Diagnostics, LayerReport, has_zero};
+use crate::train::diagnostics::{Diagnostics, LayerReport, NetReport, has_zero};
 use crate::train::recipe::Recipe;
 use crate::train::rule::Rule;
 use crate::train::step::Freezer;
@@ -83,6 +83,7 @@ pub struct Run {
     pub(super) freezers: Vec<Freezer>,
     watch: Option<Diagnostics>,
     layer_reports: Vec<LayerReport>,
+    net_report: Option<NetReport>,
     /// Epochs done, of both phases.
     pub(super) done: usize,
     so_far: SoFar,
@@ -133,6 +134,7 @@ impl Run {
             freezers: Vec::new(),
             watch: None,
             layer_reports: Vec::new(),
+            net_report: None,
             done: 0,
             so_far: SoFar::default(),
             pixels: Vec::new(),
@@ -168,7 +170,7 @@ impl Run {
         }
         self.watch = None;
         if self.recipe.diagnostics {
-            self.watch = Some(Diagnostics::new(&self.net));
+            self.watch = Some(Diagnostics::new(&self.net, self.steps));
         }
         Ok(())
     }
@@ -187,7 +189,7 @@ impl Run {
     /// Diagnostics of a run that has been read from a checkpoint.
     pub(super) fn resume_watch(&mut self) -> Result<()> {
         if self.watch.is_some() {
-            self.watch = Some(Diagnostics::new(&self.net));
+            self.watch = Some(Diagnostics::new(&self.net, self.steps));
         }
         Ok(())
     }
@@ -196,6 +198,12 @@ impl Run {
     /// [`Recipe::diagnostics`], and in the float phase.
     pub fn layer_reports(&self) -> &[LayerReport] {
         &self.layer_reports
+    }
+
+    /// How the quantized net as a whole behaved in the last epoch; `None` unless the recipe has
+    /// [`Recipe::diagnostics`], and in the float phase.
+    pub fn net_report(&self) -> Option<&NetReport> {
+        self.net_report.as_ref()
     }
 
     /// Steps in an epoch.
@@ -331,7 +339,9 @@ impl Run {
         self.so_far = SoFar::default();
         let weights = self.net.take_flips().0;
         self.layer_reports.clear();
+        self.net_report = None;
         if let Some(watch) = &mut self.watch {
+            self.net_report = Some(watch.take_net());
             let frozen = |f: &Freezer| f.frozen().iter().filter(|f| **f).count();
             let frozen: Vec<usize> = self.freezers.iter().map(frozen).collect();
             self.layer_reports = watch.take(&self.net, &frozen);

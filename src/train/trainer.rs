@@ -13,7 +13,7 @@ use crate::nn::loss;
 use crate::nn::net::{Mode, Net};
 use crate::ops::Par;
 use crate::train::data::Dataset;
-use crate::train::diagnostics::LayerReport;
+use crate::train::diagnostics::{LayerReport, NetReport};
 use crate::train::recipe::Recipe;
 use crate::train::run::Run;
 
@@ -94,6 +94,12 @@ impl<'a> Trainer<'a> {
     /// [`Recipe::diagnostics`], and in the float phase.
     pub fn layer_reports(&self) -> &[LayerReport] {
         self.run.layer_reports()
+    }
+
+    /// How the quantized net as a whole behaved in the last epoch; `None` unless the recipe has
+    /// [`Recipe::diagnostics`], and in the float phase.
+    pub fn net_report(&self) -> Option<&NetReport> {
+        self.run.net_report()
     }
 
     /// The recipe.

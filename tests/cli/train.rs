@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::{idx_folder, names, ok, path, refused, small, tool};
+use qcore::train::recipe::named::NAMED;
 use tempfile::TempDir;
 
 #[test]
@@ -12,6 +13,11 @@ fn recipes_are_listed_shown_and_run_from_a_file() {
     for line in ["lenet5-bcgd  ", "default  "] {
         assert!(listed.contains(line), "{listed}");
     }
+    for named in NAMED {
+        assert!(listed.contains(&format!("\n{} ", named.name)) || listed.starts_with(named.name));
+    }
+    let long = listed.lines().find(|l| l.chars().count() > 100);
+    assert_eq!(long, None, "a line of the list does not fit");
     let shown = ok(&["train", "--show", "lenet5-packed"]);
     assert!(shown.contains("arch = \"lenet5\""));
     refused(&["train", "--show", "lenet"], &["recipe is 'lenet'"]);
@@ -46,6 +52,20 @@ fn recipes_are_listed_shown_and_run_from_a_file() {
     let layers: Vec<_> = lines.iter().filter(|l| l["layer"].is_string()).collect();
     assert_eq!(layers.len(), 2 * 3, "three layers in two quantized epochs");
     assert!(layers.iter().all(|l| l["flip_ratio"].is_number()));
+    let nets: Vec<_> = lines
+        .iter()
+        .filter(|l| l["loss_rises"].is_number())
+        .collect();
+    assert_eq!(nets.len(), 2, "one in each quantized epoch");
+    for name in [
+        "states",
+        "recurring",
+        "most_visited",
+        "best_visited",
+        "coarse_cosine",
+    ] {
+        assert!(nets.iter().all(|n| n[name].is_number()), "{name}");
+    }
     let said = ok(&["inspect", path(&out.path().join("model.safetensors"))]);
     assert!(said.contains("conv"), "{said}");
 
@@ -110,6 +130,21 @@ fn an_interrupt_saves_and_the_resumed_run_ends_as_if_there_had_been_none() {
         let bytes = |dir: &TempDir| std::fs::read(dir.path().join(name)).unwrap();
         assert!(bytes(&whole) == bytes(&resumed), "{name}");
     }
+}
+
+#[test]
+fn a_net_that_does_not_pack_says_which_layer_and_why() {
+    let (data, out) = (idx_folder(), tempfile::tempdir().unwrap());
+    let mut args = small(data.path(), out.path());
+    args.extend(["--arch", "4c3s2-ap7-8", "--bits-a", "4"]);
+    args.retain(|a| *a != "32-32");
+    let first = args.iter().position(|a| *a == "--arch").unwrap();
+    args.remove(first);
+    let said = ok(&args);
+    let why = "no packed model: the net is not of codes alone: layer 4 (linear) multiplies floats, which come from layer 3 \
+               (pooling) of more levels than 8 bits have";
+    assert!(said.contains(why), "{said}");
+    assert!(!out.path().join("model.safetensors").exists());
 }
 
 #[test]

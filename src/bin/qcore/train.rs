@@ -161,12 +161,36 @@ fn list(name: Option<&str>) -> Result<ExitCode> {
         None => {
             let width = NAMED.iter().map(|n| n.name.len()).max().unwrap_or(0);
             for named in NAMED {
-                println!("{:width$}  {}", named.name, named.about());
+                let mut name = named.name;
+                for line in folded(named.about(), COLUMNS - width - 2) {
+                    println!("{name:width$}  {line}");
+                    name = "";
+                }
             }
         }
         Some(name) => print!("{}", named::find(name)?.text),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Columns of a terminal that a list of recipes fits in.
+const COLUMNS: usize = 100;
+
+/// `text` in lines of at most `columns` characters, broken between words.
+fn folded(text: &str, columns: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let line = lines.last_mut().expect("there is a line");
+        if line.is_empty() {
+            line.push_str(word);
+        } else if line.chars().count() + 1 + word.chars().count() <= columns {
+            line.push(' ');
+            line.push_str(word);
+        } else {
+            lines.push(word.to_string());
+        }
+    }
+    lines
 }
 
 /// Saves the frozen net, reads it back and runs what was saved: what is told is what the file does.

@@ -7,8 +7,11 @@
 //! | `32c3p1`, `s2`, `g4` behind | padding 1, stride 2, 4 groups |
 //! | `mp2`, `ap2` | the greatest or the mean of windows of 2 x 2; `mp3s2` has a stride of its own |
 //! | `res32`, `res32s2` | basic residual block of two 3 x 3 convolutions and a type-A shortcut, then the activation |
+//! | `stem16c3p1`, `s2` behind | convolution and normalisation alone |
+//! | `react32`, `react32s2` | activation, 3 x 3 convolution, normalisation, a type-A shortcut around them, then RPReLU; floats leave |
 //! | `drop0.5` | dropout |
-//! | `act` | an activation alone, which makes codes of means again |
+//! | `act` | an activation alone, which makes codes of floats |
+//! | `rprelu` | RPReLU: a PReLU with learned shifts |
 //!
 //! The last linear layer, one output a class, is not written.
 //!
@@ -20,7 +23,16 @@
 //! | `mlp-2048` | `2048-2048-2048` | arXiv 1511.00363, 2401.16760 |
 //! | `vgg-small` | `128c3p1-128c3p1-mp2-256c3p1-256c3p1-mp2-512c3p1-512c3p1-mp2-1024-1024` | arXiv 1511.00363, 2401.16760 |
 //! | `vgg11` | eight convolutions of 64 to 512 filters, five times halved | code of arXiv 1808.05240 |
-//! | `resnet20` | 16 filters, then three times three residual blocks of 16, 32, 64 | code of arXiv 1808.05240 |
+//! | `vgg9` | seven convolutions of 64 to 256 filters, three times halved, 256 outputs | code of the authors of arXiv 1706.02379 |
+//! | `svhnnet` | six convolutions of 64 to 256 filters, three times halved, twice 1024 outputs | arXiv 2401.16760, appendix |
+//! | `resnet20`, `resnet56` | 16 filters, then three times three (or nine) residual blocks of 16, 32, 64 | code of arXiv 1808.05240 |
+//! | `resnet20-packed` | the same, and an activation behind the last mean | |
+//! | `reactnet20` | the convolutions of ResNet-20, each a block of ReActNet | after arXiv 2003.03488 |
+//!
+//! The mean of 8 x 8 codes at the end of `resnet20` has integers of its own up to 2 bits, and none of 8 bits with more:
+//! then the last layer multiplies floats, and `resnet20-packed` is the net that freezes into packed weights. The
+//! ReActNet of the paper widens by two convolutions side by side and means in the shortcut; here it is zeros and every
+//! second pixel.
 //!
 //! In that code both activations of a residual block share one alpha, and the convolutions of VGG-11 have a bias; here
 //! each activation has its own alpha, and no layer has a bias (normalisation follows).
@@ -30,7 +42,7 @@ use std::fmt;
 use crate::error::{Error, Result};
 
 /// Names of architectures, and what they stand for.
-pub const NAMED: [(&str, &str); 9] = [
+pub const NAMED: [(&str, &str); 14] = [
     ("tfc", "64-64-64"),
     ("sfc", "256-256-256"),
     ("lfc", "1024-1024-1024"),
@@ -46,8 +58,31 @@ pub const NAMED: [(&str, &str); 9] = [
         "64c3p1-mp2-128c3p1-mp2-256c3p1-256c3p1-mp2-512c3p1-512c3p1-mp2-512c3p1-512c3p1-mp2",
     ),
     (
+        "vgg9",
+        "64c3p1-64c3p1-mp2-128c3p1-128c3p1-mp2-256c3p1-256c3p1-256c3p1-mp2-256",
+    ),
+    (
+        "svhnnet",
+        "64c3p1-64c3p1-mp2-128c3p1-128c3p1-mp2-256c3p1-256c3p1-mp2-1024-1024",
+    ),
+    (
         "resnet20",
         "16c3p1-res16-res16-res16-res32s2-res32-res32-res64s2-res64-res64-ap8",
+    ),
+    (
+        "resnet20-packed",
+        "16c3p1-res16-res16-res16-res32s2-res32-res32-res64s2-res64-res64-ap8-act",
+    ),
+    (
+        "resnet56",
+        "16c3p1-res16-res16-res16-res16-res16-res16-res16-res16-res16-\
+         res32s2-res32-res32-res32-res32-res32-res32-res32-res32-\
+         res64s2-res64-res64-res64-res64-res64-res64-res64-res64-ap8",
+    ),
+    (
+        "reactnet20",
+        "stem16c3p1-react16-react16-react16-react16-react16-react16-react32s2-react32-react32-react32-react32-react32-\
+         react64s2-react64-react64-react64-react64-react64-ap8-act",
     ),
 ];
 
@@ -97,6 +132,26 @@ pub enum Block {
     Dropout(f32),
     /// An activation.
     Act,
+    /// Convolution and normalisation, without an activation.
+    Stem {
+        /// Filters.
+        filters: usize,
+        /// Rows and columns of a filter.
+        kernel: usize,
+        /// Input pixels from one output pixel to the next.
+        stride: usize,
+        /// Zeros around the image.
+        padding: usize,
+    },
+    /// Activation, 3 x 3 convolution and normalisation with a shortcut around them, then RPReLU.
+    React {
+        /// Filters.
+        filters: usize,
+        /// Stride of the convolution and of the shortcut.
+        stride: usize,
+    },
+    /// RPReLU.
+    RPRelu,
 }
 
 impl Block {
@@ -140,6 +195,25 @@ impl fmt::Display for Block {
             Block::Residual { filters, stride } => write!(f, "res{filters}s{stride}"),
             Block::Dropout(p) => write!(f, "drop{p}"),
             Block::Act => f.write_str("act"),
+            Block::Stem {
+                filters,
+                kernel,
+                stride,
+                padding,
+            } => {
+                let groups = 1;
+                let conv = Block::Conv {
+                    filters,
+                    kernel,
+                    stride,
+                    padding,
+                    groups,
+                };
+                write!(f, "stem{conv}")
+            }
+            Block::React { filters, stride: 1 } => write!(f, "react{filters}"),
+            Block::React { filters, stride } => write!(f, "react{filters}s{stride}"),
+            Block::RPRelu => f.write_str("rprelu"),
         }
     }
 }
@@ -161,8 +235,27 @@ pub fn parse(text: &str) -> Result<Vec<Block>> {
 }
 
 fn parse_block(text: &str) -> Option<Block> {
-    if text == "act" {
-        return Some(Block::Act);
+    match text {
+        "act" => return Some(Block::Act),
+        "rprelu" => return Some(Block::RPRelu),
+        _ => {}
+    }
+    if let Some(conv) = text.strip_prefix("stem") {
+        return match parse_block(conv)? {
+            Block::Conv {
+                filters,
+                kernel,
+                stride,
+                padding,
+                groups: 1,
+            } => Some(Block::Stem {
+                filters,
+                kernel,
+                stride,
+                padding,
+            }),
+            _ => None,
+        };
     }
     if let Some(p) = text.strip_prefix("drop") {
         let p: f32 = p.parse().ok()?;
@@ -178,10 +271,15 @@ fn parse_block(text: &str) -> Option<Block> {
             });
         }
     }
-    if let Some(rest) = text.strip_prefix("res") {
-        let (filters, rest) = number(rest)?;
-        let [_, stride, _] = options(rest, [None, Some(1), None])?;
-        return Some(Block::Residual { filters, stride });
+    for (prefix, react) in [("react", true), ("res", false)] {
+        if let Some(rest) = text.strip_prefix(prefix) {
+            let (filters, rest) = number(rest)?;
+            let [_, stride, _] = options(rest, [None, Some(1), None])?;
+            return Some(match react {
+                true => Block::React { filters, stride },
+                false => Block::Residual { filters, stride },
+            });
+        }
     }
     let (n, rest) = number(text)?;
     match rest.strip_prefix('c') {
@@ -236,6 +334,11 @@ mod tests {
             let words: Vec<String> = blocks.iter().map(Block::to_string).collect();
             assert_eq!(words.join("-"), text);
         }
+        for text in ["stem8c5p2s3-react7-react8s2-rprelu-act", "stem3c1"] {
+            let blocks = parse(text).unwrap();
+            let words: Vec<String> = blocks.iter().map(Block::to_string).collect();
+            assert_eq!(words.join("-"), text);
+        }
         let text = "32c5p2s3g4-mp3s2-ap2-res7s2-drop0.25-10fc-act";
         let blocks = parse(text).unwrap();
         assert_eq!(
@@ -258,7 +361,7 @@ mod tests {
     #[test]
     fn what_is_no_architecture_is_refused_with_the_nearest_name() {
         let said = |text: &str| parse(text).unwrap_err().to_string();
-        let bad = "|cnv|0|12-|-3|9999999|3c|3c0|c3|mp|mp2p1|res|res3g2|drop1|3c3p1p1|3c3x1";
+        let bad = "|stem|stem9|stem4c3g2|stemact|react|react3p1|rprelu2|cnv|0|12-|-3|9999999|3c|3c0|c3|mp|mp2p1|res|res3g2|drop1|3c3p1p1|3c3x1";
         for bad in bad.split('|') {
             let said = said(bad);
             assert!(said.starts_with(&format!("arch is '{bad}'; expected tfc, sfc")));

@@ -1,6 +1,6 @@
 //! From blocks to layers.
 
-use super::{Block, Design, Init, Mode};
+use super::{Block, Design, Init, Kind, Mode};
 use crate::error::Result;
 use crate::nn::activation::Activation;
 use crate::nn::batch_norm::BatchNorm;
@@ -12,6 +12,9 @@ use crate::nn::pool::{Pool2d, PoolKind};
 use crate::nn::projected::{Projected, Weights};
 use crate::nn::residual::Residual;
 use crate::nn::rng::Rng;
+use crate::nn::rprelu::RPRelu;
+use crate::nn::rsign::RSign;
+use crate::nn::ste::CoarseX;
 use crate::ops::{Geometry, Padding};
 
 /// Counts what has been built, which decides the streams of random numbers.
@@ -90,11 +93,38 @@ impl Builder<'_> {
                 let mut geometry = Geometry::new(h, w, c, 3);
                 geometry.padding = Padding::same(1);
                 self.conv(&mut body, geometry, filters)?;
-                let norm = BatchNorm::with_affine(filters, self.design.affine);
-                body.push(Layer::Norm(norm), 0)?;
+                self.norm(&mut body)?;
                 let residual = Residual::new(body, stride)?;
                 layers.push(Layer::Residual(Box::new(residual)), 0)?;
                 self.act(layers)
+            }
+            Block::Stem {
+                filters,
+                kernel,
+                stride,
+                padding,
+            } => {
+                let mut geometry = Geometry::new(shape[0], shape[1], shape[2], kernel);
+                geometry.stride = [stride; 2];
+                geometry.padding = Padding::same(padding);
+                self.conv(layers, geometry, filters)?;
+                self.norm(layers)
+            }
+            Block::React { filters, stride } => {
+                let mut body = Layers::new(shape);
+                self.act(&mut body)?;
+                let mut geometry = Geometry::new(shape[0], shape[1], shape[2], 3);
+                geometry.padding = Padding::same(1);
+                geometry.stride = [stride; 2];
+                self.conv(&mut body, geometry, filters)?;
+                self.norm(&mut body)?;
+                let residual = Residual::new(body, stride)?;
+                layers.push(Layer::Residual(Box::new(residual)), 0)?;
+                layers.push(Layer::RPRelu(RPRelu::new(filters)), 0)
+            }
+            Block::RPRelu => {
+                let channels = layers.output()[2];
+                layers.push(Layer::RPRelu(RPRelu::new(channels)), 0)
             }
             Block::Act => self.act(layers),
             Block::Dropout(p) => {
@@ -121,13 +151,25 @@ impl Builder<'_> {
         layers.push(Layer::Conv(conv), 0)
     }
 
-    fn norm_and_act(&mut self, layers: &mut Layers) -> Result<()> {
+    fn norm(&mut self, layers: &mut Layers) -> Result<()> {
         let norm = BatchNorm::with_affine(layers.output()[2], self.design.affine);
-        layers.push(Layer::Norm(norm), 0)?;
+        layers.push(Layer::Norm(norm), 0)
+    }
+
+    fn norm_and_act(&mut self, layers: &mut Layers) -> Result<()> {
+        self.norm(layers)?;
         self.act(layers)
     }
 
     fn act(&mut self, layers: &mut Layers) -> Result<()> {
+        if self.design.kind == Kind::RSign {
+            let by = match self.design.by_x {
+                CoarseX::HardTanh => CoarseX::HardTanh,
+                _ => CoarseX::PiecewisePoly,
+            };
+            let sign = RSign::new(layers.output()[2], by);
+            return layers.push(Layer::RSign(sign), 0);
+        }
         let act = Activation::new(self.design.function(Mode::Float)?);
         layers.push(Layer::Act(act), 0)
     }

@@ -24,6 +24,10 @@ pub enum Kind {
     Relu,
     /// -1 and +1, for 1 bit; in floats, hard tanh.
     Sign,
+    /// -1 and +1 with a shift that is learned per channel, for 1 bit: [`RSign`](crate::nn::rsign::RSign); in floats, the
+    /// function of its coarse gradient.
+    #[serde(rename = "rsign")]
+    RSign,
 }
 
 /// How latent weights begin, K inputs and N outputs of a weight's row and column (times the taps of a filter).
@@ -60,7 +64,7 @@ pub struct Design {
     pub kind: Kind,
     /// Where the steps of the quantized ReLU lie.
     pub rounding: Rounding,
-    /// The coarse gradient of the quantized ReLU by x.
+    /// The coarse gradient of the quantized ReLU by x; of a sign with shifts hard tanh, or else the piecewise polynomial.
     pub by_x: CoarseX,
     /// The coarse gradient of the quantized ReLU by alpha.
     pub by_alpha: CoarseAlpha,
@@ -113,7 +117,7 @@ impl Design {
             let expected = "1 to 8, or 32 for floats";
             return Err(Error::argument("bits_a", self.bits_a, expected));
         }
-        if self.kind == Kind::Sign && ![1, 32].contains(&self.bits_a) {
+        if self.kind != Kind::Relu && ![1, 32].contains(&self.bits_a) {
             let expected = "1 (or 32 for floats) with sign activations";
             return Err(Error::argument("bits_a", self.bits_a, expected));
         }
@@ -145,10 +149,10 @@ impl Design {
         if mode == Mode::Float || self.bits_a == 32 {
             return Ok(match self.kind {
                 Kind::Relu => Function::Relu,
-                Kind::Sign => Function::HardTanh,
+                Kind::Sign | Kind::RSign => Function::HardTanh,
             });
         }
-        if self.kind == Kind::Sign {
+        if self.kind != Kind::Relu {
             return Ok(Function::Sign);
         }
         let alpha = alpha_init(Bits::new(self.bits_a)?, self.rounding);

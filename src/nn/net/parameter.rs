@@ -17,6 +17,10 @@ pub enum Role {
     Alpha,
     /// The learned step of weights.
     Step,
+    /// Shifts of the channels of an RSign or RPReLU.
+    Shift,
+    /// Slopes of the channels of an RPReLU.
+    Slope,
 }
 
 /// A parameter with its gradient.
@@ -97,6 +101,24 @@ impl Net {
                         gradient: &act.d_alpha,
                     });
                 }
+                Layer::RPRelu(act) => {
+                    for (role, value, gradient) in [
+                        (Role::Shift, &mut act.before, &act.d_before),
+                        (Role::Slope, &mut act.slope, &act.d_slope),
+                        (Role::Shift, &mut act.after, &act.d_after),
+                    ] {
+                        all.push(Parameter::Other {
+                            role,
+                            value,
+                            gradient,
+                        });
+                    }
+                }
+                Layer::RSign(sign) => all.push(Parameter::Other {
+                    role: Role::Shift,
+                    value: &mut sign.shift,
+                    gradient: &sign.d_shift,
+                }),
                 Layer::Linear(linear) => all.push(Parameter::Weights(&mut linear.weights)),
                 Layer::Conv(conv) => all.push(Parameter::Weights(&mut conv.weights)),
                 _ => {}
@@ -137,6 +159,16 @@ impl Net {
                 }
                 Layer::Act(act) => {
                     all.push((name("alpha"), &mut act.alpha));
+                    return;
+                }
+                Layer::RPRelu(act) => {
+                    all.push((name("before"), &mut act.before));
+                    all.push((name("slope"), &mut act.slope));
+                    all.push((name("after"), &mut act.after));
+                    return;
+                }
+                Layer::RSign(sign) => {
+                    all.push((name("shift"), &mut sign.shift));
                     return;
                 }
                 Layer::Linear(linear) => &mut linear.weights,

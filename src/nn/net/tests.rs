@@ -1,6 +1,7 @@
 //! The net against difference quotients, float arithmetic and its own modes.
 
 use super::*;
+use crate::nn::ste::CoarseX;
 
 const M: usize = 12;
 const INPUT: [usize; 3] = [4, 5, 1];
@@ -84,6 +85,83 @@ fn so_are_those_of_convolutions_pools_shortcuts_and_dropout_with_every_loss() {
 }
 
 #[test]
+fn so_are_those_of_shifted_signs_and_rprelu_in_floats() {
+    let archs = ["stem4c3p1-rprelu-react4-react8s2-ap2-act-5", "5-rprelu-4"];
+    for (arch, by_x) in archs
+        .into_iter()
+        .zip([CoarseX::PiecewisePoly, CoarseX::HardTanh])
+    {
+        let blocks = crate::nn::design::arch::parse(arch).unwrap();
+        let mut design = Design::new([4, 5, 2], blocks, 3, 1);
+        (design.kind, design.by_x) = (Kind::RSign, by_x);
+        let mut net = Net::new(design, 8).unwrap();
+        let mut roles: Vec<Role> = net.parameters().iter().map(|p| p.role()).collect();
+        roles.dedup();
+        assert!(roles.contains(&Role::Shift) && roles.contains(&Role::Slope));
+        let images: Vec<u8> = (0..M as u64 * 40)
+            .map(|i| Rng::new(22).below(i, 256) as u8)
+            .collect();
+        let labels: Vec<u8> = (0..M).map(|i| (i % 3) as u8).collect();
+        against_quotients(&mut net, &images, &labels);
+    }
+}
+
+#[test]
+fn with_smooth_activations_a_quantized_net_has_true_gradients() {
+    for (kind, bits_a, by_x) in [
+        (Kind::RSign, 1, CoarseX::PiecewisePoly),
+        (Kind::Sign, 1, CoarseX::HardTanh),
+        (Kind::Relu, 2, CoarseX::ClippedRelu),
+        (Kind::Relu, 4, CoarseX::LogTailed),
+    ] {
+        let blocks = crate::nn::design::arch::parse("4c3p1-mp2-5").unwrap();
+        let mut design = Design::new([4, 5, 2], blocks, 3, bits_a);
+        (design.kind, design.by_x) = (kind, by_x);
+        let mut net = Net::new(design, 8).unwrap();
+        net.learn_alpha = false;
+        net.set_mode(Mode::Quantized).unwrap();
+        net.use_smooth(true);
+        let images: Vec<u8> = (0..M as u64 * 40)
+            .map(|i| Rng::new(22).below(i, 256) as u8)
+            .collect();
+        let labels: Vec<u8> = (0..M).map(|i| (i % 3) as u8).collect();
+        // Latent weights do not move the loss by steps so small, so these are the other parameters.
+        net.step(&images, &labels, Par::Caller).unwrap();
+        let smooth = net.weights()[0].d_weights.clone();
+        let mut others: Vec<usize> = Vec::new();
+        for (j, parameter) in net.parameters().iter().enumerate() {
+            if parameter.role() != Role::Weights {
+                others.push(j);
+            }
+        }
+        let (mut seen, mut off, h) = (0, 0, 7e-4);
+        for j in others {
+            for i in 0..net.parameters()[j].value().len() {
+                net.step(&images, &labels, Par::Caller).unwrap();
+                let g = net.parameters()[j].gradient()[i];
+                let mut loss = |step: f32| {
+                    net.parameters()[j].value()[i] += step;
+                    let score = net.step(&images, &labels, Par::Caller).unwrap();
+                    net.parameters()[j].value()[i] -= step;
+                    f64::from(score.loss)
+                };
+                let quotient = ((loss(h) - loss(-h)) / f64::from(2.0 * h)) as f32;
+                seen += 1;
+                off += usize::from((quotient - g).abs() > 1e-2 * g.abs().max(0.05));
+            }
+        }
+        assert!(off * 10 < seen, "{kind:?} {by_x:?}: {off} of {seen}");
+        net.use_smooth(false);
+        net.step(&images, &labels, Par::Caller).unwrap();
+        assert_ne!(
+            net.weights()[0].d_weights,
+            smooth,
+            "the coarse one is another"
+        );
+    }
+}
+
+#[test]
 fn reestimated_averages_are_the_means_over_the_batches() {
     let (mut net, images, _) = net(1, Kind::Relu);
     let norm = |net: &Net| match &net.layers().nodes()[1].layer {
@@ -133,6 +211,60 @@ fn packed_and_float_arithmetic_agree() {
         net.use_packed(true);
         let logits = net.evaluate(net.isa, &images, Par::Caller).unwrap();
         assert!(apart(&logits, &float_logits) < 1e-4, "{bits_a}");
+    }
+}
+
+#[test]
+fn so_they_do_in_convolutions_of_every_kind() {
+    for (arch, kind, bits_a) in [
+        ("6c3p1s2g1-8c2g2-9", Kind::Relu, 2),
+        ("mp2-4c2p1-mp2-6c1s1-9", Kind::Relu, 4),
+        ("4c3p1-res4-res8s2-ap2-9", Kind::Relu, 2),
+        ("8c3-res8-7", Kind::Sign, 1),
+        ("stem4c3p1-react4-react8s2-act-9", Kind::RSign, 1),
+    ] {
+        let blocks = crate::nn::design::arch::parse(arch).unwrap();
+        let design = Design {
+            kind,
+            ..Design::new([6, 7, 3], blocks, 3, bits_a)
+        };
+        let mut net = Net::new(design, 4).unwrap();
+        net.set_mode(Mode::Quantized).unwrap();
+        let mut seed = 30;
+        net.layers_mut().visit_mut("", &mut |_, layer| {
+            if let Layer::Norm(norm) = layer {
+                seed += 1;
+                Rng::new(seed).fill_normal(&mut norm.beta, 0.5);
+            }
+        });
+        assert!(net.is_packed(), "{arch}: {:?}", net.floats_at());
+        let rng = Rng::new(21);
+        let images: Vec<u8> = (0..M * 126)
+            .map(|i| rng.below(i as u64, 256) as u8)
+            .collect();
+        let labels: Vec<u8> = (0..M).map(|i| (i % 3) as u8).collect();
+        let mut run = |packed: bool| {
+            net.use_packed(packed);
+            let score = net.step(&images, &labels, Par::Caller).unwrap();
+            let gradients: Vec<f32> = net
+                .parameters()
+                .iter()
+                .flat_map(|p| p.gradient().to_vec())
+                .collect();
+            (score.loss, gradients)
+        };
+        let (packed, floats) = (run(true), run(false));
+        assert!((packed.0 - floats.0).abs() < 1e-4, "{arch}");
+        let apart = |a: &[f32], b: &[f32]| {
+            let gaps = a.iter().zip(b).map(|(a, b)| (a - b).abs());
+            gaps.fold(0f32, f32::max)
+        };
+        assert!(apart(&packed.1, &floats.1) < 1e-3, "{arch}");
+        let mut logits = |packed: bool| {
+            net.use_packed(packed);
+            net.evaluate(net.isa, &images, Par::Caller).unwrap()
+        };
+        assert!(apart(&logits(true), &logits(false)) < 1e-4, "{arch}");
     }
 }
 

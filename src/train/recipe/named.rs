@@ -48,13 +48,18 @@ pub const NAMED: &[Named] = named![
     "lenet5-sr",
     "lenet5-sr-big",
     "lenet5-r",
+    "lenet5-r-grid",
     "lenet5-laq",
     "lenet5-blaq",
     "lenet5-packed",
     "mlp-blaq",
     "mlp-float",
+    "react-small",
     "cifar10-vgg11-bcgd",
+    "cifar10-vgg11-packed",
     "cifar10-resnet20-2bit",
+    "cifar10-resnet20-packed",
+    "cifar10-reactnet20",
 ];
 
 /// The one of that name.
@@ -81,6 +86,9 @@ pub fn load(name_or_path: &str) -> Result<Recipe> {
     let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, "read", e))?;
     Recipe::from_toml(&path.display().to_string(), &text)
 }
+
+#[cfg(test)]
+mod small;
 
 #[cfg(test)]
 mod tests {

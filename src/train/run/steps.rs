@@ -43,6 +43,9 @@ impl Run {
         self.net.set_step(settings.rng.step());
         let quantized = self.net.mode() == Mode::Quantized;
         let epoch = self.done.saturating_sub(self.recipe.float_epochs);
+        if let Some(watch) = &mut self.watch {
+            watch.before_step(&mut self.net, images, labels, par)?;
+        }
         let score = match settings.rule {
             Rule::ForwardBacktrack { a, .. } if quantized && settings.rule.backtracks(epoch) => {
                 let net = &mut self.net;
@@ -63,7 +66,7 @@ impl Run {
         self.net.settle()?;
         self.freeze(epoch)?;
         if let Some(watch) = &mut self.watch {
-            watch.step(&self.net);
+            watch.step(&self.net, score.loss);
         }
         Ok(score)
     }

@@ -140,6 +140,47 @@ fn a_stop_in_an_epoch_does_not_count_it_and_a_wild_rate_is_told() {
 }
 
 #[test]
+fn a_step_refuses_labels_that_are_no_classes_and_watching_changes_no_bit() {
+    let data = digits(2, 200, 20).unwrap();
+    let recipe = Recipe {
+        arch: "4c3s2-mp2-16".to_string(),
+        bits_a: 2,
+        batch: 20,
+        float_epochs: 1,
+        epochs: 2,
+        alpha_stage: 1,
+        ..Recipe::default()
+    };
+    let run = |diagnostics: bool| {
+        let recipe = Recipe {
+            diagnostics,
+            ..recipe.clone()
+        };
+        let mut keep = Keep::default();
+        let mut trainer = Trainer::new(recipe, &data).unwrap();
+        trainer.run(Par::Caller, &mut keep).unwrap();
+        let report = trainer.net_report().copied();
+        let mut latent = Vec::new();
+        for weights in trainer.net().weights() {
+            latent.extend(weights.latent.iter().map(|w| w.to_bits()));
+        }
+        (keep.losses, latent, report)
+    };
+    let (watched, plain) = (run(true), run(false));
+    assert!((watched.0, watched.1) == (plain.0, plain.1));
+    assert_eq!(plain.2, None);
+    let report = watched.2.unwrap();
+    assert!((0.0..=1.0).contains(&report.loss_rises), "{report:?}");
+    assert!((1..=10).contains(&report.states), "{report:?}");
+    assert!(report.coarse_cosine.unwrap() > 0.1, "{report:?}");
+
+    let mut net = Trainer::new(recipe, &data).unwrap().into_net();
+    let said = net.step(&data.train.pixels()[..784 * 2], &[3, 10], Par::Caller);
+    let said = said.err().unwrap().to_string();
+    assert!(said.contains("10") && said.contains("label"), "{said}");
+}
+
+#[test]
 fn data_that_do_not_fit_are_refused() {
     let data = digits(2, 20, 20).unwrap();
     let said = |change: fn(&mut Recipe)| {
@@ -151,6 +192,27 @@ fn data_that_do_not_fit_are_refused() {
         said(|_| {}),
         "batch is 100; expected at most the 20 training images"
     );
+    let none = digits(2, 20, 20).unwrap();
+    let empty = crate::train::data::Images::new([28, 28, 1], 10, Vec::new(), Vec::new()).unwrap();
+    let refused = |train: &crate::train::data::Images, test: &crate::train::data::Images| {
+        let data = Dataset {
+            name: "some".to_string(),
+            train: train.clone(),
+            test: test.clone(),
+        };
+        let recipe = Recipe {
+            batch: 10,
+            ..Recipe::default()
+        };
+        Trainer::new(recipe, &data).err().unwrap().to_string()
+    };
+    let said_empty = "batch is 10; expected at most the 0 training images";
+    assert_eq!(refused(&empty, &none.test), said_empty);
+    let said_empty = "test is empty; expected at least one image";
+    assert_eq!(refused(&none.train, &empty), said_empty);
+    let label = crate::train::data::Images::new([1, 1, 1], 10, vec![0; 2], vec![9, 10]);
+    let label = label.err().unwrap().to_string();
+    assert_eq!(label, "labels is 10 at [1]; expected 0 to 9");
     let shift = said(|r| (r.batch, r.max_shift) = (10, 28));
     assert!(shift.starts_with("max_shift is 28; expected below 28"));
 }

@@ -34,8 +34,8 @@ pub struct Args {
     /// Bits of an activation: 1 to 8, or 32 for floats
     #[arg(long, value_name = "BITS")]
     bits_a: Option<usize>,
-    /// Hidden activation: relu, or sign (with 1 bit)
-    #[arg(long, value_parser = one_of([("relu", Kind::Relu), ("sign", Kind::Sign)]))]
+    /// Hidden activation: relu, or with 1 bit sign, or rsign (the sign with shifts that are learned)
+    #[arg(long, value_parser = one_of([("relu", Kind::Relu), ("sign", Kind::Sign), ("rsign", Kind::RSign)]))]
     activation: Option<Kind>,
     /// Where the steps of the quantized ReLU lie: ceil or nearest; nearest for 1 bit, else ceil, if absent
     #[arg(long, value_parser = one_of([("ceil", Rounding::Ceil), ("nearest", Rounding::Nearest)]))]
@@ -53,7 +53,7 @@ pub struct Args {
     /// Coarse gradient of activations: clipped-relu, relu or identity
     #[arg(long, value_parser = one_of([("clipped-relu", CoarseX::ClippedRelu), ("relu", CoarseX::Relu), ("identity", CoarseX::Identity)]))]
     coarse_x: Option<CoarseX>,
-    /// Log how the weights of each layer behave
+    /// Log how the quantized net and the weights of each layer behave
     #[arg(long)]
     diagnostics: bool,
     /// Blending of bcgd, 0 to 1; 0 is binary-connect

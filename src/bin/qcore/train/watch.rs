@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use qcore::model::write_whole;
 use qcore::nn::net::Mode;
-use qcore::train::LayerReport;
 use qcore::train::data::Dataset;
 use qcore::train::recipe::Recipe;
 use qcore::train::trainer::{Callback, EpochReport, StepReport, Trainer};
+use qcore::train::{LayerReport, NetReport};
 use qcore::{Error, Result};
 
 use super::interrupt;
@@ -38,6 +38,14 @@ struct LayerLine<'a> {
     epoch: usize,
     #[serde(flatten)]
     layer: &'a LayerReport,
+}
+
+/// How the quantized net behaved in an epoch.
+#[derive(serde::Serialize)]
+struct NetLine<'a> {
+    epoch: usize,
+    #[serde(flatten)]
+    net: &'a NetReport,
 }
 
 /// Who watches: bar, log, points of the curves, checkpoints.
@@ -109,6 +117,10 @@ impl Watch {
 
     fn epoch(&mut self, trainer: &mut Trainer<'_>, report: &EpochReport) -> Result<()> {
         self.line(report)?;
+        if let Some(net) = trainer.net_report() {
+            let epoch = report.epoch;
+            self.line(&NetLine { epoch, net })?;
+        }
         for layer in trainer.layer_reports() {
             self.line(&LayerLine {
                 epoch: report.epoch,
