@@ -24,6 +24,7 @@ use crate::isa::Isa;
 pub(super) mod bytes;
 pub(super) mod floats;
 mod lut;
+pub(super) mod max;
 
 pub(super) static KERNELS: Kernels = Kernels {
     isa: Isa::Avx512,
