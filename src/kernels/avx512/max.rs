@@ -31,6 +31,9 @@ impl Pixels {
     }
 }
 
+/// The numbers of the lanes.
+const LANES: [i32; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+
 /// Lanes that move by a number of planes inside of each pixel.
 struct Move {
     index: __m512i,
@@ -48,25 +51,30 @@ pub(in crate::kernels) fn run(task: Pixels, from: &[u32], into: &mut [u32]) {
         pixel,
         step,
     } = task;
-    let (plane, together) = (pixel / planes, 16 / pixel);
+    let together = 16 / pixel;
+    // SAFETY: 16 words are read.
+    let lanes = unsafe { _mm512_loadu_si512(LANES.as_ptr().cast()) };
+    let all = |x: usize| _mm512_set1_epi32(x as i32);
+    let within = _mm512_and_si512(lanes, all(pixel - 1));
     let by = |count: usize| {
-        let (mut index, mut inside) = ([0i32; 16], 0);
-        for (lane, index) in index.iter_mut().enumerate() {
-            let at = lane % pixel + count * plane;
-            *index = (lane - lane % pixel + at % pixel) as i32;
-            inside |= u16::from(at < pixel) << lane;
+        let at = _mm512_add_epi32(within, all(count * (pixel / planes)));
+        let around = _mm512_and_si512(at, all(pixel - 1));
+        Move {
+            index: _mm512_or_si512(_mm512_sub_epi32(lanes, within), around),
+            inside: _mm512_cmplt_epi32_mask(at, all(pixel)),
         }
-        // SAFETY: 16 words are read.
-        let index = unsafe { _mm512_loadu_si512(index.as_ptr().cast()) };
-        Move { index, inside }
     };
     let moves = [by(1), by(2), by(4)];
     let doublings = planes.ilog2() as usize;
-    let mut sign = 0u16;
-    for lane in 0..16 {
-        sign |= u16::from(signed && lane % pixel >= pixel - plane) << lane;
-    }
+    let sign = match signed {
+        true => _mm512_cmpge_epi32_mask(within, all(pixel - pixel / planes)),
+        false => 0,
+    };
     let flip = _mm512_maskz_set1_epi32(sign, -1);
+    // Every other pixel of two vectors, of which the second begins a pixel before the first ends.
+    let other = _mm512_sub_epi32(_mm512_add_epi32(lanes, lanes), within);
+    let later = _mm512_cmpge_epi32_mask(other, all(16));
+    let other = _mm512_mask_add_epi32(other, later, other, all(pixel));
     let greater = |a: __m512i, b: __m512i| {
         let differ = _mm512_xor_si512(a, b);
         let mut above = match planes {
@@ -87,27 +95,45 @@ pub(in crate::kernels) fn run(task: Pixels, from: &[u32], into: &mut [u32]) {
         _mm512_ternarylogic_epi32::<0x6A>(differ, wins, b)
     };
     let mut at = 0;
-    for into in into.chunks_mut(16) {
-        let (there, count) = ((u32::MAX >> (32 - into.len())) as u16, into.len() / pixel);
+    let mut vectors = into.chunks_exact_mut(16);
+    for into in &mut vectors {
+        let from = &from[at..][..(together - 1) * step + pixel];
         // SAFETY: only what slices hold is read and written.
         unsafe {
-            let old = _mm512_maskz_loadu_epi32(there, into.as_ptr().cast());
+            let old = _mm512_loadu_si512(into.as_ptr().cast());
             let new = if step == pixel {
-                let from = &from[at..][..into.len()];
-                _mm512_maskz_loadu_epi32(there, from.as_ptr().cast())
-            } else if pixel == 8 && count == 2 {
-                let (low, high) = (&from[at..][..8], &from[at + step..][..8]);
-                let low = _mm512_castsi256_si512(_mm256_loadu_si256(low.as_ptr().cast()));
-                _mm512_inserti64x4::<1>(low, _mm256_loadu_si256(high.as_ptr().cast()))
+                _mm512_loadu_si512(from.as_ptr().cast())
+            } else if step == 2 * pixel {
+                // From 16 words up to the end of the last pixel.
+                let last = from.len() - 16;
+                let low = _mm512_loadu_si512(from.as_ptr().cast());
+                let high = _mm512_loadu_si512(from[last..].as_ptr().cast());
+                _mm512_permutex2var_epi32(low, other, high)
             } else {
-                let mut words = [0u32; 16];
-                for (i, words) in words.chunks_exact_mut(pixel).take(count).enumerate() {
-                    words.copy_from_slice(&from[at + i * step..][..pixel]);
-                }
-                _mm512_loadu_si512(words.as_ptr().cast())
+                _mm512_loadu_si512(some(task, from, together).as_ptr().cast())
             };
-            _mm512_mask_storeu_epi32(into.as_mut_ptr().cast(), there, greater(new, old));
+            _mm512_storeu_si512(into.as_mut_ptr().cast(), greater(new, old));
         }
         at += together * step;
     }
+    let into = vectors.into_remainder();
+    if !into.is_empty() {
+        let (there, count) = ((1u16 << into.len()) - 1, into.len() / pixel);
+        let from = &from[at..][..(count - 1) * step + pixel];
+        // SAFETY: as above.
+        unsafe {
+            let old = _mm512_maskz_loadu_epi32(there, into.as_ptr().cast());
+            let new = _mm512_loadu_si512(some(task, from, count).as_ptr().cast());
+            _mm512_mask_storeu_epi32(into.as_mut_ptr().cast(), there, greater(new, old));
+        }
+    }
+}
+
+/// `count` pixels of `from`, one behind the other.
+fn some(task: Pixels, from: &[u32], count: usize) -> [u32; 16] {
+    let mut words = [0; 16];
+    for (i, words) in words.chunks_exact_mut(task.pixel).take(count).enumerate() {
+        words.copy_from_slice(&from[i * task.step..][..task.pixel]);
+    }
+    words
 }
