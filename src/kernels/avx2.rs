@@ -15,9 +15,10 @@ use super::bitgemm::{self, Count, Lanes, Task};
 use super::bytecount::{self, Dot};
 use super::bytegemm::{self, ByteTask};
 use super::groupgemm::{self, GroupTask};
+use super::linegemm::{self, LineTask};
 use super::pack::{self, Codes};
 use super::quantize::avx2 as quantize;
-use super::{ByteKernel, GroupKernel, Kernels};
+use super::{ByteKernel, GroupKernel, Kernels, LineKernel};
 use crate::bits::Encoding;
 use crate::isa::Isa;
 
@@ -45,6 +46,15 @@ pub(super) static VNNI_KERNELS: Kernels = Kernels {
         vectors: 4,
         alike: false,
         run: groupgemm_vnni,
+    },
+    linegemm: LineKernel {
+        name: "vpdpbusd",
+        lanes: 8,
+        tiles: [0, 6, 12],
+        signed: false,
+        worth_passes: usize::MAX,
+        worth_channels: 0,
+        run: linegemm_vnni,
     },
     ..AVX2
 };
@@ -74,6 +84,15 @@ const AVX2: Kernels = Kernels {
         vectors: 4,
         alike: false,
         run: groupgemm,
+    },
+    linegemm: LineKernel {
+        name: "vpmaddubsw or vpmaddwd",
+        lanes: 8,
+        tiles: [0, 4, 8],
+        signed: false,
+        worth_passes: usize::MAX,
+        worth_channels: 0,
+        run: linegemm,
     },
     pack,
     requantize,
@@ -114,6 +133,28 @@ unsafe fn groupgemm_vnni(task: &GroupTask) {
 }
 
 #[target_feature(enable = "avx2,fma,popcnt")]
+unsafe fn linegemm(task: &LineTask) {
+    // SAFETY: as above.
+    unsafe {
+        match task.vectors {
+            2 => linegemm::run::<Ymm, Madd, false, 4, 2>(task),
+            _ => linegemm::run::<Ymm, Madd, false, 8, 1>(task),
+        }
+    }
+}
+
+#[target_feature(enable = "avx2,fma,popcnt,avxvnni")]
+unsafe fn linegemm_vnni(task: &LineTask) {
+    // SAFETY: as above; only the row of AVX-VNNI holds this function.
+    unsafe {
+        match task.vectors {
+            2 => linegemm::run::<Ymm, Vnni, false, 6, 2>(task),
+            _ => linegemm::run::<Ymm, Vnni, false, 12, 1>(task),
+        }
+    }
+}
+
+#[target_feature(enable = "avx2,fma,popcnt")]
 unsafe fn pack(codes: *const u8, cols: usize, planes: usize, out: *mut u32) {
     // SAFETY: as above.
     unsafe { pack::pack::<Bytes>(codes, cols, planes, out) }
@@ -131,9 +172,9 @@ unsafe fn row_sums(words: &[u32], encoding: Encoding, sums: &mut [i32]) {
 }
 
 #[target_feature(enable = "avx2,fma,popcnt")]
-unsafe fn unpack(row: &[u32], encoding: Encoding, out: &mut [u8]) {
+unsafe fn unpack(words: &[u32], row: usize, encoding: Encoding, stride: usize, out: &mut [u8]) {
     // SAFETY: as above.
-    unsafe { pack::unpack::<Bytes>(row, encoding, out) }
+    unsafe { pack::unpack::<Bytes>(words, row, encoding, stride, out) }
 }
 
 #[target_feature(enable = "avx2,fma,popcnt")]

@@ -15,15 +15,17 @@ use super::bitgemm::{self, Count, Lanes, Task};
 use super::bytecount::{self, Dot};
 use super::bytegemm::{self, ByteTask};
 use super::groupgemm::{self, GroupTask};
+use super::linegemm::{self, LineTask};
 use super::pack::{self, Codes};
 use super::quantize::avx512 as quantize;
-use super::{ByteKernel, GroupKernel, Kernels};
+use super::{ByteKernel, GroupKernel, Kernels, LineKernel};
 use crate::bits::Encoding;
 use crate::isa::Isa;
 
 pub(super) mod bytes;
 pub(super) mod floats;
 mod lut;
+pub(super) mod max;
 
 pub(super) static KERNELS: Kernels = Kernels {
     isa: Isa::Avx512,
@@ -47,6 +49,15 @@ pub(super) static KERNELS: Kernels = Kernels {
         vectors: 4,
         alike: false,
         run: groupgemm,
+    },
+    linegemm: LineKernel {
+        name: "vpdpbusd",
+        lanes: 16,
+        tiles: [6, 12, 16],
+        signed: false,
+        worth_passes: 4,
+        worth_channels: 64,
+        run: linegemm,
     },
     lutgemm: Some(lut::KERNEL),
     quantize: quantize::ENTRIES,
@@ -81,6 +92,20 @@ unsafe fn bytegemm(task: &ByteTask) {
 unsafe fn groupgemm(task: &GroupTask) {
     // SAFETY: as above.
     unsafe { groupgemm::run::<Zmm, Vnni, 5, 4>(task) }
+}
+
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni,avx512vbmi"
+)]
+unsafe fn linegemm(task: &LineTask) {
+    // SAFETY: as above.
+    unsafe {
+        match task.vectors {
+            4 => linegemm::run::<Zmm, Vnni, false, 6, 4>(task),
+            2 => linegemm::run::<Zmm, Vnni, false, 12, 2>(task),
+            _ => linegemm::run::<Zmm, Vnni, false, 16, 1>(task),
+        }
+    }
 }
 
 /// # Safety
@@ -124,9 +149,15 @@ unsafe fn row_sums(words: &[u32], encoding: Encoding, sums: &mut [i32]) {
 /// # Safety
 /// As [`pack`](fn@pack).
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-pub(super) unsafe fn unpack(row: &[u32], encoding: Encoding, out: &mut [u8]) {
+pub(super) unsafe fn unpack(
+    words: &[u32],
+    row: usize,
+    encoding: Encoding,
+    stride: usize,
+    out: &mut [u8],
+) {
     // SAFETY: as above.
-    unsafe { pack::unpack::<Halves>(row, encoding, out) }
+    unsafe { pack::unpack::<Halves>(words, row, encoding, stride, out) }
 }
 
 /// # Safety

@@ -17,9 +17,10 @@ use super::bitgemm::{self, Count, Lanes, Task};
 use super::bytecount::{self, Dot};
 use super::bytegemm::{self, ByteTask};
 use super::groupgemm::{self, GroupTask};
+use super::linegemm::{self, LineTask};
 use super::pack;
 use super::quantize::avx512 as quantize;
-use super::{ByteKernel, GroupKernel, Kernels};
+use super::{ByteKernel, GroupKernel, Kernels, LineKernel};
 use crate::bits::Encoding;
 use crate::isa::Isa;
 
@@ -51,6 +52,15 @@ pub(super) static KERNELS: Kernels = Kernels {
         alike: false,
         run: groupgemm,
     },
+    linegemm: LineKernel {
+        name: "vpmaddubsw or vpmaddwd",
+        lanes: 16,
+        tiles: [4, 8, 12],
+        signed: false,
+        worth_passes: usize::MAX,
+        worth_channels: 0,
+        run: linegemm,
+    },
     pack: avx512::pack,
     requantize: avx512::requantize,
     row_sums,
@@ -75,6 +85,18 @@ unsafe fn bytegemm(task: &ByteTask) {
 unsafe fn groupgemm(task: &GroupTask) {
     // SAFETY: as above.
     unsafe { groupgemm::run::<Zmm, Madd, 4, 4>(task) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+unsafe fn linegemm(task: &LineTask) {
+    // SAFETY: as above.
+    unsafe {
+        match task.vectors {
+            4 => linegemm::run::<Zmm, Madd, false, 4, 4>(task),
+            2 => linegemm::run::<Zmm, Madd, false, 8, 2>(task),
+            _ => linegemm::run::<Zmm, Madd, false, 12, 1>(task),
+        }
+    }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,popcnt")]

@@ -16,6 +16,7 @@ use crate::bits::PackedMatrix;
 use crate::quant::{ActQuantizer, Granularity, Linear, QuantRelu, Quantizer, Rounding, Scales};
 
 mod floats;
+mod lines;
 mod lut;
 
 /// On which side of the data the closed page lies.
@@ -474,12 +475,16 @@ fn sums_and_unpack_stay_inside() {
                 let mut bytes = vec![0; rows * stride];
                 portable().unpack(a.view(), stride, &mut bytes);
                 let row_words = a.view().row_words();
+                let mut out = Fenced::new(&vec![0u8; rows * stride], side);
+                // SAFETY: as above.
+                unsafe { (kernels.unpack)(&planes, row_words, e, stride, &mut out) };
+                assert_eq!(*out, *bytes, "{} {side:?} k={k}", kernels.isa);
                 for row in 0..rows {
                     let expected = &bytes[row * stride..][..stride];
                     let planes = Fenced::new(&a.words()[row * row_words..][..row_words], side);
                     let mut out = Fenced::new(&vec![0u8; stride], side);
                     // SAFETY: as above.
-                    unsafe { (kernels.unpack)(&planes, e, &mut out) };
+                    unsafe { (kernels.unpack)(&planes, row_words, e, stride, &mut out) };
                     assert_eq!(*out, *expected, "{} {side:?} k={k}", kernels.isa);
                 }
 

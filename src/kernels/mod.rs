@@ -1,6 +1,6 @@
 //! The micro-kernels, by operation, and the one table in which operations and ISAs cross.
 //!
-//! `bitgemm`, `bytegemm`, `groupgemm`, `lutgemm`, `floatgemm`, `pack` and `quantize` hold the algorithms, each once
+//! `bitgemm`, `bytegemm`, `groupgemm`, `linegemm`, `lutgemm`, `floatgemm`, `pack` and `quantize` hold the algorithms, each once
 //! and generic over a small vector trait. A file per ISA gives that trait its instructions and fills one row of
 //! [`Kernels`]. Whoever wants a kernel takes a row ([`Kernels::of`]); tests, benches, `qcore info` and the C functions
 //! walk all of them ([`Kernels::available`]). A new ISA is a file and a row here.
@@ -26,6 +26,8 @@ mod floatkernel;
 mod floatweights;
 mod groupgemm;
 mod groupweights;
+mod linegemm;
+mod lineweights;
 // Plain Rust has no tables.
 #[cfg_attr(
     not(any(target_arch = "x86_64", target_arch = "aarch64")),
@@ -61,6 +63,7 @@ pub(crate) use floatgemm::{BLOCK, FEW, STRIDE};
 pub(crate) use floatkernel::{Block, FloatKernel};
 pub(crate) use floatweights::FloatWeights;
 pub(crate) use groupweights::{GroupKernel, GroupOut, GroupWeights, ZeroPoints};
+pub(crate) use lineweights::{LineKernel, LinePixels, LineWeights};
 pub(crate) use lutweights::{LutKernel, LutWeights};
 pub(crate) use out::Out;
 use panels::{Panels, Strip};
@@ -82,13 +85,14 @@ pub struct Kernels {
     bitgemm: unsafe fn(&bitgemm::Task<'_>),
     bytegemm: Option<ByteKernel>,
     groupgemm: GroupKernel,
+    linegemm: LineKernel,
     lutgemm: Option<LutKernel>,
     quantize: quantize::Entries,
     floatgemm: FloatKernel,
     pack: unsafe fn(*const u8, usize, usize, *mut u32),
     requantize: unsafe fn(&pack::Requantize, *const i32, *mut u32),
     row_sums: unsafe fn(&[u32], Encoding, &mut [i32]),
-    unpack: unsafe fn(&[u32], Encoding, &mut [u8]),
+    unpack: unsafe fn(&[u32], usize, Encoding, usize, &mut [u8]),
     byte_sums: unsafe fn(&[u8], usize, bool, i32, &mut [i32]),
     rows: unsafe fn(RowTask<'_>),
 }
@@ -222,19 +226,14 @@ impl Kernels {
             out.fill(0);
             return;
         }
-        if planes.row_words() * 32 == stride && planes.cols() == stride {
-            // Rows of one plane of whole words are one long row.
+        // Rows of one plane of whole words are one long row.
+        let (row, stride) = match planes.row_words() * 32 == planes.cols() {
+            true if planes.cols() == stride => (planes.words().len(), out.len()),
+            _ => (planes.row_words(), stride),
+        };
+        if !out.is_empty() {
             // SAFETY: features as in `bitgemm`; safe slices carry their lengths.
-            unsafe { (self.unpack)(planes.words(), planes.encoding(), out) }
-            return;
-        }
-        let there = stride.min(words(planes.cols()) * 32);
-        let rows = planes.words().chunks_exact(planes.row_words());
-        for (row, out) in rows.zip(out.chunks_exact_mut(stride)) {
-            let (codes, behind) = out.split_at_mut(there);
-            // SAFETY: features as in `bitgemm`; safe slices carry their lengths.
-            unsafe { (self.unpack)(row, planes.encoding(), codes) }
-            behind.fill(0);
+            unsafe { (self.unpack)(planes.words(), row, planes.encoding(), stride, out) }
         }
     }
 
@@ -261,6 +260,11 @@ impl Kernels {
     /// The byte GEMM with scales per group.
     pub(crate) fn group_kernel(&self) -> &GroupKernel {
         &self.groupgemm
+    }
+
+    /// The byte GEMM whose rows are taps in lines of an image.
+    pub(crate) fn line_kernel(&self) -> &LineKernel {
+        &self.linegemm
     }
 
     /// The table GEMM, where this ISA has one.

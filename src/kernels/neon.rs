@@ -15,7 +15,7 @@ use std::arch::aarch64::*;
 use super::bitgemm::{self, Count, Lanes, Task};
 use super::pack::{self, Codes};
 use super::quantize::neon as quantize;
-use super::{ByteKernel, GroupKernel, Kernels, neon_bytes, neon_lut};
+use super::{ByteKernel, GroupKernel, Kernels, LineKernel, neon_bytes, neon_lut};
 use crate::bits::Encoding;
 use crate::isa::Isa;
 
@@ -44,6 +44,15 @@ pub(super) static DOT_KERNELS: Kernels = Kernels {
         alike: true,
         run: neon_bytes::groupgemm_dot,
     },
+    linegemm: LineKernel {
+        name: "sdot",
+        lanes: 4,
+        tiles: [6, 10, 16],
+        signed: true,
+        worth_passes: usize::MAX,
+        worth_channels: 0,
+        run: neon_bytes::linegemm_dot,
+    },
     ..NEON
 };
 
@@ -67,6 +76,15 @@ pub(super) static I8MM_KERNELS: Kernels = Kernels {
         vectors: 4,
         alike: false,
         run: neon_bytes::groupgemm_i8mm,
+    },
+    linegemm: LineKernel {
+        name: "usdot",
+        lanes: 4,
+        tiles: [6, 10, 16],
+        signed: false,
+        worth_passes: usize::MAX,
+        worth_channels: 0,
+        run: neon_bytes::linegemm_i8mm,
     },
     ..NEON
 };
@@ -100,6 +118,15 @@ const NEON: Kernels = Kernels {
         alike: true,
         run: neon_bytes::groupgemm,
     },
+    linegemm: LineKernel {
+        name: "smlal",
+        lanes: 4,
+        tiles: [2, 4, 8],
+        signed: true,
+        worth_passes: usize::MAX,
+        worth_channels: 0,
+        run: neon_bytes::linegemm,
+    },
     pack,
     requantize,
     row_sums,
@@ -132,9 +159,9 @@ unsafe fn row_sums(words: &[u32], encoding: Encoding, sums: &mut [i32]) {
 }
 
 #[target_feature(enable = "neon")]
-unsafe fn unpack(row: &[u32], encoding: Encoding, out: &mut [u8]) {
+unsafe fn unpack(words: &[u32], row: usize, encoding: Encoding, stride: usize, out: &mut [u8]) {
     // SAFETY: as above.
-    unsafe { pack::unpack::<Bytes>(row, encoding, out) }
+    unsafe { pack::unpack::<Bytes>(words, row, encoding, stride, out) }
 }
 
 #[target_feature(enable = "neon")]

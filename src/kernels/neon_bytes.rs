@@ -18,6 +18,7 @@ use super::bitgemm::Lanes;
 use super::bytecount::{self, Dot};
 use super::bytegemm::{self, ByteTask};
 use super::groupgemm::{self, GroupTask};
+use super::linegemm::{self, LineTask};
 use super::neon::Quad;
 
 /// # Safety
@@ -66,6 +67,48 @@ pub(super) unsafe fn groupgemm_dot(task: &GroupTask) {
 pub(super) unsafe fn groupgemm_i8mm(task: &GroupTask) {
     // SAFETY: as above; only the row of i8mm holds this function.
     unsafe { groupgemm::run::<Quad, Mixed, 4, 4>(task) }
+}
+
+/// # Safety
+/// The contract of the table entry of `neon`.
+#[target_feature(enable = "neon")]
+pub(super) unsafe fn linegemm(task: &LineTask) {
+    // SAFETY: as above.
+    unsafe {
+        match task.vectors {
+            4 => linegemm::run::<Quad, Long, true, 2, 4>(task),
+            2 => linegemm::run::<Quad, Long, true, 4, 2>(task),
+            _ => linegemm::run::<Quad, Long, true, 8, 1>(task),
+        }
+    }
+}
+
+/// # Safety
+/// The contract of the table entry of `neondot`.
+#[target_feature(enable = "neon,dotprod")]
+pub(super) unsafe fn linegemm_dot(task: &LineTask) {
+    // SAFETY: as above; only the row of dotprod holds this function.
+    unsafe {
+        match task.vectors {
+            4 => linegemm::run::<Quad, Alike, true, 6, 4>(task),
+            2 => linegemm::run::<Quad, Alike, true, 10, 2>(task),
+            _ => linegemm::run::<Quad, Alike, true, 16, 1>(task),
+        }
+    }
+}
+
+/// # Safety
+/// The contract of the table entry of `neoni8mm`.
+#[target_feature(enable = "neon,dotprod,i8mm")]
+pub(super) unsafe fn linegemm_i8mm(task: &LineTask) {
+    // SAFETY: as above; only the row of i8mm holds this function.
+    unsafe {
+        match task.vectors {
+            4 => linegemm::run::<Quad, Mixed, false, 6, 4>(task),
+            2 => linegemm::run::<Quad, Mixed, false, 10, 2>(task),
+            _ => linegemm::run::<Quad, Mixed, false, 16, 1>(task),
+        }
+    }
 }
 
 /// Products in lanes of 16 bits, the two lower lanes' and the two upper lanes' apart.

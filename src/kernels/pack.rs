@@ -128,16 +128,14 @@ unsafe fn count<C: Codes>(
     // SAFETY: passed on from the caller.
     unsafe {
         let flip = *task.flip.add(word);
-        let passed = |level: usize| {
-            let thresholds = task.thresholds.add((level * words + word) * 32);
-            C::above(values, thresholds) ^ flip
-        };
         // The two that nets use most have no loops.
         match (task.levels, task.planes) {
-            (1, 1) => *out = passed(0) & tail,
+            (1, 1) => *out = passed::<C>(task, words, word, values, flip, 0) & tail,
             (3, 2) => {
-                let middle = passed(1);
-                *out = (passed(0) ^ middle ^ passed(2)) & tail;
+                let low = passed::<C>(task, words, word, values, flip, 0);
+                let middle = passed::<C>(task, words, word, values, flip, 1);
+                let high = passed::<C>(task, words, word, values, flip, 2);
+                *out = (low ^ middle ^ high) & tail;
                 *out.add(words) = middle & tail;
             }
             (levels, planes) => {
@@ -145,7 +143,7 @@ unsafe fn count<C: Codes>(
                 // passed has flipped at each multiple of 2^p.
                 let mut bits = [0u32; 8];
                 for level in 1..=levels {
-                    let passed = passed(level - 1);
+                    let passed = passed::<C>(task, words, word, values, flip, level - 1);
                     for bits in &mut bits[..=level.trailing_zeros().min(7) as usize] {
                         *bits ^= passed;
                     }
@@ -155,6 +153,26 @@ unsafe fn count<C: Codes>(
                 }
             }
         }
+    }
+}
+
+/// Which of 32 sums pass a level. Not a closure: one that is not inlined would lack the features.
+///
+/// # Safety
+/// As for [`requantize`]; 32 values are readable.
+#[inline(always)]
+unsafe fn passed<C: Codes>(
+    task: &Requantize,
+    words: usize,
+    word: usize,
+    values: *const i32,
+    flip: u32,
+    level: usize,
+) -> u32 {
+    // SAFETY: passed on from the caller: there are 32 thresholds for each word of each level.
+    unsafe {
+        let thresholds = task.thresholds.add((level * words + word) * 32);
+        C::above(values, thresholds) ^ flip
     }
 }
 
@@ -171,13 +189,19 @@ pub(super) fn row_sum(row: &[u32], encoding: Encoding) -> i32 {
     sum
 }
 
-/// One row of planes as bytes, sign-extended if the codes are signed; as many as `out` is long, which is at most
-/// what its words hold.
+/// Rows of planes, each `row` words, as bytes, sign-extended if the codes are signed: `stride` bytes of each row, with zeros
+/// behind what its words hold. As many rows as `out` holds.
 ///
 /// # Safety
 /// The caller is compiled with C's features.
 #[inline(always)]
-pub(super) unsafe fn unpack<C: Codes>(row: &[u32], encoding: Encoding, out: &mut [u8]) {
+pub(super) unsafe fn unpack<C: Codes>(
+    words: &[u32],
+    row: usize,
+    encoding: Encoding,
+    stride: usize,
+    out: &mut [u8],
+) {
     let sign = match encoding {
         Encoding::Signed(bits) => 1u8 << (bits.get() - 1),
         _ => 0,
@@ -185,36 +209,47 @@ pub(super) unsafe fn unpack<C: Codes>(row: &[u32], encoding: Encoding, out: &mut
     // SAFETY: passed on from the caller.
     unsafe {
         match encoding.planes() {
-            1 => unpack_planes::<C, 1>(row, sign, out),
-            2 => unpack_planes::<C, 2>(row, sign, out),
-            3 => unpack_planes::<C, 3>(row, sign, out),
-            4 => unpack_planes::<C, 4>(row, sign, out),
-            5 => unpack_planes::<C, 5>(row, sign, out),
-            6 => unpack_planes::<C, 6>(row, sign, out),
-            7 => unpack_planes::<C, 7>(row, sign, out),
-            _ => unpack_planes::<C, 8>(row, sign, out),
+            1 => unpack_planes::<C, 1>(words, row, sign, stride, out),
+            2 => unpack_planes::<C, 2>(words, row, sign, stride, out),
+            3 => unpack_planes::<C, 3>(words, row, sign, stride, out),
+            4 => unpack_planes::<C, 4>(words, row, sign, stride, out),
+            5 => unpack_planes::<C, 5>(words, row, sign, stride, out),
+            6 => unpack_planes::<C, 6>(words, row, sign, stride, out),
+            7 => unpack_planes::<C, 7>(words, row, sign, stride, out),
+            _ => unpack_planes::<C, 8>(words, row, sign, stride, out),
         }
     }
 }
 
 #[inline(always)]
-unsafe fn unpack_planes<C: Codes, const PLANES: usize>(row: &[u32], sign: u8, out: &mut [u8]) {
-    let words = row.len() / PLANES;
-    assert!(out.len() <= 32 * words);
-    let mut whole = out.chunks_exact_mut(32);
-    // SAFETY: there is a chunk of `out`, or a part of one, for at most as many words as a plane has, so that
-    // word exists in each of the planes; 32 bytes go to a chunk as long or to a buffer.
-    unsafe {
-        let mut planes = row.as_ptr();
-        for out in &mut whole {
-            C::unpack::<PLANES>(planes, words, sign, out.as_mut_ptr());
-            planes = planes.add(1);
+unsafe fn unpack_planes<C: Codes, const PLANES: usize>(
+    words: &[u32],
+    row: usize,
+    sign: u8,
+    stride: usize,
+    out: &mut [u8],
+) {
+    let (rows, plane, len) = (out.len() / stride, row / PLANES, out.len());
+    assert!(row == PLANES * plane && rows * stride == len && words.len() >= rows * row);
+    for i in 0..rows {
+        let (line, first) = (i * stride, i * row);
+        for word in 0..plane.min(stride.div_ceil(32)) {
+            let at = line + 32 * word;
+            // SAFETY: the word exists in each of the planes of the row, and 32 bytes from `at` on, or in a buffer. What is
+            // written behind the row is written anew by the next one.
+            unsafe {
+                let planes = words.as_ptr().add(first + word);
+                if at + 32 <= len {
+                    C::unpack::<PLANES>(planes, plane, sign, out.as_mut_ptr().add(at));
+                } else {
+                    let mut some = [0; 32];
+                    C::unpack::<PLANES>(planes, plane, sign, some.as_mut_ptr());
+                    out[at..].copy_from_slice(&some[..len - at]);
+                }
+            }
         }
-        let rest = whole.into_remainder();
-        if !rest.is_empty() {
-            let mut some = [0; 32];
-            C::unpack::<PLANES>(planes, words, sign, some.as_mut_ptr());
-            rest.copy_from_slice(&some[..rest.len()]);
+        if stride > 32 * plane {
+            out[line + 32 * plane..line + stride].fill(0);
         }
     }
 }

@@ -4,9 +4,10 @@ use super::bitgemm::{self, Count, Lanes, Task};
 use super::bytecount::{self, Dot};
 use super::bytegemm::{self, ByteTask};
 use super::groupgemm::{self, GroupTask};
+use super::linegemm::{self, LineTask};
 use super::pack::{self, Codes};
 use super::quantize::portable as quantize;
-use super::{ByteKernel, GroupKernel, Kernels};
+use super::{ByteKernel, GroupKernel, Kernels, LineKernel};
 use crate::bits::Encoding;
 use crate::isa::Isa;
 
@@ -35,6 +36,15 @@ pub(super) static KERNELS: Kernels = Kernels {
         alike: false,
         run: groupgemm,
     },
+    linegemm: LineKernel {
+        name: "products of bytes",
+        lanes: 4,
+        tiles: [2, 4, 4],
+        signed: false,
+        worth_passes: usize::MAX,
+        worth_channels: 0,
+        run: linegemm,
+    },
     lutgemm: None,
     quantize: quantize::ENTRIES,
     floatgemm: floats::KERNEL,
@@ -61,6 +71,17 @@ unsafe fn groupgemm(task: &GroupTask) {
     unsafe { groupgemm::run::<Words, Scalar, 2, 4>(task) }
 }
 
+unsafe fn linegemm(task: &LineTask) {
+    // SAFETY: as above.
+    unsafe {
+        match task.vectors {
+            4 => linegemm::run::<Words, Scalar, false, 2, 4>(task),
+            2 => linegemm::run::<Words, Scalar, false, 4, 2>(task),
+            _ => linegemm::run::<Words, Scalar, false, 4, 1>(task),
+        }
+    }
+}
+
 unsafe fn pack(codes: *const u8, cols: usize, planes: usize, out: *mut u32) {
     // SAFETY: as above.
     unsafe { pack::pack::<Bytes>(codes, cols, planes, out) }
@@ -75,9 +96,9 @@ unsafe fn row_sums(words: &[u32], encoding: Encoding, sums: &mut [i32]) {
     super::row_sums_with(words, sums, |row| pack::row_sum(row, encoding));
 }
 
-unsafe fn unpack(row: &[u32], encoding: Encoding, out: &mut [u8]) {
+unsafe fn unpack(words: &[u32], row: usize, encoding: Encoding, stride: usize, out: &mut [u8]) {
     // SAFETY: as above.
-    unsafe { pack::unpack::<Bytes>(row, encoding, out) }
+    unsafe { pack::unpack::<Bytes>(words, row, encoding, stride, out) }
 }
 
 unsafe fn byte_sums(bytes: &[u8], stride: usize, signed: bool, factor: i32, sums: &mut [i32]) {

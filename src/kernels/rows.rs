@@ -5,6 +5,8 @@
 //! the results are those of the plain loops, because no loop sums across elements and no product is contracted
 //! with a sum.
 
+#[cfg(target_arch = "x86_64")]
+use super::avx512::max::{self, Pixels};
 use super::depthwise::{self, DepthwiseTask};
 
 /// What becomes of a float after scale and bias, element by element; slices are as long as the row.
@@ -425,7 +427,19 @@ pub(super) unsafe fn avx2(task: RowTask<'_>) {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 pub(super) unsafe fn avx512(task: RowTask<'_>) {
-    run(task);
+    match task {
+        RowTask::Max {
+            planes,
+            signed,
+            pixel,
+            step,
+            from,
+            into,
+        } if Pixels::new(planes, signed, pixel, step).serves() => {
+            max::run(Pixels::new(planes, signed, pixel, step), from, into);
+        }
+        task => run(task),
+    }
 }
 
 /// As `avx2`.

@@ -337,6 +337,9 @@ impl Finish {
             (OutRows::Codes(out), OutputKind::Codes(quantizer)) => {
                 let (steps, planes) =
                     (Steps::new(&quantizer.into()), quantizer.encoding().planes());
+                if matches!(self.n, 8 | 16) {
+                    return short_rows(kernels, floats, self.n, &steps, planes, out);
+                }
                 // Rows of one plane of whole words are one long row.
                 let row = match (planes, self.n % 32) {
                     (1, 0) => floats.len(),
@@ -387,6 +390,31 @@ impl Finish {
         };
         kernels.row(values(encoding, codes, scale, floats));
         floats
+    }
+}
+
+/// Codes of rows of `n` floats, a divisor of 32: many rows are quantized as one, and its words cut.
+fn short_rows(
+    kernels: &Kernels,
+    floats: &[f32],
+    n: usize,
+    steps: &Steps,
+    planes: usize,
+    out: &mut [u32],
+) {
+    const WORDS: usize = 16;
+    let (together, mask) = (32 / n, u32::MAX >> (32 - n));
+    let some = out.chunks_mut(WORDS * together * planes);
+    for (floats, out) in floats.chunks(WORDS * 32).zip(some) {
+        let (mut codes, words) = ([0u32; 8 * WORDS], words(floats.len()));
+        let codes = &mut codes[..planes * words];
+        kernels.quantize(floats, steps, planes, codes);
+        for (row, out) in out.chunks_exact_mut(planes).enumerate() {
+            let (word, shift) = (row / together, row % together * n);
+            for (plane, out) in out.iter_mut().enumerate() {
+                *out = codes[plane * words + word] >> shift & mask;
+            }
+        }
     }
 }
 

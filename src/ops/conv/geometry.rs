@@ -327,6 +327,11 @@ impl Axis {
         self.outputs[j].1 as usize
     }
 
+    /// The input of the first tap of output `j`, or where it would be outside.
+    pub(super) fn from(&self, j: usize) -> isize {
+        self.first + (j * self.step) as isize
+    }
+
     /// The input of tap `tap` of output `j`, which is inside.
     pub(in crate::ops) fn at(&self, j: usize, tap: usize) -> usize {
         (self.first + (j * self.step + tap * self.tap_step) as isize) as usize

@@ -20,7 +20,6 @@ use crate::kernels::Kernels;
 use crate::kernels::bounds::Sequence;
 use crate::shape::{elements, words};
 
-use super::gemm::method::Way;
 use super::{Activations, Finish, Gemm, OutRows, Par};
 
 mod border;
@@ -28,13 +27,14 @@ mod depthwise;
 mod float;
 mod gather;
 pub(in crate::ops) mod geometry;
+mod lines;
 mod product;
 mod run;
 
 pub use float::FloatConv2d;
 pub(in crate::ops) use gather::Writer;
 pub use geometry::{Geometry, Pad, Padding};
-use product::{Parts, Product};
+use product::{Parts, Product, Route};
 
 /// Bytes of gathered rows and sums in a block: a part of a second-level cache, which also holds the weights.
 const BLOCK_BYTES: usize = 128 * 1024;
@@ -66,6 +66,8 @@ pub struct Conv2d {
     finish: Finish,
     /// Output pixels of a block, or rows of output for a transposed convolution.
     block: usize,
+    /// What blocks are multiples of.
+    unit: usize,
 }
 
 impl Conv2d {
@@ -97,9 +99,9 @@ impl Conv2d {
         Self::by(None, isa, filters, activation, geometry, pad, finish)
     }
 
-    /// As [`Conv2d::on`], all groups in a given way instead of the fastest.
+    /// As [`Conv2d::on`], by a given route instead of the fastest.
     fn by(
-        way: Option<Way>,
+        route: Option<Route>,
         isa: Isa,
         filters: PackedRef<'_>,
         activation: Encoding,
@@ -112,7 +114,7 @@ impl Conv2d {
             let expected = "zero, or bipolar activations";
             return Err(Error::argument("pad", format_args!("{pad:?}"), expected));
         }
-        let parts = Self::parts(way, isa, filters, activation, &geometry, pad)?;
+        let parts = Self::parts(route, isa, filters, activation, &geometry, pad)?;
         let (rows, cols) = (geometry.axis(0, size.0), geometry.axis(1, size.1));
         let phases = vec![Product::new(&parts, rows, cols)?];
         Self::planned(&parts, geometry, size, phases, [1, 1], finish)
@@ -167,7 +169,7 @@ impl Conv2d {
 
     /// What the products are made of, once filters, encodings and groups fit.
     fn parts<'a>(
-        way: Option<Way>,
+        route: Option<Route>,
         isa: Isa,
         filters: PackedRef<'a>,
         activation: Encoding,
@@ -203,7 +205,7 @@ impl Conv2d {
         }
         Ok(Parts {
             kernels,
-            way,
+            route,
             filters,
             width: kw,
             activation,
@@ -232,8 +234,10 @@ impl Conv2d {
         let finish = finish.prepare(bound as i32)?;
         let row_words = phases.iter().map(Product::row_words).max().unwrap_or(0);
         let fit = (BLOCK_BYTES / 4 / (row_words + o)).clamp(LEAST_ROWS, BLOCK_ROWS);
-        let block = match phases.len() {
-            1 => fit / parts.kernels.mr() * parts.kernels.mr(),
+        let wish = phases[0].block(parts.kernels);
+        let block = match (phases.len(), wish) {
+            (1, Some(block)) => block,
+            (1, None) => fit / parts.kernels.mr() * parts.kernels.mr(),
             // Whole rows of output, all phases of them.
             _ => (fit / (size.1.div_ceil(steps[1]))).max(1) * steps[0],
         };
@@ -248,6 +252,10 @@ impl Conv2d {
             steps,
             finish,
             block,
+            unit: match wish {
+                Some(_) => block.min(size.1),
+                None => parts.kernels.mr(),
+            },
         })
     }
 

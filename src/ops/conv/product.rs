@@ -8,6 +8,7 @@ use super::border::Border;
 use super::depthwise::Depthwise;
 use super::gather::{self, BitLayout, Layout, Writer};
 use super::geometry::{Axis, Pad};
+use super::lines::Lines;
 use crate::bits::{ByteRef, Encoding, PackedMatrix, PackedRef};
 use crate::error::Result;
 use crate::kernels::bounds::Sequence;
@@ -33,17 +34,28 @@ pub(super) struct Product {
 enum How {
     /// Each pixel is a row as it is.
     Direct(Method),
+    /// Taps in lines of bytes.
+    Lines(Lines),
     /// A method for each group.
     Gathered(Vec<Method>),
     /// Each channel by itself.
     Depthwise(Depthwise),
 }
 
+/// The ways of a convolution that is not depthwise.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Route {
+    /// Taps in lines of bytes, where that serves.
+    Lines,
+    /// Rows that are gathered, or pixels as rows, and a method.
+    Rows(Way),
+}
+
 /// What a product is made of.
 pub(super) struct Parts<'a> {
     pub(super) kernels: &'static Kernels,
-    /// The way of all groups, if not the fastest.
-    pub(super) way: Option<Way>,
+    /// How, if not the fastest.
+    pub(super) route: Option<Route>,
     /// All taps, `[O, KH KW C / groups]`.
     pub(super) filters: PackedRef<'a>,
     /// Columns of a filter, KW.
@@ -61,32 +73,47 @@ impl Product {
         let (o, encoding) = (parts.filters.rows(), parts.filters.encoding());
         let per_group = parts.channels / groups;
         let taps = rows.taps.len() * cols.taps.len();
-        let filters = select(parts, &rows, &cols);
-        let border = Border::new(parts, filters.view(), &rows, &cols)?;
+        let all = select(parts, &rows, &cols);
         // Rows of bytes are whole words, so that nobody has to pad them once more. Bits behind K are zero, and zero is the
         // integer 0 except for bipolar activations, which are never bytes here.
         let k = match activation {
             Encoding::Bipolar => taps * per_group,
             _ => (taps * per_group).next_multiple_of(4),
         };
-        let how = if per_group == 1 && o == groups && groups > 1 && parts.way.is_none() {
-            How::Depthwise(Depthwise::new(filters.view(), activation))
+        let whole = k == taps * per_group;
+        let identity = groups == 1 && rows.is_identity() && cols.is_identity() && whole;
+        let channels = o / groups;
+        let way = Method::choose(kernels, channels, encoding, activation);
+        let route = match parts.route {
+            Some(route) => route,
+            None if !identity && Lines::is_worth(parts, &cols, way) => Route::Lines,
+            None => Route::Rows(way),
+        };
+        let lines = route == Route::Lines && Lines::serves(parts, &rows, &cols);
+        let how = if per_group == 1 && o == groups && groups > 1 && parts.route.is_none() {
+            How::Depthwise(Depthwise::new(all.view(), activation))
+        } else if lines {
+            How::Lines(Lines::new(parts, all.view(), &rows, &cols)?)
         } else {
-            let filters = PackedRef::packed_here(encoding, o, k, filters.words());
-            let channels = o / groups;
+            let filters = PackedRef::packed_here(encoding, o, k, all.words());
             let method = |group: usize| {
                 let filters = filters.slice_rows(group * channels..(group + 1) * channels);
-                let way = parts
-                    .way
-                    .unwrap_or_else(|| Method::choose(kernels, channels, encoding, activation));
+                let way = match route {
+                    Route::Rows(way) => way,
+                    Route::Lines => way,
+                };
                 Method::new(way, kernels, filters, activation)
             };
-            let whole = k == taps * per_group;
-            if groups == 1 && rows.is_identity() && cols.is_identity() && whole {
+            if identity {
                 How::Direct(method(0)?)
             } else {
                 How::Gathered((0..groups).map(method).collect::<Result<_>>()?)
             }
+        };
+        // The pad of lines is a byte among others.
+        let border = match how {
+            How::Lines(_) => None,
+            _ => Border::new(parts, all.view(), &rows, &cols)?,
         };
         Ok(Product {
             rows,
@@ -123,7 +150,16 @@ impl Product {
             How::Gathered(methods) => {
                 methods.iter().map(most).max().unwrap_or(0) + rows * self.row_words()
             }
+            How::Lines(lines) => lines.scratch(&self.cols, rows),
             How::Depthwise(_) => self.depthwise_bytes().div_ceil(4),
+        }
+    }
+
+    /// Output pixels of a block, if the product has a wish.
+    pub(super) fn block(&self, kernels: &Kernels) -> Option<usize> {
+        match &self.how {
+            How::Lines(lines) => Some(lines.block(kernels, &self.cols)),
+            _ => None,
         }
     }
 
@@ -147,6 +183,10 @@ impl Product {
             How::Direct(method) => {
                 let rows = input.slice_rows(block.clone());
                 method.run(rows, self.all(out), scratch, par, &Integers);
+            }
+            How::Lines(lines) => {
+                let axes = [&self.rows, &self.cols];
+                lines.run(kernels, axes, input, block.clone(), out, scratch);
             }
             // A phase without taps.
             How::Gathered(_) if self.k == 0 => out.fill(0),
@@ -264,6 +304,7 @@ impl Product {
         match &self.how {
             How::Direct(method) => method.bytes(),
             How::Gathered(methods) => methods.iter().map(Method::bytes).sum(),
+            How::Lines(lines) => lines.weight_bytes(),
             How::Depthwise(depthwise) => depthwise.bytes(),
         }
     }
@@ -273,6 +314,7 @@ impl Product {
         match &self.how {
             How::Direct(method) => Some(method.sequence()),
             How::Gathered(methods) => methods.first().map(Method::sequence),
+            How::Lines(lines) => Some((lines.sequence(), 1)),
             How::Depthwise(_) => None,
         }
     }
@@ -282,6 +324,7 @@ impl Product {
         match &self.how {
             How::Direct(method) => format!("{}, pixels as rows", method.describe()),
             How::Gathered(methods) => format!("{}, gathered rows", methods[0].describe()),
+            How::Lines(lines) => lines.describe(kernels),
             How::Depthwise(_) => format!("{}: depthwise, channels in lanes", kernels.isa()),
         }
     }

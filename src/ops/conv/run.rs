@@ -148,10 +148,9 @@ impl Conv2d {
             let most = pixels.div_ceil(LEAST_ROWS);
             blocks = blocks.max(most.min(4 * threads)).next_multiple_of(threads);
         }
-        let tile = self.kernels.mr();
         pixels
             .div_ceil(blocks)
-            .next_multiple_of(tile)
+            .next_multiple_of(self.unit)
             .min(self.block)
     }
 

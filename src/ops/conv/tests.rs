@@ -4,6 +4,7 @@
 use super::*;
 use crate::bits::{ByteRef, PackedMatrix};
 use crate::kernels::LutWeights;
+use crate::ops::gemm::method::Way;
 use crate::ops::{ActivationFn, OutputKind, Pool, ResidualAt, Thresholds};
 use crate::quant::{ActQuantizer, QuantRelu, Rounding};
 use proptest::prelude::*;
@@ -177,15 +178,16 @@ proptest! {
         let k = g.kernel[0] * g.kernel[1] * g.channels / g.groups;
         let (w, x) = (codes(we, o, k, seed), codes(e, images * g.pixels(), g.channels, !seed));
         let expected = naive(&g, pad, &x.unpack(), &w.unpack(), o);
-        let ways = [None, Some(Way::Bits), Some(Way::Bytes), Some(Way::Tables)];
-        for (isa, way) in Isa::available().flat_map(|isa| ways.map(|way| (isa, way))) {
-            let served = match way {
-                Some(Way::Bytes) => e != Encoding::Bipolar,
-                Some(Way::Tables) => LutWeights::serves(we, e),
+        let rows = [Way::Bits, Way::Bytes, Way::Tables].map(Route::Rows);
+        let routes = [None, Some(Route::Lines), Some(rows[0]), Some(rows[1]), Some(rows[2])];
+        for (isa, route) in Isa::available().flat_map(|isa| routes.map(|route| (isa, route))) {
+            let served = match route {
+                Some(Route::Rows(Way::Bytes)) => e != Encoding::Bipolar,
+                Some(Route::Rows(Way::Tables)) => LutWeights::serves(we, e),
                 _ => true,
             };
             if served {
-                let plan = Conv2d::by(way, isa, w.view(), e, g, pad, Finish::integers(o)).unwrap();
+                let plan = Conv2d::by(route, isa, w.view(), e, g, pad, Finish::integers(o)).unwrap();
                 check(&plan, &x, images / 3..images, threads, &expected);
             }
         }
@@ -252,9 +254,11 @@ fn extremes_at_the_border_are_exact() {
         for (high, tall) in [(false, false), (false, true), (true, false), (true, true)] {
             let (w, x) = (extreme(we, 33, 1600, high), extreme(e, 42, 64, tall));
             let expected = naive(&g, Pad::Zero, &x.unpack(), &w.unpack(), 33);
-            for isa in Isa::available() {
-                let plan =
-                    Conv2d::on(isa, w.view(), e, g, Pad::Zero, Finish::integers(33)).unwrap();
+            for (isa, route) in
+                Isa::available().flat_map(|isa| [None, Some(Route::Lines)].map(|r| (isa, r)))
+            {
+                let finish = Finish::integers(33);
+                let plan = Conv2d::by(route, isa, w.view(), e, g, Pad::Zero, finish).unwrap();
                 check(&plan, &x, 0..1, 2, &expected);
             }
         }

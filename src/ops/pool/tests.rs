@@ -45,7 +45,7 @@ fn windows(g: &Geometry, images: usize, input: &[i32]) -> Vec<Vec<i32>> {
 }
 
 fn geometry() -> impl Strategy<Value = Geometry> {
-    let sizes = (3usize..9, 3usize..9, 1usize..70);
+    let sizes = (3usize..9, 3usize..9, 1usize..140);
     let taps = ([1usize..4, 1usize..4], [1usize..4, 1usize..4]);
     (sizes, taps, [0usize..2, 0usize..2, 0usize..2, 0usize..2]).prop_map(
         |((h, w, c), (kernel, stride), [top, left, bottom, right])| {
