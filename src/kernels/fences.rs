@@ -254,6 +254,10 @@ fn byte_gemm_stays_inside() {
                         check_bytes(kernels, side, [we, e], [rows, lanes, k]);
                     }
                 }
+                // So many that fields are made bytes first.
+                for (lanes, k) in [(nr, 67), (nr - 1, 1037), (1, 2061)] {
+                    check_bytes(kernels, side, [we, e], [97, lanes, k]);
+                }
                 for rows in 1..=kernel.mr + 1 {
                     for lanes in (1..=nr).step_by(3) {
                         check_bytes(kernels, side, [we, e], [rows, lanes, 9]);

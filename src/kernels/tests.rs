@@ -8,6 +8,7 @@ use crate::bits::PackedMatrix;
 
 mod few;
 mod lut;
+mod many;
 mod quantize;
 
 /// The product of integers `[n, k]` and `[m, k]` as `[m, n]`, in i64 so that it cannot overflow.

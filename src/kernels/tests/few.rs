@@ -24,7 +24,7 @@ fn few_rows_equal_the_oracle() {
     });
 }
 
-fn check_bytes(kernels: &Kernels, we: Encoding, e: Encoding, [m, n, k]: [usize; 3]) {
+pub(super) fn check_bytes(kernels: &Kernels, we: Encoding, e: Encoding, [m, n, k]: [usize; 3]) {
     let (w, a) = (random(we, n * k, 7), random(e, m * k, 31));
     let packed_w = PackedMatrix::pack(we, n, k, &w).unwrap();
     let packed_a = PackedMatrix::pack(e, m, k, &a).unwrap();
