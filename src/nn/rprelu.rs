@@ -211,7 +211,7 @@ mod tests {
             (|l| &mut l.after, &layer.d_after),
         ];
         for (pick, gradient) in parameters {
-            for i in 0..N {
+            for (i, g) in gradient.iter().enumerate() {
                 let at = |step: f32| {
                     let mut moved = layer.clone();
                     pick(&mut moved)[i] += step;
@@ -219,7 +219,7 @@ mod tests {
                     (loss(&moved, &x, &weight), to)
                 };
                 let (high, low) = (at(h), at(-h));
-                near((high.0 - low.0) / (high.1 - low.1), gradient[i]);
+                near((high.0 - low.0) / (high.1 - low.1), *g);
             }
         }
     }
