@@ -31,6 +31,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if args.list || args.show.is_some() {
         return list(args.show.as_deref());
     }
+    interrupt::listen()?;
     if !args.seeds.is_empty() {
         return seeds::run(args, &options::recipe(args)?);
     }
@@ -75,7 +76,6 @@ fn train(args: &Args, recipe: Option<Recipe>, out: &Path) -> Result<Outcome> {
         None => Trainer::new(recipe, &data)?,
     };
     let mut watch = Watch::new(out, &mut trainer, &data)?;
-    interrupt::listen()?;
     let recipe = trainer.recipe().clone();
     println!(
         "{}: {} training and {} test images, {} classes",
