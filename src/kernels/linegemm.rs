@@ -10,7 +10,7 @@
 //! 4. A panel has as many vectors of channels as it needs, at most those of the widest tile; fewer vectors have more rows.
 
 use super::bitgemm::Lanes;
-use super::bytegemm::Dot;
+use super::bytecount::Dot;
 
 /// A panel of weights times pixels of one line of the output.
 #[derive(Clone, Copy)]
