@@ -4,6 +4,7 @@
 //! 2. A block's taps are gathered by the indirection table (see `geometry`) into rows in the cache (see `gather`);
 //!    no matrix of all patches is ever made. Those rows serve all panels of output channels, which is why they are
 //!    gathered instead of chasing pointers in the innermost loop.
+//!    Where that costs more than the products, as of first layers, nothing is gathered: see `lines`.
 //! 3. Any method of [`Gemm`](crate::ops::Gemm) multiplies them into a block of sums, `border` puts the pad right, and a
 //!    [`Finish`] makes the output of the block while it is in the cache.
 //!
