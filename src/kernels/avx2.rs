@@ -56,6 +56,7 @@ pub(super) static VNNI_KERNELS: Kernels = Kernels {
         worth_channels: 0,
         run: linegemm_vnni,
     },
+    lutgemm: Some(lut::BESIDE_DOTS),
     ..AVX2
 };
 
