@@ -104,11 +104,11 @@ impl BatchNorm {
                 *sum += (x - mean) * (x - mean);
             }
         });
-        for i in 0..n {
-            let unbiased = sums[i] / (m - 1) as f32;
+        for (i, sum) in sums[..n].iter().enumerate() {
+            let unbiased = sum / (m - 1) as f32;
             self.running_mean[i] += self.rate * (self.mean[i] - self.running_mean[i]);
             self.running_var[i] += self.rate * (unbiased - self.running_var[i]);
-            self.inv_std[i] = 1.0 / (sums[i] / m as f32 + EPS).sqrt();
+            self.inv_std[i] = 1.0 / (sum / m as f32 + EPS).sqrt();
         }
         let numbers = [&self.inv_std, &self.gamma, &self.beta];
         let [inv_std, gamma, beta] = numbers.map(|numbers| columns.repeat(numbers));

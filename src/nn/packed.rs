@@ -170,9 +170,11 @@ mod tests {
             said("4c3-res4", 1, 32, same),
             "layer 3.0 (convolution) multiplies floats, which come from layer 2 (activation)"
         );
-        let log = |d: &mut Design| d.weights = Some("loss-aware-log:bits=3".parse().unwrap());
+        let two = |d: &mut Design| {
+            d.weights = Some("loss-aware-ternary:search=two-scale".parse().unwrap())
+        };
         assert_eq!(
-            said("9", 3, 4, log),
+            said("9", 2, 4, two),
             "the weights of layer 0 (linear) are no integers"
         );
     }

@@ -114,7 +114,7 @@ fn the_model_gives_the_logits_of_the_net_bit_for_bit() {
         spelled("8c3p1-res8-res16s2-ap2-9", "binary-mean", 2, Kind::Relu),
         // Signs have no 0: their shortcut that widens is one of floats.
         spelled("8c3p1-res16s2-ap2-act-9", "binary-mean", 1, Kind::Sign),
-        spelled("act-8c3-9", "ternary-twn", 1, Kind::RSign),
+        spelled("8c3-act-8c3-9", "ternary-twn", 1, Kind::RSign),
         spelled(
             "stem6c3p1-react6-react12s2-react12-ap2-act-9",
             "binary-mean:scope=channel",
@@ -136,6 +136,7 @@ fn the_model_gives_the_logits_of_the_net_bit_for_bit() {
     ];
     for design in linear.into_iter().chain(others) {
         let (kind, bits_a) = (design.kind, design.bits_a);
+        let words = format!("{design:?}");
         let net = trained(design);
         let bytes = freeze(&net).unwrap().to_bytes().unwrap();
         let expected = net.evaluate(Isa::Portable, &images, Par::Caller).unwrap();
@@ -148,7 +149,7 @@ fn the_model_gives_the_logits_of_the_net_bit_for_bit() {
         };
         assert!(
             spread(0) && spread(2),
-            "{bits_a} bits: logits all alike prove nothing"
+            "{words}: logits all alike prove nothing"
         );
         for isa in Isa::available() {
             for par in pars {
