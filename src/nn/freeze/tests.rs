@@ -122,7 +122,7 @@ fn the_model_gives_the_logits_of_the_net_bit_for_bit() {
             Kind::RSign,
         ),
         spelled(
-            "stem6c3p1-rprelu-act-stem7c3-rprelu-act-mp2-9",
+            "stem6c3p1-rprelu-act-stem7c3-rprelu-act-9",
             "binary-mean",
             1,
             Kind::RSign,
