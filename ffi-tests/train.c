@@ -391,7 +391,7 @@ static void refuses_ends(data train) {
   qc_trainer_free(trainer);
 
   trainer = new_trainer("arch = \"16\"\nbatch = 50\nfloat_epochs = 0\nbits_w = 32", train.count);
-  BAD(qc_trainer_freeze(trainer, &model), "of 32 and 4 bits");
+  BAD(qc_trainer_freeze(trainer, &model), "the weights of layer 0 (linear) are floats");
   qc_trainer_free(trainer);
 
   trainer = new_trainer("arch = \"16\"\nbatch = 50\nlr = 1e30", train.count);

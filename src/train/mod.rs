@@ -6,6 +6,7 @@ mod backtrack;
 mod checkpoint;
 pub mod data;
 pub mod diagnostics;
+mod oscillation;
 pub mod recipe;
 pub mod rule;
 pub mod run;
