@@ -6,11 +6,14 @@ use std::path::Path;
 use std::sync::{Mutex, TryLockError};
 
 use super::model::{os_str, qc_model};
-use super::pointer::{Growing, Out, OutStruct, handle, init, options, slice, slice_mut, string};
+use super::pointer::{
+    Growing, Out, OutStruct, handle, if_asked, init, options, slice, slice_mut, string,
+};
 use super::pool::{par, qc_pool};
 use super::status::{Answer, Failure};
 use super::{Handle, enter, free};
 use crate::nn::freeze;
+use crate::nn::loss::Score;
 use crate::nn::net::Mode;
 use crate::shape::{check_len, elements};
 use crate::train::data::Images;
@@ -195,16 +198,33 @@ unsafe fn pixels<'a>(run: &Run, images: *const u8, count: usize) -> Answer<&'a [
     unsafe { slice("images", images, len) }
 }
 
-/// Where a number goes that not every caller asks for.
-///
-/// # Safety
-///
-/// `ptr` is NULL or has room for a `T` that nobody else touches while the result lives.
-unsafe fn if_asked<T>(name: &'static str, ptr: *mut T) -> Answer<Option<Out<T>>> {
-    match ptr.is_null() {
-        true => Ok(None),
+/// Where a score goes, as far as it is asked for.
+struct ScoreOut {
+    loss: Option<Out<f32>>,
+    correct: Option<Out<usize>>,
+}
+
+impl ScoreOut {
+    /// # Safety
+    ///
+    /// As for [`if_asked`], of both pointers.
+    unsafe fn new(loss: *mut f32, correct: *mut usize) -> Answer<Self> {
         // SAFETY: the contract is this function's.
-        false => unsafe { Out::new(name, ptr) }.map(Some),
+        unsafe {
+            Ok(ScoreOut {
+                loss: if_asked("loss", loss)?,
+                correct: if_asked("correct", correct)?,
+            })
+        }
+    }
+
+    fn write(self, score: &Score) {
+        if let Some(loss) = self.loss {
+            loss.write(score.loss);
+        }
+        if let Some(correct) = self.correct {
+            correct.write(score.correct);
+        }
     }
 }
 
@@ -227,21 +247,15 @@ pub unsafe extern "C" fn qc_trainer_step(
 ) -> i32 {
     enter(|| {
         // SAFETY: the caller promises what the head of the header says about handles and pointers.
-        let (trainer, loss, correct, par) = unsafe {
+        let (trainer, out, par) = unsafe {
             let trainer = handle("trainer", trainer.cast_const())?;
-            let (loss, correct) = (if_asked("loss", loss)?, if_asked("correct", correct)?);
-            (trainer, loss, correct, par(pool)?)
+            (trainer, ScoreOut::new(loss, correct)?, par(pool)?)
         };
         trainer.with(|run| {
             // SAFETY: as above, with the lengths that the documentation gives.
             let (images, labels) = unsafe { batch(run, images, labels, count)? };
             let score = run.step(images, labels, par)?;
-            if let Some(loss) = loss {
-                loss.write(score.loss);
-            }
-            if let Some(correct) = correct {
-                correct.write(score.correct);
-            }
+            out.write(&score);
             Ok(())
         })
     })
@@ -415,21 +429,15 @@ pub unsafe extern "C" fn qc_trainer_evaluate(
 ) -> i32 {
     enter(|| {
         // SAFETY: the caller promises what the head of the header says about handles and pointers.
-        let (trainer, loss, correct, par) = unsafe {
+        let (trainer, out, par) = unsafe {
             let trainer = handle("trainer", trainer.cast_const())?;
-            let (loss, correct) = (if_asked("loss", loss)?, if_asked("correct", correct)?);
-            (trainer, loss, correct, par(pool)?)
+            (trainer, ScoreOut::new(loss, correct)?, par(pool)?)
         };
         trainer.with(|run| {
             // SAFETY: as above, with the lengths that the documentation gives.
             let (images, labels) = unsafe { batch(run, images, labels, count)? };
             let score = run.evaluate(images, labels, par)?;
-            if let Some(loss) = loss {
-                loss.write(score.loss);
-            }
-            if let Some(correct) = correct {
-                correct.write(score.correct);
-            }
+            out.write(&score);
             Ok(())
         })
     })
