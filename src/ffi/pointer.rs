@@ -242,16 +242,3 @@ pub(super) unsafe fn init<T: Growing>(
     }
     Ok(())
 }
-
-/// Where a number goes that not every caller asks for.
-///
-/// # Safety
-///
-/// `ptr` is NULL or has room for a `T` that nobody else touches while the result lives.
-pub(super) unsafe fn if_asked<T>(name: &'static str, ptr: *mut T) -> Answer<Option<Out<T>>> {
-    match ptr.is_null() {
-        true => Ok(None),
-        // SAFETY: the contract is this function's.
-        false => unsafe { Out::new(name, ptr) }.map(Some),
-    }
-}

@@ -6,9 +6,7 @@ use std::path::Path;
 use std::sync::{Mutex, TryLockError};
 
 use super::model::{os_str, qc_model};
-use super::pointer::{
-    Growing, Out, OutStruct, handle, if_asked, init, options, slice, slice_mut, string,
-};
+use super::pointer::{Growing, Out, OutStruct, handle, init, options, slice, slice_mut, string};
 use super::pool::{par, qc_pool};
 use super::status::{Answer, Failure};
 use super::{Handle, enter, free};
@@ -196,6 +194,19 @@ unsafe fn pixels<'a>(run: &Run, images: *const u8, count: usize) -> Answer<&'a [
     let len = elements("images", &[count, height, width, channels])?;
     // SAFETY: the contract is this function's.
     unsafe { slice("images", images, len) }
+}
+
+/// Where a number goes that not every caller asks for.
+///
+/// # Safety
+///
+/// `ptr` is NULL or has room for a `T` that nobody else touches while the result lives.
+unsafe fn if_asked<T>(name: &'static str, ptr: *mut T) -> Answer<Option<Out<T>>> {
+    match ptr.is_null() {
+        true => Ok(None),
+        // SAFETY: the contract is this function's.
+        false => unsafe { Out::new(name, ptr) }.map(Some),
+    }
 }
 
 /// Where a score goes, as far as it is asked for.
