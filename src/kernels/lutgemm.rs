@@ -25,7 +25,12 @@
 //!    the 16-bit sums are doubled. W is then its code, w less the smallest weight, and the sums are up to three times as
 //!    large.
 //!
+//! 7. Indices of four bits are two in a byte, for few rows read them as fast as memory gives them. `FEW_ROWS` take them
+//!    apart in registers; for more they become a byte each, a block of a panel at a time.
+//!
 //! Bits of weights behind K are zero, so what tables hold of activations behind K is never taken.
+
+use std::mem::MaybeUninit;
 
 use super::bitgemm::{AHEAD, Lanes};
 use super::sink::Sink;
@@ -65,7 +70,11 @@ pub(super) trait Tables {
     type Bytes: ByteLanes;
     /// Activations of a table.
     const GROUP: usize;
+    /// Indices in a byte, those of consecutive groups: 1, or 2 of four bits.
+    const SHARE: usize;
 
+    /// Index `i` of each byte, the lower bits first.
+    unsafe fn index(shared: Self::Bytes, i: usize) -> Self::Bytes;
     /// The table of 2^GROUP bytes at `p`.
     unsafe fn load(p: *const u8) -> Self::Bytes;
     /// The bytes of `table` at `indices`, each below 2^GROUP.
@@ -76,6 +85,18 @@ pub(super) trait Tables {
 
 /// Groups whose tables are built together.
 pub(super) const QUAD: usize = 4;
+
+/// Bytes of indices that a block of a panel may have for each bit of its weights, a byte for each: half of a first-level
+/// cache.
+pub(super) const BLOCK_BYTES: usize = 24 * 1024;
+
+/// Rows below which bytes of several indices stay as they are: a tile of few rows takes them apart in three instructions,
+/// and making them bytes takes six.
+const FEW_ROWS: usize = 4;
+
+/// Room for the indices of a block, a byte each, of weights of two bits.
+#[repr(C, align(64))]
+struct Room([MaybeUninit<u8>; 2 * BLOCK_BYTES]);
 
 /// Rows of codes of which tables are to be made.
 #[derive(Clone, Copy)]
@@ -96,7 +117,7 @@ pub(crate) struct BuildTask {
 /// One panel of weights times `rows` rows of tables, over one block of K.
 #[derive(Clone, Copy)]
 pub(crate) struct LutTask {
-    /// Indices `[planes, groups, vectors, LANES]`.
+    /// Indices `[planes, groups / SHARE, vectors, LANES]`, in a block of at most [`BLOCK_BYTES`].
     pub(crate) indices: *const u8,
     /// Bits of a weight.
     pub(crate) planes: usize,
@@ -104,6 +125,7 @@ pub(crate) struct LutTask {
     /// Rows of tables, `table_stride` bytes apart.
     pub(crate) tables: *const u8,
     pub(crate) table_stride: usize,
+    /// A multiple of SHARE; there are tables for all of them.
     pub(crate) groups: usize,
     pub(crate) rows: usize,
     /// Lookups after which bytes are widened.
@@ -152,15 +174,61 @@ pub(super) unsafe fn build<T: Tables>(task: &BuildTask) {
 pub(super) unsafe fn run<T: Tables, const MR: usize, const NV: usize, const FEW: usize>(
     task: &LutTask,
 ) {
+    // SAFETY: passed on; `apart` gives a task for the same panel.
+    unsafe {
+        match T::SHARE {
+            1 => panel::<T, MR, NV, FEW, 1>(task),
+            _ if task.rows < FEW_ROWS => panel::<T, 1, NV, FEW, 2>(task),
+            _ => {
+                let mut room = Room([const { MaybeUninit::uninit() }; 2 * BLOCK_BYTES]);
+                panel::<T, MR, NV, FEW, 1>(&apart::<T>(task, &mut room));
+            }
+        }
+    }
+}
+
+/// `task` with its indices, two in a byte, in `room` as one in a byte.
+#[inline(always)]
+unsafe fn apart<T: Tables>(task: &LutTask, room: &mut Room) -> LutTask {
+    let step = task.vectors * T::Bytes::LANES;
+    let room: *mut u8 = room.0.as_mut_ptr().cast();
+    for pair in 0..task.planes * task.groups / 2 {
+        for at in (0..step).step_by(T::Bytes::LANES) {
+            // SAFETY: the task has as many bytes of indices as pairs times steps, at most half of what there is room for.
+            unsafe {
+                let both = T::Bytes::load(task.indices.add(pair * step + at));
+                for i in 0..2 {
+                    T::index(both, i).store(room.add((2 * pair + i) * step + at));
+                }
+            }
+        }
+    }
+    LutTask {
+        indices: room,
+        ..*task
+    }
+}
+
+/// Indices of which `SHARE` are in a byte.
+#[inline(always)]
+unsafe fn panel<
+    T: Tables,
+    const MR: usize,
+    const NV: usize,
+    const FEW: usize,
+    const SHARE: usize,
+>(
+    task: &LutTask,
+) {
     let mut vector = 0;
     while vector < task.vectors {
         // SAFETY: vector < vectors, and no more vectors are asked for than remain.
         unsafe {
             match task.vectors - vector {
-                1 => rows::<T, MR, 1, FEW>(task, vector),
-                2 if NV > 2 => rows::<T, MR, 2, FEW>(task, vector),
-                3 if NV > 3 => rows::<T, MR, 3, FEW>(task, vector),
-                _ => rows::<T, MR, NV, FEW>(task, vector),
+                1 => rows::<T, MR, 1, FEW, SHARE>(task, vector),
+                2 if NV > 2 => rows::<T, MR, 2, FEW, SHARE>(task, vector),
+                3 if NV > 3 => rows::<T, MR, 3, FEW, SHARE>(task, vector),
+                _ => rows::<T, MR, NV, FEW, SHARE>(task, vector),
             }
         }
         vector += NV;
@@ -168,7 +236,13 @@ pub(super) unsafe fn run<T: Tables, const MR: usize, const NV: usize, const FEW:
 }
 
 #[inline(always)]
-unsafe fn rows<T: Tables, const MR: usize, const NV: usize, const FEW: usize>(
+unsafe fn rows<
+    T: Tables,
+    const MR: usize,
+    const NV: usize,
+    const FEW: usize,
+    const SHARE: usize,
+>(
     task: &LutTask,
     vector: usize,
 ) {
@@ -176,24 +250,30 @@ unsafe fn rows<T: Tables, const MR: usize, const NV: usize, const FEW: usize>(
     unsafe {
         let mut row = 0;
         while task.rows - row >= MR {
-            tile::<T, MR, NV, FEW>(task, vector, row);
+            tile::<T, MR, NV, FEW, SHARE>(task, vector, row);
             row += MR;
         }
-        while row < task.rows {
-            tile::<T, 1, NV, FEW>(task, vector, row);
+        while MR > 1 && row < task.rows {
+            tile::<T, 1, NV, FEW, SHARE>(task, vector, row);
             row += 1;
         }
     }
 }
 
 #[inline(always)]
-unsafe fn tile<T: Tables, const MR: usize, const NV: usize, const FEW: usize>(
+unsafe fn tile<
+    T: Tables,
+    const MR: usize,
+    const NV: usize,
+    const FEW: usize,
+    const SHARE: usize,
+>(
     task: &LutTask,
     vector: usize,
     row: usize,
 ) {
-    // SAFETY: group < groups, rows row .. row + MR and vectors vector .. vector + NV exist, so indices are read
-    // inside the panel and tables inside their rows; `finish` stays inside the sink.
+    // SAFETY: group < groups, a multiple of SHARE, rows row .. row + MR and vectors vector .. vector + NV exist, so indices
+    // are read inside the panel and tables inside their rows; `finish` stays inside the sink.
     unsafe {
         let step = task.vectors * T::Bytes::LANES;
         let indices = task.indices.add(vector * T::Bytes::LANES);
@@ -213,29 +293,32 @@ unsafe fn tile<T: Tables, const MR: usize, const NV: usize, const FEW: usize>(
             if !task.first && task.narrow && plane + 1 == task.planes {
                 wait_no_more(task, vector, row, &mut low, &mut high);
             }
-            let indices = indices.add(plane * task.groups * step);
+            let indices = indices.add(plane * (task.groups / SHARE) * step);
             let mut group = 0;
             if task.flush == FEW {
                 while task.groups - group >= FEW {
                     let mut bytes = [[T::Bytes::zero(); MR]; NV];
-                    for i in 0..FEW {
+                    for i in 0..FEW / SHARE {
                         let at = (
-                            indices.add((group + i) * step),
-                            tables.add((group + i) << T::GROUP),
+                            indices.add((group / SHARE + i) * step),
+                            tables.add((group + i * SHARE) << T::GROUP),
                         );
-                        look_up::<T, MR, NV>(task, at.0, at.1, &mut bytes);
+                        look_up::<T, MR, NV, SHARE>(task, at.0, at.1, &mut bytes);
                     }
                     flush(&mut low, &mut high, &bytes);
                     group += FEW;
                 }
             }
             while group < task.groups {
-                let end = task.groups.min(group + task.flush);
+                let end = task.groups.min(group + task.flush / SHARE * SHARE);
                 let mut bytes = [[T::Bytes::zero(); MR]; NV];
                 while group < end {
-                    let at = (indices.add(group * step), tables.add(group << T::GROUP));
-                    look_up::<T, MR, NV>(task, at.0, at.1, &mut bytes);
-                    group += 1;
+                    let at = (
+                        indices.add(group / SHARE * step),
+                        tables.add(group << T::GROUP),
+                    );
+                    look_up::<T, MR, NV, SHARE>(task, at.0, at.1, &mut bytes);
+                    group += SHARE;
                 }
                 flush(&mut low, &mut high, &bytes);
             }
@@ -268,19 +351,21 @@ unsafe fn wait_no_more<B: ByteLanes, const MR: usize, const NV: usize>(
     }
 }
 
-/// Adds to `bytes` what `NV` vectors of indices find in the tables of one group of `MR` rows.
+/// Adds to `bytes` what `NV` vectors of indices find in the tables of `SHARE` groups of `MR` rows.
 #[inline(always)]
-unsafe fn look_up<T: Tables, const MR: usize, const NV: usize>(
+unsafe fn look_up<T: Tables, const MR: usize, const NV: usize, const SHARE: usize>(
     task: &LutTask,
     indices: *const u8,
     tables: *const u8,
     bytes: &mut [[T::Bytes; MR]; NV],
 ) {
-    // SAFETY: the caller vouches for NV vectors of indices and for a table in each of MR rows.
+    // SAFETY: the caller vouches for NV vectors of indices and for SHARE tables in each of MR rows.
     unsafe {
-        let mut table = [T::Bytes::zero(); MR];
-        for (i, table) in table.iter_mut().enumerate() {
-            *table = T::load(tables.add(i * task.table_stride));
+        let mut table = [[T::Bytes::zero(); MR]; SHARE];
+        for (group, table) in table.iter_mut().enumerate() {
+            for (i, table) in table.iter_mut().enumerate() {
+                *table = T::load(tables.add(i * task.table_stride + (group << T::GROUP)));
+            }
         }
         for (v, bytes) in bytes.iter_mut().enumerate() {
             let at = v * T::Bytes::LANES;
@@ -289,9 +374,15 @@ unsafe fn look_up<T: Tables, const MR: usize, const NV: usize>(
                 let ahead = indices.wrapping_add(4 * AHEAD + at);
                 <T::Bytes as ByteLanes>::Sums::prefetch(ahead.cast());
             }
-            let index = T::Bytes::load(indices.add(at));
-            for (byte, table) in bytes.iter_mut().zip(table) {
-                *byte = byte.add_bytes(T::look_up(table, index)).in_order();
+            let read = T::Bytes::load(indices.add(at));
+            for (group, table) in table.iter().enumerate() {
+                let index = match SHARE {
+                    1 => read,
+                    _ => T::index(read, group),
+                };
+                for (byte, &table) in bytes.iter_mut().zip(table) {
+                    *byte = byte.add_bytes(T::look_up(table, index)).in_order();
+                }
             }
         }
     }

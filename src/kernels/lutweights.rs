@@ -1,35 +1,32 @@
 //! Weights of one or two bits laid out as indices of tables, and the kernel that looks them up.
 //!
 //! ```text
-//!   panel n / NR:   index[block of K][bit][k / GROUP][vector][lane]
+//!   panel n / NR:   byte[block of K][bit][k / (GROUP SHARE)][vector][lane]
 //! ```
 //!
-//! An index is a byte: the bits of GROUP columns, the first in bit 0; of two bits of a weight the upper one comes first.
+//! An index is the bits of GROUP columns, the first in bit 0; of two bits of a weight the upper one comes first. A byte has
+//! one index, or SHARE = 2 of four bits, that of the first columns below.
 //!
 //! Channel c of a vector of L bytes is lane 2 c in its first half and 2 (c - L / 2) + 1 in its second: the even
 //! bytes and the odd ones, which the kernel widens apart. A panel has `vectors` vectors, the last one as many
 //! as its channels need. Bits behind N or K are zero.
 //!
-//! K is cut into blocks of nearly equal length, at most [`BLOCK`] groups and [`BLOCK_BYTES`] bytes of a panel. The
+//! K is cut into blocks of nearly equal length, at most [`BLOCK`] groups and [`BLOCK_BYTES`] indices of a panel. The
 //! indices of a block of a panel are consecutive.
 
 use std::ops::Range;
 
 use super::Out;
 use super::bounds::Sequence;
-use super::lutgemm::{BuildTask, LutTask, QUAD};
+use super::lutgemm::{BLOCK_BYTES, BuildTask, LutTask, QUAD};
 use super::panels::Lines;
 use crate::bits::{Encoding, PackedRef};
 use crate::error::Result;
 use crate::shape::{elements, words};
 
-/// Groups of a block, at most; fewer where panels are wide.
+/// Groups of a block, at most; fewer where panels are wide: for 256 channels 96. Of 6 activations each, they have 6 KiB of
+/// tables for a row, so that 64 rows take 384 KiB of a second-level cache of 1 MiB.
 const BLOCK: usize = 192;
-
-/// Bytes of indices that a block of a panel may have: half of a first-level cache. For 256 channels these are 96
-/// groups. Of 6 activations each, they have 6 KiB of tables for a row, so that 64 rows take 384 KiB of a second-level
-/// cache of 1 MiB.
-const BLOCK_BYTES: usize = 24 * 1024;
 
 /// Lookups a byte up to which widening is a good part of the work: those of activations of 3 and 4 bits.
 const FEW_LOOKUPS: usize = 9;
@@ -47,6 +44,8 @@ pub(crate) struct LutKernel {
     pub(crate) vectors: usize,
     /// Activations of a table.
     pub(crate) group: usize,
+    /// Indices in a byte.
+    pub(super) share: usize,
     /// Channels from which on tables are faster than bit-serial passes, for activations of 1, 2, 3 and 4 bits.
     pub(crate) worth_channels: [usize; 4],
     /// The same for weights of two bits.
@@ -64,7 +63,9 @@ pub(crate) struct LutWeights {
     nr: usize,
     /// Activations of a table.
     group: usize,
-    /// Tables of a row.
+    /// Indices in a byte.
+    share: usize,
+    /// Tables of a row, a multiple of `share`.
     groups: usize,
     /// Groups of a block, a multiple of QUAD.
     block: usize,
@@ -93,11 +94,14 @@ impl LutWeights {
     ) -> Result<Self> {
         let (we, n, k) = (weights.encoding(), weights.rows(), weights.cols());
         assert!(Self::serves(we, activation));
-        let (lanes, nr, group) = (kernel.lanes, kernel.nr(), kernel.group);
-        let groups = k.div_ceil(group);
+        let (lanes, nr, group, share) = (kernel.lanes, kernel.nr(), kernel.group, kernel.share);
+        let groups = k.div_ceil(group).next_multiple_of(share);
         let blocks = groups.div_ceil(BLOCK.min(BLOCK_BYTES / nr)).max(1);
         let planes = we.planes();
-        let total = elements("weights", &[n.div_ceil(lanes), lanes, planes, groups])?;
+        let total = elements(
+            "weights",
+            &[n.div_ceil(lanes), lanes, planes, groups / share],
+        )?;
         // Codes of bipolar activations stand for integers 2 apart.
         let apart = if activation == Encoding::Bipolar {
             2
@@ -118,6 +122,7 @@ impl LutWeights {
             lanes,
             nr,
             group,
+            share,
             groups,
             block: groups.div_ceil(blocks).next_multiple_of(QUAD),
             planes,
@@ -135,7 +140,9 @@ impl LutWeights {
         for channel in 0..n {
             let (panel, vector) = (channel / nr, channel % nr / lanes);
             let step = laid.vectors(panel) * lanes;
-            let at = panel * nr * planes * groups + vector * lanes + lane(channel % lanes, lanes);
+            let at = panel * nr * planes * groups / share
+                + vector * lanes
+                + lane(channel % lanes, lanes);
             let row = &weights.words()[channel * w * planes..(channel + 1) * w * planes];
             code_planes(we, k, row, &mut code);
             let mut sum = 0i32;
@@ -145,7 +152,8 @@ impl LutWeights {
                     // Before it the blocks before its own, and in that the upper bits.
                     let before = planes * here.start + (planes - 1 - plane) * here.len();
                     let indices: &mut [u8] = bytemuck::cast_slice_mut(laid.lines.words_mut());
-                    indices[at + (before + i - here.start) * step] = field(bits, i * group, group);
+                    indices[at + (before + i - here.start) / share * step] |=
+                        field(bits, i * group, group) << (i % share * group);
                 }
                 let ones = bits.iter().fold(0, |ones, b| ones + b.count_ones() as i32);
                 sum = sum.wrapping_add(ones << plane);
@@ -322,6 +330,7 @@ impl LutKernel {
     ) {
         let (groups, table_stride) = (weights.groups(block), weights.table_bytes());
         assert_eq!((weights.lanes, weights.group), (self.lanes, self.group));
+        assert!(weights.block * self.nr() <= BLOCK_BYTES);
         let rows = out.rows();
         assert_eq!(
             row_sums.len(),
@@ -340,13 +349,14 @@ impl LutKernel {
             "all channels of the panel"
         );
         let indices: &[u8] = bytemuck::cast_slice(weights.lines.words());
-        let first = panel * self.nr() * weights.planes * weights.groups;
-        let (from, step) = (
-            first + weights.planes * groups.start * vectors * self.lanes,
+        let (all, step) = (
+            weights.planes * weights.groups / self.share,
             vectors * self.lanes,
         );
+        let bytes = weights.planes * groups.len() / self.share * step;
+        let from = panel * self.nr() * all + weights.planes * groups.start / self.share * step;
         let task = LutTask {
-            indices: indices[from..from + weights.planes * groups.len() * step].as_ptr(),
+            indices: indices[from..from + bytes].as_ptr(),
             planes: weights.planes,
             vectors,
             tables: tables.as_ptr(),

@@ -28,6 +28,7 @@ pub(super) const KERNEL: LutKernel = LutKernel {
     lanes: 16,
     vectors: 4,
     group: 4,
+    share: 2,
     // Predicted from counts of instructions, not measured. MAC an instruction: popcounts 43 a pass, tables 32 for 2
     // bits and 28 for 3 and 4. Tables of 16 activations take about 26 instructions and as many to make them
     // bytes: u4 gains 0.9 a channel on that, u3 0.6 and u2 0.25. A gain of a tenth and more is left from here on.
@@ -132,7 +133,18 @@ impl ByteLanes for Sixteen {
 impl Tables for Sixteen {
     type Bytes = Self;
     const GROUP: usize = 4;
+    const SHARE: usize = 2;
 
+    #[inline(always)]
+    unsafe fn index(shared: Self, i: usize) -> Self {
+        // SAFETY: see above the impl.
+        unsafe {
+            Sixteen(match i {
+                0 => vandq_u8(shared.0, vdupq_n_u8(15)),
+                _ => vshrq_n_u8::<4>(shared.0),
+            })
+        }
+    }
     #[inline(always)]
     unsafe fn load(p: *const u8) -> Self {
         // SAFETY: see above the impl.

@@ -23,6 +23,7 @@ pub(super) const KERNEL: LutKernel = LutKernel {
     lanes: 32,
     vectors: 4,
     group: 4,
+    share: 2,
     // Sapphire Rapids, MAC a cycle, otherwise : tables, for 512^3, 4096 x 256 x 4096 and a GEMV of 1024 channels. 1 bit: 79 :
     // 71, 81 : 75, 46 : 45, a loss for twice the memory. u2: 41 : 81, 40 : 72, 25 : 47. u4, bytes instead of popcounts: 26
     // : 79, 26 : 63, 17 : 41 (with AVX-VNNI 39 : 67, 38 : 62, 22 : 44). Zen 5, whose loops in L1 give tables of 1 bit
@@ -130,7 +131,19 @@ impl ByteLanes for Fours {
 impl Tables for Fours {
     type Bytes = Self;
     const GROUP: usize = 4;
+    const SHARE: usize = 2;
 
+    #[inline(always)]
+    unsafe fn index(shared: Self, i: usize) -> Self {
+        // SAFETY: see above the impl.
+        unsafe {
+            let own = match i {
+                0 => shared.0,
+                _ => _mm256_srli_epi16::<4>(shared.0),
+            };
+            Fours(_mm256_and_si256(own, _mm256_set1_epi8(15)))
+        }
+    }
     #[inline(always)]
     unsafe fn load(p: *const u8) -> Self {
         // SAFETY: see above the impl.

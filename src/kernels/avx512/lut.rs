@@ -22,6 +22,7 @@ pub(super) const KERNEL: LutKernel = LutKernel {
     lanes: 64,
     vectors: 4,
     group: 6,
+    share: 1,
     // Zen 5, MAC a cycle, popcounts : tables, K about 1024. u4: 137 : 138 for 128 channels, 151 : 172 for 192, 155 : 203
     // for 256, 155 : 268 for 1024; 89 : 132 for one row and 4096 channels. u3: 203 : 186 for 192 channels, 205 : 222
     // for 256, 209 : 294 for 1024. u2: 303 : 242 for 256 channels, 306 : 315 for 1024, which is not worth a third
@@ -58,7 +59,12 @@ struct Sixes;
 impl Tables for Sixes {
     type Bytes = Bytes;
     const GROUP: usize = 6;
+    const SHARE: usize = 1;
 
+    #[inline(always)]
+    unsafe fn index(shared: Bytes, _: usize) -> Bytes {
+        shared
+    }
     #[inline(always)]
     unsafe fn load(p: *const u8) -> Bytes {
         // SAFETY: see above the impl.

@@ -21,6 +21,7 @@ pub(super) const KERNEL: LutKernel = LutKernel {
     lanes: 64,
     vectors: 4,
     group: 4,
+    share: 2,
     // Sapphire Rapids, MAC a cycle, otherwise : tables, for 512^3, 4096 x 256 x 4096 and a GEMV of 1024 channels. 1 bit: 104
     // : 119, 107 : 117, 63 : 79. u2: 55 : 81, 55 : 105, 46 : 86. u4, bytes instead of popcounts: 42 : 106, 39 : 96, 22 :
     // 89. That CPU shuffles 512 bits on one port, as those that this ISA is for; they have not been measured. From how
@@ -55,7 +56,19 @@ struct Fours;
 impl Tables for Fours {
     type Bytes = Bytes;
     const GROUP: usize = 4;
+    const SHARE: usize = 2;
 
+    #[inline(always)]
+    unsafe fn index(shared: Bytes, i: usize) -> Bytes {
+        // SAFETY: see above the impl.
+        unsafe {
+            let own = match i {
+                0 => shared.0,
+                _ => _mm512_srli_epi16::<4>(shared.0),
+            };
+            Bytes(_mm512_and_si512(own, _mm512_set1_epi8(15)))
+        }
+    }
     #[inline(always)]
     unsafe fn load(p: *const u8) -> Bytes {
         // SAFETY: see above the impl.

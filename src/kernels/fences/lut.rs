@@ -42,14 +42,16 @@ fn check(
     planes: usize,
     most: usize,
 ) {
-    let (group, vectors) = (kernel.group, lanes.div_ceil(kernel.lanes));
+    let (group, share, vectors) = (kernel.group, kernel.share, lanes.div_ceil(kernel.lanes));
+    let groups = groups.next_multiple_of(share);
     let quads = groups.div_ceil(QUAD);
     let stride = quads * QUAD * group;
     let table_stride = (quads * QUAD) << group;
     // Two blocks of as many groups, which could be one plan's.
     let codes = [1, 2].map(|_| Fenced::new(&bytes(rows * stride, most + 1), side));
     let step = vectors * kernel.lanes;
-    let indices = Fenced::new(&bytes(planes * groups * step, 1 << group), side);
+    let indices = bytes(planes * groups / share * step, 1 << (share * group));
+    let indices = Fenced::new(&indices, side);
     let start: Vec<i32> = (0..step as i32).map(|c| 7 * c - 100).collect();
     let start = Fenced::new(&start, side);
     let row_sums: Vec<i32> = (0..rows as i32).map(|r| 1000 * r).collect();
@@ -60,8 +62,8 @@ fn check(
         let (half, at) = (kernel.lanes / 2, c % kernel.lanes);
         let lane = c / kernel.lanes * kernel.lanes + 2 * (at % half) + at / half;
         let weight = |k: usize| {
-            let bit =
-                |plane| indices[(plane * groups + k / group) * step + lane] >> (k % group) & 1;
+            let (byte, at) = (k / (share * group), k % (share * group));
+            let bit = |plane| indices[(plane * groups / share + byte) * step + lane] >> at & 1;
             (0..planes).fold(0, |weight, plane| 2 * weight + i32::from(bit(plane)))
         };
         let code = |block: usize, k| i32::from(codes[block][row * stride + k]);
