@@ -63,9 +63,7 @@ pub(crate) struct LutWeights {
     nr: usize,
     /// Activations of a table.
     group: usize,
-    /// Indices in a byte.
-    share: usize,
-    /// Tables of a row, a multiple of `share`.
+    /// Tables of a row, a multiple of the indices in a byte.
     groups: usize,
     /// Groups of a block, a multiple of QUAD.
     block: usize,
@@ -122,7 +120,6 @@ impl LutWeights {
             lanes,
             nr,
             group,
-            share,
             groups,
             block: groups.div_ceil(blocks).next_multiple_of(QUAD),
             planes,
