@@ -82,12 +82,12 @@ impl Model {
         let (mode, most) = (workspace.mode(), workspace.images());
         let (words, piece) = workspace.pieces();
         match mode {
-            Mode::Latency => {
+            Mode::Latency => par.stay_awake(|| {
                 for mut batch in self.batches(images, count, most, outs) {
                     self.batch(&mut batch, words, par, &mut |_, _| ())?;
                 }
                 Ok(())
-            }
+            }),
             Mode::Throughput => {
                 let threads = par.threads().min(count);
                 let at_a_time = most.min(count.div_ceil(threads));
@@ -203,7 +203,7 @@ impl Model {
         batch: &mut Batch<'_>,
         words: &mut [u32],
         par: Par<'_>,
-        done: &mut dyn FnMut(usize, Instant),
+        done: &mut (dyn FnMut(usize, Instant) + Send),
     ) -> Result<()> {
         let count = batch.count;
         let (values, scratch) = words.split_at_mut(self.memory.words * count);
@@ -290,9 +290,8 @@ impl Model {
                 outs,
             };
             let words = &mut words[..piece];
-            self.batch(&mut batch, words, par, &mut |i, begin| {
-                times[i].push(begin.elapsed());
-            })?;
+            let mut note = |i: usize, begin: Instant| times[i].push(begin.elapsed());
+            par.stay_awake(|| self.batch(&mut batch, words, par, &mut note))?;
         }
         let median = |mut times: Vec<Duration>| {
             times.sort();

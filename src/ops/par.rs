@@ -1,7 +1,9 @@
 //! On which threads an operation runs.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+
+use rayon::Yield;
 
 use crate::error::{Error, Result};
 
@@ -94,6 +96,33 @@ impl Par<'_> {
         }
     }
 
+    /// Runs `work`, many small operations one after the other, on one worker, and keeps the others looking for what it
+    /// shares out: each operation would have to wake them up again.
+    pub(crate) fn stay_awake<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        let (Par::Pool(pool), threads @ 2..) = (self, self.threads()) else {
+            return work();
+        };
+        let done = AtomicBool::new(false);
+        let lead = || {
+            // Dropped, whether the work returns or panics.
+            let _end = Raised(&done);
+            work()
+        };
+        let watch = || {
+            let mut idle = 0;
+            // Not for ever: whoever waits for a piece may find himself watching over the work of another, whose worker
+            // watches over his.
+            while idle < WATCHES && !done.load(Ordering::Acquire) {
+                idle = match rayon::yield_now() {
+                    Some(Yield::Executed) => 0,
+                    _ => idle + 1,
+                };
+                std::hint::spin_loop();
+            }
+        };
+        pool.install(|| fork(threads, lead, &watch))
+    }
+
     /// Runs both halves, at once if there are threads for it. Only inside [`Par::enter`].
     #[cfg(feature = "train")]
     pub(crate) fn join(&self, a: impl FnOnce() + Send, b: impl FnOnce() + Send) {
@@ -182,19 +211,30 @@ impl Par<'_> {
     }
 }
 
+/// Calls `lead` on the calling worker and `help` on as many others as are free, `threads` in all: halves of halves, so that
+/// many threads wake up in few steps.
+fn fork<R: Send>(threads: usize, lead: impl FnOnce() -> R + Send, help: &(impl Fn() + Sync)) -> R {
+    match threads / 2 {
+        0 => lead(),
+        half => {
+            let first = || fork(threads - half, lead, help);
+            rayon::join(first, || fork(half, help, help)).0
+        }
+    }
+}
+
+/// Raises a flag when it is dropped.
+struct Raised<'a>(&'a AtomicBool);
+
+impl Drop for Raised<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
 /// Calls `work` on the calling worker and, at the same time, on as many others as are free, `threads` in all: by jobs on
 /// the stack, so that nothing is allocated.
 fn fork_join(threads: usize, work: &(impl Fn() + Sync)) {
-    // Halves of halves, so that many threads wake up in few steps.
-    fn fork(threads: usize, lead: &(impl Fn() + Sync), help: &(impl Fn() + Sync)) {
-        match threads / 2 {
-            0 => lead(),
-            half => {
-                let rest = || fork(half, help, help);
-                rayon::join(|| fork(threads - half, lead, help), rest);
-            }
-        }
-    }
     let busy = AtomicUsize::new(0);
     let help = || {
         busy.fetch_add(1, Ordering::Relaxed);
@@ -205,7 +245,7 @@ fn fork_join(threads: usize, work: &(impl Fn() + Sync)) {
         work();
         spin_while(|| busy.load(Ordering::Acquire) != 0);
     };
-    fork(threads, &lead, &help);
+    fork(threads, lead, &help);
 }
 
 /// Waits as long as others may be at their last pieces: to sleep for so short a time takes longer than it.
@@ -223,6 +263,10 @@ const SPLIT_COST: u64 = 1 << 15;
 
 /// Times that the caller looks whether the other threads are done before it sleeps: about as long as to wake it up.
 const SPINS: usize = 512;
+
+/// Times that a worker looks for work in vain before it goes to sleep in the midst of a run: one or two tenths of a
+/// millisecond, longer than an operation that stays on one thread.
+const WATCHES: usize = 1024;
 
 #[cfg(test)]
 mod tests {
@@ -255,6 +299,37 @@ mod tests {
                     assert!(done.iter().all(|&d| d == 1), "{count} inside of {threads}");
                 }
             });
+        }
+    }
+
+    /// Two runs on one pool, whose workers find the watches of each other, end both.
+    #[test]
+    fn runs_that_keep_a_pool_awake_share_it() {
+        for threads in [1, 2, 3] {
+            let pool = Pool::new(threads).unwrap();
+            let run = || {
+                Par::Pool(&pool).stay_awake(|| {
+                    let mut total = 0;
+                    for _ in 0..200 {
+                        let mut done = [0; 16];
+                        Par::Pool(&pool).share(done.iter_mut(), &|piece: &mut i32| *piece += 1);
+                        total += done.iter().sum::<i32>();
+                    }
+                    total
+                })
+            };
+            std::thread::scope(|scope| {
+                let others = [(); 3].map(|()| scope.spawn(run));
+                assert_eq!(run(), 3200);
+                assert!(
+                    others
+                        .into_iter()
+                        .all(|other| other.join().unwrap() == 3200)
+                );
+            });
+            assert_eq!(pool.install(run), 3200);
+            let panics = || Par::Pool(&pool).stay_awake(|| panic!("as asked"));
+            assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics)).is_err());
         }
     }
 

@@ -269,7 +269,7 @@ impl Run {
         }
         let settings = self.settings(self.so_far.steps);
         // Into the pool once a step: each way in from outside costs a sleep and a wake.
-        let score = par.enter(|| self.step_on(images, labels, &settings, par))?;
+        let score = par.stay_awake(|| self.step_on(images, labels, &settings, par))?;
         if !score.loss.is_finite() {
             let layer = self.net.not_finite();
             return Err(Error::Diverged {
