@@ -95,13 +95,12 @@ impl<T: Sums, const BITS: usize> Source<T> for Looked<BITS> {
             // SAFETY: the contract of the trait; the last vector of a word that is loaded from its byte 3 reaches three
             // bytes into what is behind it, which the table entry's contract has.
             unsafe {
-                let words = self.words.add(k / (32 / BITS) * self.step);
+                let words = self.words.add(k / (32 / BITS) * self.step).cast::<u8>();
                 let mut table = a.add(k * BITS / 4 * T::TABLE);
-                let mut codes: [T::Codes; V] = from_fn(|v| T::codes(words.add(v * T::LANES)));
                 for byte in 0..4 {
-                    if byte > 0 {
-                        codes = codes.map(|c| T::next(T::next(c)));
-                    }
+                    // A byte further on instead of a shift: nothing but the low bits of a lane matters.
+                    let codes: [T::Codes; V] =
+                        from_fn(|v| T::codes(words.add(v * T::LANES * 4 + byte).cast()));
                     add(table, stride, codes.map(|c| T::index::<false>(c)), sums);
                     add(
                         table.add(T::TABLE),
