@@ -46,9 +46,8 @@ pub(super) unsafe fn tables<T: Floats, const VECTORS: usize>(task: &Tables<'_>) 
     // SAFETY: the contract: there are activations for every column, and room for a table of as many columns as four
     // bits are for; a table of `decode` has 16 floats.
     unsafe {
-        let w: [[T; VECTORS]; 4] = from_fn(|field| {
-            let table = task.decode.tables[field].as_ptr();
-            from_fn(|v| T::load(table.add(v * T::LANES)))
+        let w: [[T; 4]; VECTORS] = from_fn(|v| {
+            from_fn(|field| T::load(task.decode.tables[field].as_ptr().add(v * T::LANES)))
         });
         let pair = |x: [T; 2], w: [T; 2]| x[0].mul(w[0]).fma(x[1], w[1]);
         let mut out = task.out;
@@ -60,13 +59,13 @@ pub(super) unsafe fn tables<T: Floats, const VECTORS: usize>(task: &Tables<'_>) 
             let x: [T; 4] = from_fn(|i| T::splat(task.activations.add(k + i)));
             let [low, high] = [[x[0], x[1]], [x[2], x[3]]];
             if task.bits == 1 {
-                for v in 0..VECTORS {
-                    put(pair(low, [w[0][v], w[1][v]]).add(pair(high, [w[2][v], w[3][v]])));
+                for w in w {
+                    put(pair(low, [w[0], w[1]]).add(pair(high, [w[2], w[3]])));
                 }
             } else {
                 for x in [low, high] {
-                    for v in 0..VECTORS {
-                        put(pair(x, [w[0][v], w[1][v]]));
+                    for w in w {
+                        put(pair(x, [w[0], w[1]]));
                     }
                 }
             }
