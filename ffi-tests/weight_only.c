@@ -35,6 +35,30 @@ typedef struct problem {
   uint16_t *short_scales;
 } problem;
 
+/* Two columns from c on of row i and channel j, as one summand; 0 behind K. */
+static float pair_of(const problem *p, size_t i, size_t j, size_t c) {
+  const int32_t *w = p->w.values + j * p->k;
+  const float *a = p->a + i * p->k;
+  volatile float first = c < p->k ? (float)w[c] * a[c] : 0.0f;
+  return c + 1 < p->k ? fmaf((float)w[c + 1], a[c + 1], first) : first;
+}
+
+/* Columns that are added as one. */
+static size_t summand(int32_t encoding) {
+  switch (encoding) {
+    case QC_BIPOLAR:
+    case QC_U1:
+    case QC_S1:
+      return 4;
+    case QC_TERNARY:
+    case QC_U2:
+    case QC_S2:
+      return 2;
+    default:
+      return 1;
+  }
+}
+
 static void solve(problem *p) {
   size_t i, j, c;
   size_t group = p->granularity == QC_PER_GROUP ? p->group : p->k;
@@ -47,8 +71,19 @@ static void solve(problem *p) {
       for (g = 0; g < groups; g++) {
         float sum = 0;
         size_t at = p->granularity == QC_PER_TENSOR ? 0 : j * groups + g;
-        for (c = g * group; c < p->k && c < (g + 1) * group; c++) {
-          sum = fmaf((float)p->w.values[j * p->k + c], p->a[i * p->k + c], sum);
+        for (c = g * group; c < p->k && c < (g + 1) * group; c += summand(p->encoding)) {
+          volatile float four;
+          switch (summand(p->encoding)) {
+            case 4:
+              four = pair_of(p, i, j, c) + pair_of(p, i, j, c + 2);
+              sum += four;
+              break;
+            case 2:
+              sum += pair_of(p, i, j, c);
+              break;
+            default:
+              sum = fmaf((float)p->w.values[j * p->k + c], p->a[i * p->k + c], sum);
+          }
         }
         total = fmaf(p->scales[at], sum, total);
       }
@@ -193,7 +228,7 @@ static void refusals(void) {
 }
 
 int main(void) {
-  int32_t weights[] = {QC_BIPOLAR, QC_TERNARY, QC_U2, QC_S4, QC_U8, QC_S8};
+  int32_t weights[] = {QC_BIPOLAR, QC_U1, QC_TERNARY, QC_U2, QC_S4, QC_U8, QC_S8};
   size_t isas, i, w;
   qc_pool *pool = NULL;
   refusals();

@@ -1941,7 +1941,11 @@ int32_t qc_weight_only_scratch_len(const struct qc_weight_only *plan, size_t row
  * `activations` are all `m` x K floats, `n_activations` of them. `out_len` is (row_end - row_begin) x N.
  * `scratch` has `qc_weight_only_scratch_len` elements or more for that many rows; two runs at once need two.
  * Nothing is allocated. A result is the sum over the groups, ascending, of scale times sum of the group, by one
- * fused multiply-add each, plus the bias; the sum of a group is one of fused multiply-adds, k ascending.
+ * fused multiply-add each, plus the bias. The sum of a group begins at 0. Under weights of one bit (bipolar, u1, s1)
+ * p(k) + p(k + 2) is added to it for each fourth k, ascending, under weights of two bits (ternary, u2, s2) p(k) for
+ * each second k, where p(k) is `fma(w[k + 1], a[k + 1], w[k] * a[k])` and activations behind K are 0; under all others
+ * `w[k] * a[k]` for each k, by fused multiply-adds. So the floats are the same on every ISA, for every number of rows
+ * and of threads.
  */
 int32_t qc_weight_only_run_f32(const struct qc_weight_only *plan,
                                const float *activations,

@@ -96,10 +96,15 @@
 //! f32, which is exact):
 //!
 //! ```text
-//! s_g   = fma(w[k], a[k], s_g)         for k in the group, ascending, from 0
-//! total = fma(scale_g, s_g, total)     for the groups, ascending, from 0
-//! out   = total + bias                 0 without a bias
+//! 1 bit        s_g   = s_g + (p_k + p_(k + 2))        every fourth k of the group
+//! 2 bits       s_g   = s_g + p_k                      every second k
+//! more bits    s_g   = fma(w[k], a[k], s_g)           every k
+//!              total = fma(scale_g, s_g, total)       for the groups
+//!              out   = total + bias                   0 without a bias
 //! ```
+//!
+//! with p_k = `fma(w[k + 1], a[k + 1], w[k] a[k])`; all ascending and from 0, activations behind K being 0. Bipolar, u1
+//! and s1 have 1 bit, ternary, u2 and s2 have 2: so sums of a few activations can be looked up.
 //!
 //! Scales per tensor or channel are one group of all K: the product is rounded, then the sum with the bias. No ISA, tile,
 //! block of K, number of rows or of threads changes the order; between blocks a sum is kept in f32, which loses nothing.

@@ -32,19 +32,22 @@ pub enum Sequence {
     LookUp,
     /// The same for activations of 3 or 4 bits; the loop is that of 4 bits, widened every few look-ups.
     LookUpWiden,
+    /// Look sums of f32 up and add them, weights of 1 bit; of 2 bits it takes twice as many.
+    LookUpFloats,
     /// Multiply f32 and add.
     Fma,
 }
 
 impl Sequence {
     /// Every sequence, bits first.
-    pub const ALL: [Sequence; 7] = [
+    pub const ALL: [Sequence; 8] = [
         Sequence::Count,
         Sequence::CountMasked,
         Sequence::Dot,
         Sequence::DotWide,
         Sequence::LookUp,
         Sequence::LookUpWiden,
+        Sequence::LookUpFloats,
         Sequence::Fma,
     ];
 }

@@ -1,16 +1,21 @@
 //! Products of packed weights and float activations: the algorithm, over a small trait of float vectors.
 //!
-//! Lanes are output channels. A lane adds up one channel of one row, k ascending, by fused multiply-adds, each
-//! weight being its integer, exact in f32. So the order of a sum depends on no tile, block, ISA or thread.
+//! Lanes are output channels. A lane adds up one channel of one row, k ascending, each weight being its integer, exact
+//! in f32. The order of a sum depends on the bits of the weights alone, on no number of rows, tile, block, ISA or
+//! thread: weights of one bit are added in fours, `(w a + w a) + (w a + w a)`, of two bits in pairs, and all others one
+//! by one, where `+ w a` is a fused multiply-add.
 //!
-//! There are two ways, with the same floats:
+//! There are three ways, with the same floats:
 //!
 //! * **direct**, for a few rows: a vector of weights is decoded in a register and used for all rows at once.
 //!   Nothing is written but the result.
 //! * **tiles**, for more: a block of K of a pair of vectors is decoded into floats, which stay in the first- or
 //!   second-level cache while the rows pass by. Between blocks a sum waits in the result, where it is as exact
 //!   as in a register.
+//! * **look-ups** of whole fours or pairs, in `floatsums`: all weights of one bit, and of two bits where look-ups are
+//!   faster.
 
+use super::floatsources::{Bytes, Fields, Plain, PlainPairs, Source};
 use super::floatweights::Decode;
 
 /// Most rows of the direct way.
@@ -40,10 +45,11 @@ pub(super) trait Floats: Copy {
     /// Only the first `valid` lanes, at least one.
     unsafe fn store_some(self, p: *mut f32, valid: usize);
     unsafe fn add(self, other: Self) -> Self;
+    unsafe fn mul(self, other: Self) -> Self;
     /// `self + a * b`, rounded once.
     unsafe fn fma(self, a: Self, b: Self) -> Self;
     unsafe fn tables(decode: &Decode) -> Self::Tables;
-    /// LANES words.
+    /// LANES words; `p` may point between words.
     unsafe fn codes(p: *const u32) -> Self::Codes;
     /// Field `index` of the low four bits of each lane, as floats. What is above those bits does not matter.
     unsafe fn value<const BITS: usize>(
@@ -57,172 +63,7 @@ pub(super) trait Floats: Copy {
     unsafe fn bytes<const SIGNED: bool>(p: *const u8) -> Self;
 }
 
-/// Where weights come from.
-pub(super) trait Source<T: Floats>: Copy {
-    /// Adds activations times weights of columns `from..to` to `sums`.
-    ///
-    /// # Safety
-    /// The features of T; weights for the columns, and at `a` activations for them in MR rows, `stride` apart.
-    /// Both ends are multiples of the columns of a word.
-    unsafe fn run<const MR: usize, const V: usize>(
-        self,
-        columns: [usize; 2],
-        a: *const f32,
-        stride: usize,
-        sums: &mut [[T; V]; MR],
-    );
-}
-
-/// Decoded weights, `[k][PAIR][LANES]`. The stride of activations is [`STRIDE`], a constant, so that one register
-/// points to all rows.
-#[derive(Clone, Copy)]
-struct Plain(*const f32);
-
-impl<T: Floats> Source<T> for Plain {
-    #[inline(always)]
-    unsafe fn run<const MR: usize, const V: usize>(
-        self,
-        [from, to]: [usize; 2],
-        a: *const f32,
-        _: usize,
-        sums: &mut [[T; V]; MR],
-    ) {
-        for k in from..to {
-            // SAFETY: the contract of the trait.
-            unsafe {
-                let w: [T; V] =
-                    std::array::from_fn(|v| T::load(self.0.add((k * V + v) * T::LANES)));
-                for (row, sums) in sums.iter_mut().enumerate() {
-                    let x = T::splat(a.add(row * STRIDE + k));
-                    for (sum, w) in sums.iter_mut().zip(w) {
-                        *sum = sum.fma(x, w);
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Fields of 1, 2 or 4 bits, `[word of K][vector of the panel][LANES]`.
-#[derive(Clone, Copy)]
-struct Fields<T: Floats, const BITS: usize> {
-    words: *const u32,
-    /// Words from one word of a channel to its next.
-    step: usize,
-    tables: T::Tables,
-}
-
-impl<T: Floats, const BITS: usize> Fields<T, BITS> {
-    /// Calls `each(k, weights)` for every column.
-    ///
-    /// # Safety
-    /// As for `Source::run`.
-    #[inline(always)]
-    unsafe fn each<const V: usize>(
-        self,
-        [from, to]: [usize; 2],
-        mut each: impl FnMut(usize, [T; V]),
-    ) {
-        let mut k = from;
-        while k < to {
-            // SAFETY: the contract.
-            unsafe {
-                let words = self.words.add(k / (32 / BITS) * self.step);
-                let mut codes: [T::Codes; V] =
-                    std::array::from_fn(|v| T::codes(words.add(v * T::LANES)));
-                for _ in 0..8 {
-                    for field in 0..4 / BITS {
-                        each(k, codes.map(|c| T::value::<BITS>(self.tables, c, field)));
-                        k += 1;
-                    }
-                    codes = codes.map(|c| T::next(c));
-                }
-            }
-        }
-    }
-}
-
-impl<T: Floats, const BITS: usize> Source<T> for Fields<T, BITS> {
-    #[inline(always)]
-    unsafe fn run<const MR: usize, const V: usize>(
-        self,
-        columns: [usize; 2],
-        a: *const f32,
-        stride: usize,
-        sums: &mut [[T; V]; MR],
-    ) {
-        // SAFETY: the contract of the trait.
-        unsafe { self.each(columns, |k, w| multiply(a.add(k), stride, w, sums)) }
-    }
-}
-
-/// Bytes, `[k / 4][vector of the panel][k % 4][LANES]`.
-#[derive(Clone, Copy)]
-struct Bytes<const SIGNED: bool> {
-    words: *const u32,
-    step: usize,
-}
-
-impl<const SIGNED: bool> Bytes<SIGNED> {
-    /// As [`Fields::each`].
-    #[inline(always)]
-    unsafe fn each<T: Floats, const V: usize>(
-        self,
-        [from, to]: [usize; 2],
-        mut each: impl FnMut(usize, [T; V]),
-    ) {
-        let mut k = from;
-        while k < to {
-            // SAFETY: the contract.
-            unsafe {
-                let bytes = self.words.add(k / 4 * self.step).cast::<u8>();
-                for byte in 0..4 {
-                    each(
-                        k,
-                        std::array::from_fn(|v| {
-                            T::bytes::<SIGNED>(bytes.add((v * 4 + byte) * T::LANES))
-                        }),
-                    );
-                    k += 1;
-                }
-            }
-        }
-    }
-}
-
-impl<T: Floats, const SIGNED: bool> Source<T> for Bytes<SIGNED> {
-    #[inline(always)]
-    unsafe fn run<const MR: usize, const V: usize>(
-        self,
-        columns: [usize; 2],
-        a: *const f32,
-        stride: usize,
-        sums: &mut [[T; V]; MR],
-    ) {
-        // SAFETY: the contract of the trait.
-        unsafe { self.each(columns, |k, w| multiply(a.add(k), stride, w, sums)) }
-    }
-}
-
-/// Adds column `a` of MR rows times its weights.
-#[inline(always)]
-unsafe fn multiply<T: Floats, const MR: usize, const V: usize>(
-    a: *const f32,
-    stride: usize,
-    w: [T; V],
-    sums: &mut [[T; V]; MR],
-) {
-    for (row, sums) in sums.iter_mut().enumerate() {
-        // SAFETY: the contract of `Source::run`, which calls this.
-        let x = unsafe { T::splat(a.add(row * stride)) };
-        for (sum, w) in sums.iter_mut().zip(w) {
-            // SAFETY: a calculation; the callers carry the features.
-            *sum = unsafe { sum.fma(x, w) };
-        }
-    }
-}
-
-/// What both ways are told.
+/// What all ways are told.
 pub(super) struct FloatTask<'a> {
     /// Decoded weights `[k][PAIR][LANES]` for the tiles, else null.
     pub(super) plain: *const f32,
@@ -231,11 +72,11 @@ pub(super) struct FloatTask<'a> {
     pub(super) bits: usize,
     pub(super) signed: bool,
     pub(super) decode: &'a Decode,
-    /// `[rows][stride]`; for the tiles the stride is [`STRIDE`].
+    /// `[rows][stride]`; for the tiles the stride is [`STRIDE`]. For look-ups tables instead.
     pub(super) activations: *const f32,
     pub(super) stride: usize,
     pub(super) rows: usize,
-    /// Columns; for the direct way whole words of them.
+    /// Columns: for tiles of weights of two bits an even number, for the other ways whole words of them.
     pub(super) columns: usize,
     /// Columns of a group, `columns` or more if there are no groups.
     pub(super) group: usize,
@@ -247,7 +88,7 @@ pub(super) struct FloatTask<'a> {
     /// Whether the sums begin here, and end here.
     pub(super) first: bool,
     pub(super) last: bool,
-    /// Channels, at least one: at most PAIR vectors for the tiles, at most a panel for the direct way.
+    /// Channels, at least one: at most PAIR vectors for the tiles, at most a panel for the other ways.
     pub(super) lanes: usize,
     pub(super) out: *mut f32,
     pub(super) out_stride: usize,
@@ -351,10 +192,29 @@ fn each_vector<T: Floats, const MR: usize, const V: usize>(
 /// All rows of a task by decoded weights, in tiles of `MOST` rows and of few sizes for the rest.
 ///
 /// # Safety
-/// The contract of the table entry, and the features of T.
+/// The contract of the table entry, and the features of T; weights have more than two bits.
 #[inline(always)]
 pub(super) unsafe fn tiles<T: Floats, const MOST: usize>(task: &FloatTask<'_>) {
-    let source = Plain(task.plain);
+    // SAFETY: the contract.
+    unsafe { heights::<T, _, MOST>(task, Plain(task.plain)) }
+}
+
+/// The same for weights of two bits.
+///
+/// # Safety
+/// The contract of the table entry, and the features of T.
+#[inline(always)]
+#[cfg_attr(
+    not(any(target_arch = "x86_64", target_arch = "aarch64")),
+    allow(dead_code)
+)]
+pub(super) unsafe fn pair_tiles<T: Floats, const MOST: usize>(task: &FloatTask<'_>) {
+    // SAFETY: the contract.
+    unsafe { heights::<T, _, MOST>(task, PlainPairs(Plain(task.plain))) }
+}
+
+#[inline(always)]
+unsafe fn heights<T: Floats, S: Source<T>, const MOST: usize>(task: &FloatTask<'_>, source: S) {
     let mut row = 0;
     while row < task.rows {
         let left = task.rows - row;
@@ -394,11 +254,6 @@ pub(super) unsafe fn direct<T: Floats, const ONE: usize, const FOUR: usize>(
     // SAFETY: the contract, which is that of both.
     unsafe {
         match (task.bits, task.signed) {
-            (1, _) => rows::<T, _, ONE, FOUR>(task, |words| Fields::<T, 1> {
-                words,
-                step,
-                tables: T::tables(task.decode),
-            }),
             (2, _) => rows::<T, _, ONE, FOUR>(task, |words| Fields::<T, 2> {
                 words,
                 step,
@@ -415,8 +270,12 @@ pub(super) unsafe fn direct<T: Floats, const ONE: usize, const FOUR: usize>(
     }
 }
 
+/// All rows of a task by the weights that `source` makes of a pointer to the words of a vector. As [`direct`].
+///
+/// # Safety
+/// The contract of the table entry, and the features of T.
 #[inline(always)]
-unsafe fn rows<T: Floats, S: Source<T>, const ONE: usize, const FOUR: usize>(
+pub(super) unsafe fn rows<T: Floats, S: Source<T>, const ONE: usize, const FOUR: usize>(
     task: &FloatTask<'_>,
     source: impl Fn(*const u32) -> S,
 ) {
@@ -441,59 +300,5 @@ unsafe fn rows<T: Floats, S: Source<T>, const ONE: usize, const FOUR: usize>(
             }
         }
         row += height;
-    }
-}
-
-/// Packed weights to decode, and where to.
-pub(super) struct Decoding<'a> {
-    pub(super) words: *const u32,
-    pub(super) bits: usize,
-    pub(super) signed: bool,
-    pub(super) decode: &'a Decode,
-    /// Whole words of them.
-    pub(super) columns: usize,
-    /// `[columns][PAIR][LANES]`
-    pub(super) out: *mut f32,
-}
-
-/// Decodes columns of a pair of vectors.
-///
-/// # Safety
-/// The contract of the table entry, and the features of T.
-#[inline(always)]
-pub(super) unsafe fn decode<T: Floats>(task: &Decoding<'_>, panel_vectors: usize) {
-    let (step, words) = (panel_vectors * T::LANES, task.words);
-    let put = |k: usize, w: [T; PAIR]| {
-        for (v, w) in w.into_iter().enumerate() {
-            // SAFETY: the contract: there is room for every column.
-            unsafe { w.store(task.out.add((k * PAIR + v) * T::LANES)) };
-        }
-    };
-    let columns = [0, task.columns];
-    // SAFETY: the contract.
-    unsafe {
-        let tables = T::tables(task.decode);
-        match (task.bits, task.signed) {
-            (1, _) => Fields::<T, 1> {
-                words,
-                step,
-                tables,
-            }
-            .each(columns, put),
-            (2, _) => Fields::<T, 2> {
-                words,
-                step,
-                tables,
-            }
-            .each(columns, put),
-            (4, _) => Fields::<T, 4> {
-                words,
-                step,
-                tables,
-            }
-            .each(columns, put),
-            (_, true) => Bytes::<true> { words, step }.each(columns, put),
-            (_, false) => Bytes::<false> { words, step }.each(columns, put),
-        }
     }
 }

@@ -1,6 +1,8 @@
 //! The safe doors to the kernels of float activations: they check lengths, so that no caller needs `unsafe`.
 
-use super::floatgemm::{BLOCK, Decoding, FEW, FloatTask, PAIR, STRIDE};
+use super::floatgemm::{BLOCK, FEW, FloatTask, PAIR, STRIDE};
+use super::floatsources::Decoding;
+use super::floatsums::Tables;
 use super::floatweights::FloatWeights;
 use super::view::MatMut;
 
@@ -16,9 +18,17 @@ pub(crate) struct FloatKernel {
     pub(super) direct: unsafe fn(&FloatTask<'_>),
     pub(super) tiles: unsafe fn(&FloatTask<'_>),
     pub(super) decode: unsafe fn(&Decoding<'_>),
+    /// Most bits of weights whose sums are looked up, for up to [`FEW`] rows and for more: 1 or 2.
+    pub(super) looked: [usize; 2],
+    /// Floats of a table, which four bits of a channel are the index of.
+    pub(super) table: usize,
+    /// What a look-up is.
+    pub(crate) look_up_name: &'static str,
+    pub(super) tables: unsafe fn(&Tables<'_>),
+    pub(super) look_up: unsafe fn(&FloatTask<'_>),
 }
 
-/// A block of K of a product by tiles.
+/// A block of K of a product.
 #[derive(Clone, Copy)]
 pub(crate) struct Block {
     /// Its first column: a multiple of 32 and, if there are groups, of the group.
@@ -38,6 +48,58 @@ impl FloatKernel {
         PAIR * self.lanes
     }
 
+    /// Whether sums are looked up for `rows` rows, or else weights are decoded.
+    pub(crate) fn looks_up(&self, weights: &FloatWeights, rows: usize) -> bool {
+        weights.bits() <= self.looked[usize::from(rows > FEW)]
+    }
+
+    /// Floats that the tables of `columns` columns of a row take.
+    pub(crate) fn tables_len(&self, weights: &FloatWeights, columns: usize) -> usize {
+        columns.next_multiple_of(32) / 4 * weights.bits() * self.table
+    }
+
+    /// Makes tables of activations, columns of a row and zeros up to a multiple of 32. Panics unless `tables` is
+    /// [`FloatKernel::tables_len`] long.
+    pub(crate) fn tables(&self, weights: &FloatWeights, activations: &[f32], tables: &mut [f32]) {
+        assert!(activations.len().is_multiple_of(32) && self.looks_up(weights, 1));
+        assert_eq!(tables.len(), self.tables_len(weights, activations.len()));
+        let task = Tables {
+            activations: activations.as_ptr(),
+            columns: activations.len(),
+            bits: weights.bits(),
+            decode: weights.decode(),
+            out: tables.as_mut_ptr(),
+        };
+        // SAFETY: features as in `decode`. Weights have one or two bits, and the lengths are checked.
+        unsafe { (self.tables)(&task) }
+    }
+
+    /// Rows of tables, `stride` floats apart, times a block of panel `panel`, into `out` (`[rows, channels]`), which
+    /// holds what the blocks before left. Panics on lengths that do not fit together.
+    pub(crate) fn look_up(
+        &self,
+        weights: &FloatWeights,
+        panel: usize,
+        block: Block,
+        tables: &[f32],
+        stride: usize,
+        out: MatMut<'_, f32>,
+    ) {
+        let (rows, columns) = (out.rows(), block.to - block.from);
+        assert!(out.cols() <= self.nr() && weights.nr() == self.nr() && self.looks_up(weights, 1));
+        assert!(block.from.is_multiple_of(32) && block.to <= weights.k());
+        if rows == 0 || out.cols() == 0 {
+            return;
+        }
+        let there = self.tables_len(weights, columns);
+        assert!(stride >= there && tables.len() >= (rows - 1) * stride + there);
+        let mut task = self.task(weights, panel * self.nr(), block, tables, stride, out);
+        task.words = weights.words(panel, block.from).as_ptr();
+        task.columns = columns.next_multiple_of(32 / weights.bits());
+        // SAFETY: as in `tiles`; behind the words of a panel is a word at least.
+        unsafe { (self.look_up)(&task) }
+    }
+
     /// Floats that [`FloatKernel::decode`] writes for a block of `columns`.
     pub(crate) fn plain_len(&self, columns: usize) -> usize {
         columns.next_multiple_of(32) * self.pair()
@@ -54,6 +116,7 @@ impl FloatKernel {
     ) {
         assert!(channel.is_multiple_of(self.pair()) && weights.nr() == self.nr());
         assert!(block.from.is_multiple_of(32) && block.to <= weights.k());
+        assert!(weights.bits() > self.looked[1]);
         let columns = block.to - block.from;
         assert_eq!(plain.len(), self.plain_len(columns));
         if columns == 0 {
@@ -75,7 +138,8 @@ impl FloatKernel {
     }
 
     /// Rows of activations, [`STRIDE`] apart, times decoded weights, into `out` (`[rows, channels from `channel`
-    /// on]`), which holds what the blocks before left. Panics on lengths that do not fit together.
+    /// on]`), which holds what the blocks before left. Behind an odd number of columns comes a zero. Panics on lengths
+    /// that do not fit together.
     pub(crate) fn tiles(
         &self,
         weights: &FloatWeights,
@@ -92,9 +156,14 @@ impl FloatKernel {
         if rows == 0 || out.cols() == 0 {
             return;
         }
-        assert!(activations.len() >= (rows - 1) * STRIDE + columns);
+        assert!(weights.bits() > self.looked[1]);
+        let there = columns.next_multiple_of(2);
+        assert!(activations.len() >= (rows - 1) * STRIDE + there);
         let mut task = self.task(weights, channel, block, activations, STRIDE, out);
         task.plain = plain.as_ptr();
+        if weights.bits() == 2 {
+            task.columns = there;
+        }
         // SAFETY: features as in `decode`. The lengths are checked above, and those of scales and bias in `task`.
         unsafe { (self.tiles)(&task) }
     }
@@ -111,6 +180,7 @@ impl FloatKernel {
     ) {
         let (rows, k) = (out.rows(), weights.k());
         assert!(rows <= FEW && out.cols() <= self.nr() && weights.nr() == self.nr());
+        assert!(!self.looks_up(weights, rows));
         if rows == 0 || out.cols() == 0 {
             return;
         }

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Channel c of a panel is lane c % LANES of vector c / LANES. A field is its weight minus the smallest one (for
-//! bipolar weights the bit); a byte is the weight as `i8` or `u8`. What is behind N or K is zero.
+//! bipolar weights the bit); a byte is the weight as `i8` or `u8`. What is behind N or K is zero, and a word more, into
+//! which a vector that begins inside of a word may reach.
 
 use super::floatkernel::FloatKernel;
 use super::panels::Lines;
@@ -18,7 +19,6 @@ use crate::shape::{check_len, elements};
 
 /// How fields become floats: factor * field + base, or by a table.
 #[derive(Clone, Debug)]
-#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 pub(super) struct Decode {
     /// Table i gives field i of four bits.
     pub(super) tables: [[f32; 16]; 4],
@@ -92,7 +92,7 @@ impl FloatWeights {
         let decode = Decode::new(e, if bits == 8 { 4 } else { bits });
         let fields = 32 / bits;
         let panel_words = elements("weights", &[k.div_ceil(fields), nr])?;
-        let mut lines = Lines::new(elements("weights", &[panels, panel_words])?);
+        let mut lines = Lines::new(elements("weights", &[panels, panel_words])? + 1);
         let words = lines.words_mut();
         for row in 0..n {
             let (panel, vector, lane) = (row / nr, row % nr / lanes, row % lanes);
@@ -173,10 +173,10 @@ impl FloatWeights {
         &self.decode
     }
 
-    /// The words of panel `panel` from column `from` on, which begins a word.
+    /// The words of panel `panel` from column `from` on, which begins a word, and all that is behind them: a word at
+    /// least.
     pub(super) fn words(&self, panel: usize, from: usize) -> &[u32] {
-        let all = &self.lines.words()[panel * self.panel_words..][..self.panel_words];
-        &all[from / (32 / self.bits) * self.nr..]
+        &self.lines.words()[panel * self.panel_words + from / (32 / self.bits) * self.nr..]
     }
 
     /// The scales of panel `panel` from group `group` on.

@@ -1,9 +1,9 @@
 //! The micro-kernels, by operation, and the one table in which operations and ISAs cross.
 //!
-//! `bitgemm`, `bytegemm`, `groupgemm`, `linegemm`, `lutgemm`, `floatgemm`, `pack` and `quantize` hold the algorithms, each once
-//! and generic over a small vector trait. A file per ISA gives that trait its instructions and fills one row of
-//! [`Kernels`]. Whoever wants a kernel takes a row ([`Kernels::of`]); tests, benches, `qcore info` and the C functions
-//! walk all of them ([`Kernels::available`]). A new ISA is a file and a row here.
+//! `bitgemm`, `bytegemm`, `groupgemm`, `linegemm`, `lutgemm`, `floatgemm`, `floatsums`, `pack` and `quantize` hold the
+//! algorithms, each once and generic over a small vector trait. A file per ISA gives that trait its instructions and
+//! fills one row of [`Kernels`]. Whoever wants a kernel takes a row ([`Kernels::of`]); tests, benches, `qcore info` and
+//! the C functions walk all of them ([`Kernels::available`]). A new ISA is a file and a row here.
 //!
 //! Kernels allocate nothing, start no thread and ask nothing of the CPU. The methods of `Kernels` are
 //! their safe doors: they check lengths, so that no caller needs `unsafe`.
@@ -23,6 +23,8 @@ mod byteweights;
 mod depthwise;
 mod floatgemm;
 mod floatkernel;
+mod floatsources;
+mod floatsums;
 mod floatweights;
 mod groupgemm;
 mod groupweights;

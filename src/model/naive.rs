@@ -279,20 +279,32 @@ fn float_conv(conv: &FloatConv, x: &[f32], shape: &ValueType, made: &ValueType) 
         let (pixel, o) = (i / o_all, i % o_all);
         let (oy, ox) = (pixel / made.width, pixel % made.width);
         let mut total = 0f32;
-        for g in 0..groups {
-            let mut s = 0f32;
-            for at in g * group..k.min((g + 1) * group) {
-                let (t, c) = (at / c_in, at % c_in);
-                let from = tap(window, 0, oy, t / kw, shape.height).zip(tap(
-                    window,
-                    1,
-                    ox,
-                    t % kw,
-                    shape.width,
-                ));
-                let a = from.map_or(0.0, |(y, xx)| x[(y * shape.width + xx) * c_in + c]);
-                s = (w(o, at) as f32).mul_add(a, s);
+        let factors = |at: usize| {
+            if at >= k {
+                return [0.0, 0.0];
             }
+            let (t, c) = (at / c_in, at % c_in);
+            let y = tap(window, 0, oy, t / kw, shape.height);
+            let from = y.zip(tap(window, 1, ox, t % kw, shape.width));
+            let a = from.map_or(0.0, |(y, xx)| x[(y * shape.width + xx) * c_in + c]);
+            [w(o, at) as f32, a]
+        };
+        let pair = |at: usize| {
+            let ([w, a], [next_w, next_a]) = (factors(at), factors(at + 1));
+            next_w.mul_add(next_a, w * a)
+        };
+        for g in 0..groups {
+            let columns = g * group..k.min((g + 1) * group);
+            let s = match conv.filters.encoding().planes() {
+                1 => columns
+                    .step_by(4)
+                    .fold(0f32, |s, at| s + (pair(at) + pair(at + 2))),
+                2 => columns.step_by(2).fold(0f32, |s, at| s + pair(at)),
+                _ => columns.fold(0f32, |s, at| {
+                    let [w, a] = factors(at);
+                    w.mul_add(a, s)
+                }),
+            };
             total = conv.scales.get(o, g, k).mul_add(s, total);
         }
         total + conv.bias.as_ref().map_or(0.0, |b| b[o])

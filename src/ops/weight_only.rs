@@ -1,12 +1,16 @@
 //! Products of packed weights and float activations.
 //!
 //! 1. The product is split among threads; a part owns its rectangle of the result and a piece of the working space.
-//! 2. Up to [`FEW`] rows go past the packed weights directly. Of more, a part takes a block at a time.
-//! 3. For each block of K in order, the rows are copied as f32 into the working space, and pair after pair of vectors
-//!    of weights is decoded there and multiplied with all of them.
+//! 2. Up to [`FEW`] rows go past the packed weights: as they are, or as tables of sums, which are made once for all
+//!    threads. Of more, a part takes a block at a time.
+//! 3. For each block of K in order, tables of the rows are made in the working space, and tile after tile of rows goes
+//!    past all weights. Or the rows are copied as f32 into the working space, and pair after pair of vectors of weights
+//!    is decoded there and multiplied with all of them.
 
 use std::fmt;
 use std::ops::Range;
+
+use looked::{LOOKED_ROWS, LOOKED_TILE};
 
 use super::Par;
 use super::grid::{Grid, Space};
@@ -22,6 +26,9 @@ use crate::shape::{WORD_BITS, check_len, elements, words};
 /// second-level cache. A multiple of the rows of every tile.
 const ROWS: usize = 144;
 
+/// Floats of tables that stay in the second-level cache while weights pass by.
+const NEAR: usize = 1 << 17;
+
 /// Multiply-adds for which another part gets working space, and parts at most.
 const PART: u64 = 1 << 25;
 const PARTS: u64 = 32;
@@ -35,9 +42,18 @@ const LINE: usize = 16;
 /// A result is, with w the integers of the weights, a the activations in f32, and fma(x, y, z) = x y + z rounded once,
 ///
 /// ```text
-/// s_g   = fma(w[k], a[k], s_g)         for k in the group, ascending, from 0
+/// s_g   = s_g + t_k                    for the summands of the group, k ascending, from 0
 /// total = fma(scale_g, s_g, total)     for the groups, ascending, from 0
 /// out   = total + bias                 0 without a bias
+/// ```
+///
+/// where a summand is of four columns under weights of one bit (bipolar, u1, s1), of two under weights of two (ternary,
+/// u2, s2), else of one:
+///
+/// ```text
+/// 1 bit        p_k + p_(k + 2)             with p_k = fma(w[k + 1], a[k + 1], w[k] a[k])
+/// 2 bits       p_k                         activations behind K are 0
+/// more bits    s_g = fma(w[k], a[k], s_g)
 /// ```
 ///
 /// Scales per tensor or channel have one group: scale times sum, rounded, plus bias. So the floats are the same on every
@@ -79,8 +95,9 @@ impl WeightOnlyGemm {
         })
     }
 
-    /// Elements of f32 scratch that a run over `rows` rows needs: up to 32 parts of a block of rows and weights each, 15
-    /// MB at most. So many threads at most share the work; with more scratch, more.
+    /// Elements of f32 scratch that a run over `rows` rows needs: for up to 8 rows K of each, or for weights of one and
+    /// two bits up to 4 K and 8 K; for more rows up to 32 parts of a block of rows and weights each, 15 MB at most. So
+    /// many threads at most share the work; with more scratch, more.
     pub fn scratch_len(&self, rows: usize) -> usize {
         match rows {
             0 => 0,
@@ -93,22 +110,33 @@ impl WeightOnlyGemm {
         }
     }
 
-    /// Floats of a row for the direct way: K and zeros, and a line more, for long rows should not compete for one set of
-    /// the cache.
+    /// Whether sums are looked up for so many rows.
+    fn looks_up(&self, rows: usize) -> bool {
+        self.kernel.looks_up(&self.weights, rows)
+    }
+
+    /// Floats of a row of few: tables of K, or K and zeros, and a line more, for long rows should not compete for one
+    /// set of the cache.
     fn row_len(&self) -> usize {
-        self.k().next_multiple_of(WORD_BITS) + LINE
+        match self.looks_up(1) {
+            true => self.tables_len(self.k()),
+            false => self.k().next_multiple_of(WORD_BITS) + LINE,
+        }
     }
 
-    /// Floats of working space of a part: a block of rows, and weights.
+    /// Floats of working space of a part: a block of rows and weights, or tables of one.
     fn part_len(&self, rows: usize) -> usize {
+        if self.looks_up(rows) {
+            return rows.min(LOOKED_ROWS) * self.tables_len(self.looked_block());
+        }
         let rows = rows.next_multiple_of(self.kernel.mr).min(ROWS);
-        rows * STRIDE + self.kernel.plain_len(self.block())
+        rows * STRIDE + self.kernel.plain_len(self.block(BLOCK))
     }
 
-    /// Columns of a block of K: whole groups, and in even blocks.
-    fn block(&self) -> usize {
+    /// Columns of a block of K, at most `most` if that is a group: whole groups, and in even blocks.
+    fn block(&self, most: usize) -> usize {
         let unit = self.weights.group().unwrap_or(WORD_BITS);
-        let blocks = self.k().div_ceil(BLOCK / unit * unit).max(1);
+        let blocks = self.k().div_ceil((most / unit).max(1) * unit).max(1);
         self.k().div_ceil(blocks).next_multiple_of(unit)
     }
 
@@ -171,9 +199,14 @@ impl WeightOnlyGemm {
     ) {
         let (rows, k, stride) = (out.rows(), self.k(), self.row_len());
         for (row, padded) in scratch.chunks_exact_mut(stride).take(rows).enumerate() {
-            let (floats, behind) = padded.split_at_mut(k);
-            F::widen(&activations[row * k..][..k], floats);
-            behind.fill(0.0);
+            let row = &activations[row * k..][..k];
+            if self.looks_up(rows) {
+                self.tables(row, padded);
+            } else {
+                let (floats, behind) = padded.split_at_mut(k);
+                F::widen(row, floats);
+                behind.fill(0.0);
+            }
         }
         let floats = &scratch[..rows * stride];
         let space = Space {
@@ -181,7 +214,7 @@ impl WeightOnlyGemm {
             unit: 1,
             least: 0,
         };
-        self.grid(FEW, 3).leaves(
+        self.grid(FEW, rows, 3).leaves(
             rows,
             self.weights.len(),
             out,
@@ -193,7 +226,7 @@ impl WeightOnlyGemm {
         );
     }
 
-    /// Few rows times `panels`.
+    /// Few rows, or their tables, times `panels`.
     fn panels(
         &self,
         panels: Range<usize>,
@@ -201,13 +234,43 @@ impl WeightOnlyGemm {
         stride: usize,
         mut out: MatMut<'_, f32>,
     ) {
+        if !self.looks_up(out.rows()) {
+            return self.each_panel(panels, out, |panel, out| {
+                self.kernel
+                    .direct(&self.weights, panel, activations, stride, out);
+            });
+        }
+        let k = self.k();
+        // All tables pass by with every panel, unless that would be from memory.
+        let step = match activations.len() <= NEAR {
+            true => k.max(1),
+            false => self.block(BLOCK),
+        };
+        for from in (0..k.max(1)).step_by(step) {
+            let block = Block {
+                from,
+                to: k.min(from + step),
+            };
+            let tables = &activations[self.kernel.tables_len(&self.weights, from)..];
+            self.each_panel(panels.clone(), out.reborrow(), |panel, out| {
+                self.kernel
+                    .look_up(&self.weights, panel, block, tables, stride, out);
+            });
+        }
+    }
+
+    /// Calls `each(panel, out)` with the part of `out` of every panel.
+    fn each_panel(
+        &self,
+        panels: Range<usize>,
+        mut out: MatMut<'_, f32>,
+        mut each: impl FnMut(usize, MatMut<'_, f32>),
+    ) {
         let nr = self.kernel.nr();
         for panel in panels.clone() {
             let (_, right) = out.reborrow().split_cols((panel - panels.start) * nr);
             let lanes = nr.min(right.cols());
-            let out = right.split_cols(lanes).0;
-            self.kernel
-                .direct(&self.weights, panel, activations, stride, out);
+            each(panel, right.split_cols(lanes).0);
         }
     }
 
@@ -226,8 +289,13 @@ impl WeightOnlyGemm {
             unit: 4 * LINE,
             least: self.part_len(rows).div_ceil(LINE),
         };
-        // Parts of a few tiles would decode all weights for few rows.
-        self.grid(4 * self.kernel.mr, 1).leaves(
+        let looks_up = self.looks_up(rows);
+        // Parts of a few tiles would decode all weights for few rows. Parts of the same rows would make the same tables.
+        let (tile, most, few) = match looks_up {
+            true => (LOOKED_TILE, LOOKED_ROWS, LOOKED_TILE),
+            false => (self.kernel.mr, ROWS, 4 * self.kernel.mr),
+        };
+        self.grid(few, rows, 1).leaves(
             rows,
             self.weights.len(),
             out,
@@ -235,14 +303,17 @@ impl WeightOnlyGemm {
             par,
             &|rows, panels, mut out, space| {
                 let space = bytemuck::cast_slice_mut(space);
-                let blocks = rows.len().div_ceil(ROWS);
+                let blocks = rows.len().div_ceil(most);
                 let even = rows.len().div_ceil(blocks);
-                let block = even.next_multiple_of(self.kernel.mr).min(ROWS);
+                let block = even.next_multiple_of(tile).min(most);
                 for from in rows.clone().step_by(block) {
                     let these = from..rows.end.min(from + block);
                     let (_, below) = out.reborrow().split_rows(from - rows.start);
                     let out = below.split_rows(these.len()).0;
-                    self.rows(activations, these, panels.clone(), out, space);
+                    match looks_up {
+                        true => self.looked_rows(activations, these, panels.clone(), out, space),
+                        false => self.rows(activations, these, panels.clone(), out, space),
+                    }
                 }
             },
         );
@@ -257,7 +328,7 @@ impl WeightOnlyGemm {
         mut out: MatMut<'_, f32>,
         space: &mut [f32],
     ) {
-        let (kernel, k, block) = (self.kernel, self.k(), self.block());
+        let (kernel, k, block) = (self.kernel, self.k(), self.block(BLOCK));
         let (floats, space) = space.split_at_mut(rows.len() * STRIDE);
         for from in (0..k).step_by(block) {
             let block = Block {
@@ -270,6 +341,7 @@ impl WeightOnlyGemm {
                     &activations[row * k + from..][..columns],
                     &mut floats[..columns],
                 );
+                floats[columns] = 0.0;
             }
             let plain = &mut space[..kernel.plain_len(columns)];
             let first = panels.start * kernel.nr();
@@ -283,13 +355,17 @@ impl WeightOnlyGemm {
         }
     }
 
-    /// `each`: vector instructions for a vector of weights and a row.
-    fn grid(&self, mr: usize, each: u64) -> Grid {
+    /// Of `rows` rows. `each`: vector instructions for a vector of weights, or of what is looked up, and a row.
+    fn grid(&self, mr: usize, rows: usize, each: u64) -> Grid {
+        let vectors = match self.looks_up(rows) {
+            true => self.k() * self.weights.bits() / 4,
+            false => self.k(),
+        };
         Grid {
             mr,
             nr: self.kernel.nr(),
             row_words: self.k(),
-            steps: (self.k() * self.kernel.vectors) as u64 * each,
+            steps: (vectors * self.kernel.vectors) as u64 * each,
             at_once: 1,
         }
     }
@@ -332,7 +408,10 @@ impl WeightOnlyGemm {
     /// What the inner loop does and how often it walks along K, for whoever compares the plan with the limits of the
     /// core ([`Loops`](crate::kernels::bounds::Loops)).
     pub fn sequence(&self) -> (Sequence, usize) {
-        (Sequence::Fma, 1)
+        match self.looks_up(FEW + 1) {
+            true => (Sequence::LookUpFloats, self.weights.bits()),
+            false => (Sequence::Fma, 1),
+        }
     }
 
     /// Which kernel runs, for people: ISA, instruction, tile, fields and scales.
@@ -345,10 +424,19 @@ impl WeightOnlyGemm {
             Granularity::Group(group) => format!("a scale for {group} of K"),
         };
         let fields = if bits == 1 { "bit" } else { "bits" };
-        format!(
-            "{isa}: {name}, tile {mr}x{pair}, up to {FEW} rows without decoding, weights in fields of {bits} {fields}, \
-             {scales}"
-        )
+        let looked = format!(
+            "sums of {} activations looked up ({})",
+            4 / bits,
+            self.kernel.look_up_name
+        );
+        let how = match [1, FEW + 1].map(|rows| self.looks_up(rows)) {
+            [_, true] => looked,
+            [true, false] => format!("{name}, tile {mr}x{pair}, up to {FEW} rows by {looked}"),
+            [false, false] => {
+                format!("{name}, tile {mr}x{pair}, up to {FEW} rows without decoding")
+            }
+        };
+        format!("{isa}: {how}, weights in fields of {bits} {fields}, {scales}")
     }
 }
 
@@ -363,5 +451,6 @@ impl fmt::Debug for WeightOnlyGemm {
     }
 }
 
+mod looked;
 #[cfg(test)]
 mod tests;

@@ -2,22 +2,21 @@
 //!
 //! | step | instructions for 16 MAC of a row |
 //! |---|---|
+//! | look-ups, 1 and 2 bits | vpermps and vaddps for 64 and 32 MAC, and for all rows vpsrld for every second |
 //! | tiles | vfmadd231ps, its activation broadcast once for a pair of vectors |
-//! | direct, fields of 1, 2, 4 bits | the same, and for all rows vpermps, and vpsrld for every four bits |
+//! | direct, 4 bits | the same, and for all rows vpermps and vpsrld |
 //! | direct, 8 bits | the same, and for all rows vpmovsxbd or vpmovzxbd and vcvtdq2ps |
 //!
-//! vpermps takes the low four bits of a lane: a table for each field of them saves all shifts but one for four bits.
-//! Tile 12 x 32: 24 sums, 2 weights and a row. Directly 8 sums are the least that hide the latency of vfmadd231ps.
-//!
-//! Not done: vpermps could look up the sums of four activations under bipolar weights, (+-a +- b) + (+-c +- d), and be added
-//! at once: 64 MAC for three instructions. A loop of that, one row of 4096^2, ran at 1.4 times the bound of vfmadd231ps on
-//! Sapphire Rapids, the direct way at half of it. It is another order of sums, which tiles could keep by look-ups only (by
-//! multiply-adds it takes six instructions for four), so all ISAs and all numbers of rows would have to change at once.
+//! vpermps takes the low four bits of a lane: the index of 16 sums, or of 16 weights. Tile 12 x 32: 24 sums, 2 weights
+//! and a row. Look-ups of many rows: 4 x 64. Directly, and by look-ups of one row, 8 sums are the least that hide the
+//! latency of vfmadd231ps.
 
 use std::arch::x86_64::*;
 
 use crate::kernels::FloatKernel;
-use crate::kernels::floatgemm::{self, Decoding, FloatTask, Floats};
+use crate::kernels::floatgemm::{self, FloatTask, Floats};
+use crate::kernels::floatsources::{self, Decoding};
+use crate::kernels::floatsums::{self, Sums, Tables};
 use crate::kernels::floatweights::Decode;
 
 pub(in crate::kernels) const KERNEL: FloatKernel = FloatKernel {
@@ -28,6 +27,11 @@ pub(in crate::kernels) const KERNEL: FloatKernel = FloatKernel {
     direct,
     tiles,
     decode,
+    looked: [2, 2],
+    table: Zmm::TABLE,
+    look_up_name: "vpermps, vaddps",
+    tables,
+    look_up,
 };
 
 const VECTORS: usize = 8;
@@ -47,7 +51,19 @@ unsafe fn tiles(task: &FloatTask<'_>) {
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 unsafe fn decode(task: &Decoding<'_>) {
     // SAFETY: as above.
-    unsafe { floatgemm::decode::<Zmm>(task, VECTORS) }
+    unsafe { floatsources::decode::<Zmm>(task, VECTORS) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+unsafe fn tables(task: &Tables<'_>) {
+    // SAFETY: as above.
+    unsafe { floatsums::tables::<Zmm, 1>(task) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+unsafe fn look_up(task: &FloatTask<'_>) {
+    // SAFETY: as above.
+    unsafe { floatsums::look_up::<Zmm, 8, 4>(task, VECTORS) }
 }
 
 #[derive(Clone, Copy)]
@@ -96,6 +112,11 @@ impl Floats for Zmm {
         unsafe { Zmm(_mm512_add_ps(self.0, other.0)) }
     }
     #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        // SAFETY: see above the impl.
+        unsafe { Zmm(_mm512_mul_ps(self.0, other.0)) }
+    }
+    #[inline(always)]
     unsafe fn fma(self, a: Self, b: Self) -> Self {
         // SAFETY: see above the impl.
         unsafe { Zmm(_mm512_fmadd_ps(a.0, b.0, self.0)) }
@@ -131,5 +152,31 @@ impl Floats for Zmm {
             };
             Zmm(_mm512_cvtepi32_ps(words))
         }
+    }
+}
+
+// SAFETY of every block below: as above.
+impl Sums for Zmm {
+    const TABLE: usize = 16;
+    type Table = __m512;
+    type Index = __m512i;
+
+    #[inline(always)]
+    unsafe fn table(p: *const f32) -> __m512 {
+        // SAFETY: see above the impl.
+        unsafe { _mm512_loadu_ps(p) }
+    }
+    #[inline(always)]
+    unsafe fn index<const HIGH: bool>(codes: __m512i) -> __m512i {
+        match HIGH {
+            // SAFETY: see above the impl.
+            true => unsafe { _mm512_srli_epi32::<4>(codes) },
+            false => codes,
+        }
+    }
+    #[inline(always)]
+    unsafe fn look_up(table: __m512, index: __m512i) -> Self {
+        // SAFETY: see above the impl.
+        unsafe { Zmm(_mm512_permutexvar_ps(index, table)) }
     }
 }

@@ -26,6 +26,7 @@ pub(super) fn ports(isa: Isa, sequence: Sequence) -> Option<Ports> {
         (Isa::NeonI8mm, Sequence::Dot | Sequence::DotWide) => ports("usmmla", 16 * 32, mixed_pairs),
         (_, Sequence::LookUp) => ports("tbl, add", 16 * 64, look_up),
         (_, Sequence::LookUpWiden) => ports("4 tbl, 4 add, usra", 16 * 256, look_up_widen),
+        (_, Sequence::LookUpFloats) => ports("tbl of 4 registers, fadd", 16 * 16, look_up_floats),
         (_, Sequence::Dot | Sequence::DotWide) => None,
     }
 }
@@ -52,7 +53,7 @@ pub(super) fn chain(rounds: u64) {
 }
 
 /// A function that repeats instructions for each `\i`, 16 accumulators, in as many rounds as it is told. Besides
-/// those they may write v24 and v25; v30 and v31 are zero, for floats that are no ordinary numbers would slow some cores
+/// those they may write v24 and v25; v26 to v31 are zero, for floats that are no ordinary numbers would slow some cores
 /// down.
 macro_rules! rounds {
     ($(#[$doc:meta])* $name:ident, $($line:literal),+) => {
@@ -65,7 +66,7 @@ macro_rules! rounds {
             // the loop are the contract.
             unsafe {
                 asm!(
-                    ".irp i, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23, 30, 31",
+                    ".irp i, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23, 26, 27, 28, 29, 30, 31",
                     "movi v\\i\\().2d, #0",
                     ".endr",
                     "2:",
@@ -79,7 +80,8 @@ macro_rules! rounds {
                     out("v4") _, out("v5") _, out("v6") _, out("v7") _,
                     out("v16") _, out("v17") _, out("v18") _, out("v19") _,
                     out("v20") _, out("v21") _, out("v22") _, out("v23") _,
-                    out("v24") _, out("v25") _, out("v30") _, out("v31") _,
+                    out("v24") _, out("v25") _, out("v26") _, out("v27") _,
+                    out("v28") _, out("v29") _, out("v30") _, out("v31") _,
                     options(nomem, nostack),
                 );
             }
@@ -102,6 +104,13 @@ rounds!(
     "and v24.16b, v24.16b, v31.16b",
     "cnt v24.16b, v24.16b",
     "add v\\i\\().16b, v\\i\\().16b, v24.16b"
+);
+
+rounds!(
+    /// 16 look-ups of sums of four activations for 4 channels.
+    look_up_floats,
+    "tbl v24.16b, {{v26.16b, v27.16b, v28.16b, v29.16b}}, v31.16b",
+    "fadd v\\i\\().4s, v\\i\\().4s, v24.4s"
 );
 
 rounds!(

@@ -48,6 +48,9 @@ pub(super) fn ports(isa: Isa, sequence: Sequence) -> Option<Ports> {
         ),
         (Isa::Avx512Bw, Sequence::Dot) => ports("vpmaddubsw, vpaddw", 8 * 64, zmm_madd),
         (Isa::Avx512Bw, Sequence::DotWide) => ports("vpmaddwd, vpaddd", 8 * 32, zmm_madd_wide),
+        (Isa::Avx512 | Isa::Avx512Bw, Sequence::LookUpFloats) => {
+            ports("vpermps, vaddps", 12 * 64, zmm_look_up_floats)
+        }
         (Isa::Avx512 | Isa::Avx512Bw, Sequence::Fma) => ports("vfmadd231ps", 14 * 16, zmm_fma),
         (Isa::Avx2 | Isa::Avx2Vnni, Sequence::Count) => ports(
             "vpxor or vpand, 2 vpand, vpsrlw, 2 vpshufb, 2 vpaddb",
@@ -72,6 +75,9 @@ pub(super) fn ports(isa: Isa, sequence: Sequence) -> Option<Ports> {
         }
         (Isa::Avx2, Sequence::Dot) => ports("vpmaddubsw, vpaddw", 8 * 32, ymm_dot),
         (Isa::Avx2, Sequence::DotWide) => ports("vpmaddwd, vpaddd", 8 * 16, ymm_dot_wide),
+        (Isa::Avx2 | Isa::Avx2Vnni, Sequence::LookUpFloats) => {
+            ports("2 vpermilps, 2 vaddps", 8 * 32, ymm_look_up_floats)
+        }
         (Isa::Avx2 | Isa::Avx2Vnni, Sequence::Fma) => ports("vfmadd231ps", 14 * 8, ymm_fma),
         _ => None,
     }
@@ -186,6 +192,14 @@ rounds!(
 );
 
 rounds!(
+    /// 12 look-ups of sums of four activations for 16 channels.
+    zmm_look_up_floats,
+    "0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11",
+    "vpermps zmm16, zmm15, zmm14",
+    "vaddps zmm\\i, zmm\\i, zmm16"
+);
+
+rounds!(
     /// 14 sums, as above.
     zmm_fma,
     "0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13",
@@ -273,6 +287,16 @@ rounds!(
     "vpaddw zmm\\i, zmm\\i, zmm16",
     "vpsrlw zmm16, zmm16, 8",
     "vpaddw zmm1\\i, zmm1\\i, zmm16"
+);
+
+rounds!(
+    /// 8 look-ups of sums of four activations for 8 channels, each of two halves.
+    ymm_look_up_floats,
+    "0, 1, 2, 3, 4, 5, 6, 7",
+    "vpermilps ymm8, ymm14, ymm15",
+    "vpermilps ymm9, ymm14, ymm13",
+    "vaddps ymm8, ymm8, ymm9",
+    "vaddps ymm\\i, ymm\\i, ymm8"
 );
 
 rounds!(

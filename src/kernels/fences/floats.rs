@@ -1,12 +1,14 @@
 //! The kernels of float activations between fences.
 
 use super::*;
-use crate::kernels::floatgemm::{Decoding, FloatTask, PAIR};
+use crate::kernels::floatgemm::{FloatTask, PAIR};
+use crate::kernels::floatsources::Decoding;
+use crate::kernels::floatsums::Tables;
 use crate::quant::{Granularity, Scales};
 
 #[test]
 fn float_gemm_stays_inside() {
-    let encodings = ["bipolar", "ternary", "s4", "u8", "s8"];
+    let encodings = ["bipolar", "u1", "ternary", "s4", "u8", "s8"];
     each(|kernels, side| {
         let kernel = kernels.float_kernel();
         let nr = kernel.nr();
@@ -15,8 +17,14 @@ fn float_gemm_stays_inside() {
             for k in [1, 3, 4, 31, 33, 65] {
                 for rows in [1, 2, 3, 5, 8] {
                     for lanes in [1, kernel.lanes - 1, kernel.lanes + 1, nr - 1, nr] {
-                        check_direct(kernels, side, e, [rows, lanes, k]);
+                        match e.planes() <= kernel.looked[0] {
+                            true => check_look_up(kernels, side, e, [rows, lanes, k]),
+                            false => check_direct(kernels, side, e, [rows, lanes, k]),
+                        }
                     }
+                }
+                if e.planes() <= kernel.looked[1] {
+                    continue;
                 }
                 for rows in 1..=kernel.mr + 1 {
                     for lanes in [1, kernel.lanes, kernel.lanes + 1, kernel.pair()] {
@@ -104,6 +112,45 @@ fn check_direct(kernels: &Kernels, side: Side, e: Encoding, [rows, lanes, k]: [u
     check(&what, &w, &a, columns, &out);
 }
 
+fn check_look_up(kernels: &Kernels, side: Side, e: Encoding, [rows, lanes, k]: [usize; 3]) {
+    let kernel = kernels.float_kernel();
+    let (w, laid) = laid(kernels, e, lanes, k);
+    let there = k.next_multiple_of(32);
+    let mut a = floats(rows * there);
+    for row in a.chunks_exact_mut(there) {
+        row[k..].fill(0.0);
+    }
+    let len = kernel.tables_len(&laid, there);
+    let mut tables = Fenced::new(&vec![f32::NAN; rows * len], side);
+    for (a, tables) in a.chunks_exact(there).zip(tables.chunks_exact_mut(len)) {
+        let a = Fenced::new(a, side);
+        let mut table = Fenced::new(tables, side);
+        let task = Tables {
+            activations: a.as_ptr(),
+            columns: there,
+            bits: laid.bits(),
+            decode: laid.decode(),
+            out: table.as_mut_ptr(),
+        };
+        // SAFETY: the lengths of a task, as `FloatKernel::tables` makes it.
+        unsafe { (kernel.tables)(&task) }
+        tables.copy_from_slice(&table);
+    }
+    let columns = k.next_multiple_of(32 / laid.bits());
+    let len_words = columns / (32 / laid.bits()) * laid.nr();
+    // A word more than weights.
+    let words = Fenced::new(&laid.words(0, 0)[..len_words + 1], side);
+    let scales = Fenced::new(&laid.scales(0, 0)[..laid.nr()], side);
+    let bias = Fenced::new(laid.bias(), side);
+    let mut out = Fenced::new(&vec![f32::NAN; rows * lanes], side);
+    let mut task = task(&laid, [rows, lanes, columns], [&scales, &bias], &mut out);
+    (task.words, task.activations, task.stride) = (words.as_ptr(), tables.as_ptr(), len);
+    // SAFETY: the lengths of a task, as `FloatKernel::look_up` makes it.
+    unsafe { (kernel.look_up)(&task) }
+    let what = format!("{} {side:?} {e} look-ups {rows}x{lanes} k={k}", kernels.isa);
+    check(&what, &w, &a, there, &out);
+}
+
 fn check_tiles(kernels: &Kernels, side: Side, e: Encoding, [rows, lanes, k]: [usize; 3]) {
     let kernel = kernels.float_kernel();
     let (w, laid) = laid(kernels, e, lanes, k);
@@ -124,20 +171,27 @@ fn check_tiles(kernels: &Kernels, side: Side, e: Encoding, [rows, lanes, k]: [us
     };
     // SAFETY: the lengths of a task, as `FloatKernel::decode` makes it.
     unsafe { (kernel.decode)(&decoding) }
-    let plain = Fenced::new(&plain[..k * PAIR * kernel.lanes], side);
-    let a = Fenced::new(&floats((rows - 1) * STRIDE + k), side);
+    // Weights of two bits are read in pairs.
+    let unit = if laid.bits() == 2 { 2 } else { 1 };
+    let there = k.next_multiple_of(unit);
+    let plain = Fenced::new(&plain[..there * PAIR * kernel.lanes], side);
+    let mut a = floats((rows - 1) * STRIDE + there);
+    for row in a.chunks_mut(STRIDE).filter(|_| there > k) {
+        row[k] = 0.0;
+    }
+    let a = Fenced::new(&a, side);
     let scales = Fenced::new(&laid.scales(0, 0)[..pair], side);
     let bias = Fenced::new(&laid.bias()[..pair], side);
     // Once whole, and once in two blocks, of which the second takes up what the first has left.
-    for at in [k, k / 2] {
+    for at in [there, there / 2 / unit * unit] {
         let mut out = Fenced::new(&vec![f32::NAN; rows * lanes], side);
         let mut task = task(&laid, [rows, lanes, at], [&scales, &bias], &mut out);
         (task.plain, task.activations, task.stride) = (plain.as_ptr(), a.as_ptr(), STRIDE);
-        task.last = at == k;
+        task.last = at == there;
         // SAFETY: the lengths of a task, as `FloatKernel::tiles` makes it.
         unsafe { (kernel.tiles)(&task) }
-        if at < k {
-            (task.first, task.last, task.columns) = (false, true, k - at);
+        if at < there {
+            (task.first, task.last, task.columns) = (false, true, there - at);
             task.plain = plain[at * pair..].as_ptr();
             task.activations = a[at..].as_ptr();
             // SAFETY: as above.

@@ -2,16 +2,22 @@
 //!
 //! | step | instructions for 4 MAC of a row |
 //! |---|---|
+//! | look-ups, 1 bit, and 2 bits of few rows | tbl of 4 registers and fadd for 16 and 8 MAC, and for all rows and, mla, and ushr for every second |
 //! | tiles | fmla, its activation by ld1r once for a pair of vectors |
-//! | direct, fields of 1, 2, 4 bits | the same, and for all rows and, ucvtf, fmla, and ushr for every four bits |
-//! | direct, 8 bits | the same, and for all rows 2 sxtl or uxtl, scvtf |
+//! | tiles, 2 bits | fmul, fmla, fadd for 8 MAC |
+//! | direct, 4 bits | as tiles, and for all rows and, ucvtf, fmla, ushr |
+//! | direct, 8 bits | as tiles, and for all rows 2 sxtl or uxtl, scvtf |
 //!
-//! ucvtf takes a fixed point, so that a field needs no shift to its place. Tile 12 x 8: 24 sums, 2 weights and a row.
+//! ucvtf takes a fixed point, so that a field needs no shift to its place. Tile 12 x 8: 24 sums, 2 weights and a row; of
+//! pairs 8 x 8. tbl takes bytes: mla makes the four of a float of its index. On a Neoverse N1 tbl of 4 registers
+//! counts three times, so that pairs of many rows are no faster by it. Look-ups of many rows: 4 x 8, 8 sums and a table.
 
 use std::arch::aarch64::*;
 
 use crate::kernels::FloatKernel;
-use crate::kernels::floatgemm::{self, Decoding, FloatTask, Floats};
+use crate::kernels::floatgemm::{self, FloatTask, Floats};
+use crate::kernels::floatsources::{self, Decoding};
+use crate::kernels::floatsums::{self, Sums, Tables};
 use crate::kernels::floatweights::Decode;
 
 pub(in crate::kernels) const KERNEL: FloatKernel = FloatKernel {
@@ -22,6 +28,11 @@ pub(in crate::kernels) const KERNEL: FloatKernel = FloatKernel {
     direct,
     tiles,
     decode,
+    looked: [2, 1],
+    table: Quad::TABLE,
+    look_up_name: "tbl, fadd",
+    tables,
+    look_up,
 };
 
 const VECTORS: usize = 8;
@@ -35,13 +46,30 @@ unsafe fn direct(task: &FloatTask<'_>) {
 #[target_feature(enable = "neon")]
 unsafe fn tiles(task: &FloatTask<'_>) {
     // SAFETY: as above.
-    unsafe { floatgemm::tiles::<Quad, 12>(task) }
+    unsafe {
+        match task.bits {
+            2 => floatgemm::pair_tiles::<Quad, 8>(task),
+            _ => floatgemm::tiles::<Quad, 12>(task),
+        }
+    }
 }
 
 #[target_feature(enable = "neon")]
 unsafe fn decode(task: &Decoding<'_>) {
     // SAFETY: as above.
-    unsafe { floatgemm::decode::<Quad>(task, VECTORS) }
+    unsafe { floatsources::decode::<Quad>(task, VECTORS) }
+}
+
+#[target_feature(enable = "neon")]
+unsafe fn tables(task: &Tables<'_>) {
+    // SAFETY: as above.
+    unsafe { floatsums::tables::<Quad, 4>(task) }
+}
+
+#[target_feature(enable = "neon")]
+unsafe fn look_up(task: &FloatTask<'_>) {
+    // SAFETY: as above.
+    unsafe { floatsums::look_up::<Quad, 8, 2>(task, VECTORS) }
 }
 
 #[derive(Clone, Copy)]
@@ -99,6 +127,11 @@ impl Floats for Quad {
         unsafe { Quad(vaddq_f32(self.0, other.0)) }
     }
     #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        // SAFETY: see above the impl.
+        unsafe { Quad(vmulq_f32(self.0, other.0)) }
+    }
+    #[inline(always)]
     unsafe fn fma(self, a: Self, b: Self) -> Self {
         // SAFETY: see above the impl.
         unsafe { Quad(vfmaq_f32(self.0, a.0, b.0)) }
@@ -150,5 +183,37 @@ impl Floats for Quad {
                 false => vcvtq_f32_u32(vmovl_u16(vget_low_u16(vmovl_u8(bytes)))),
             })
         }
+    }
+}
+
+// SAFETY of every block below: as above.
+impl Sums for Quad {
+    const TABLE: usize = 16;
+    type Table = uint8x16x4_t;
+    /// Where in a table the bytes of each lane are.
+    type Index = uint8x16_t;
+
+    #[inline(always)]
+    unsafe fn table(p: *const f32) -> uint8x16x4_t {
+        // SAFETY: see above the impl.
+        unsafe { vld1q_u8_x4(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn index<const HIGH: bool>(codes: uint32x4_t) -> uint8x16_t {
+        // SAFETY: see above the impl.
+        unsafe {
+            let codes = match HIGH {
+                true => vshrq_n_u32::<4>(codes),
+                false => codes,
+            };
+            let four = vandq_u32(codes, vdupq_n_u32(15));
+            let bytes = vmlaq_u32(vdupq_n_u32(0x0302_0100), four, vdupq_n_u32(0x0404_0404));
+            vreinterpretq_u8_u32(bytes)
+        }
+    }
+    #[inline(always)]
+    unsafe fn look_up(table: uint8x16x4_t, index: uint8x16_t) -> Self {
+        // SAFETY: see above the impl.
+        unsafe { Quad(vreinterpretq_f32_u8(vqtbl4q_u8(table, index))) }
     }
 }

@@ -1,9 +1,11 @@
-//! Products with float activations in plain Rust, eight lanes in an array: the meaning of all others.
+//! Products with float activations in plain Rust, four lanes in an array: the meaning of all others.
 //!
 //! Where the target has no fused multiply-add, `f32::mul_add` calls a function that computes it: slow, and right.
 
 use crate::kernels::FloatKernel;
-use crate::kernels::floatgemm::{self, Decoding, FloatTask, Floats};
+use crate::kernels::floatgemm::{self, FloatTask, Floats};
+use crate::kernels::floatsources::{self, Decoding};
+use crate::kernels::floatsums::{self, Sums, Tables};
 use crate::kernels::floatweights::Decode;
 
 pub(in crate::kernels) const KERNEL: FloatKernel = FloatKernel {
@@ -14,6 +16,11 @@ pub(in crate::kernels) const KERNEL: FloatKernel = FloatKernel {
     direct,
     tiles,
     decode,
+    looked: [2, 2],
+    table: Four::TABLE,
+    look_up_name: "additions",
+    tables,
+    look_up,
 };
 
 const VECTORS: usize = 2;
@@ -30,7 +37,17 @@ unsafe fn tiles(task: &FloatTask<'_>) {
 
 unsafe fn decode(task: &Decoding<'_>) {
     // SAFETY: as above.
-    unsafe { floatgemm::decode::<Four>(task, VECTORS) }
+    unsafe { floatsources::decode::<Four>(task, VECTORS) }
+}
+
+unsafe fn tables(task: &Tables<'_>) {
+    // SAFETY: as above.
+    unsafe { floatsums::tables::<Four, 4>(task) }
+}
+
+unsafe fn look_up(task: &FloatTask<'_>) {
+    // SAFETY: as above.
+    unsafe { floatsums::look_up::<Four, 1, 1>(task, VECTORS) }
 }
 
 #[derive(Clone, Copy)]
@@ -78,6 +95,10 @@ impl Floats for Four {
         Four(std::array::from_fn(|i| self.0[i] + other.0[i]))
     }
     #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        Four(std::array::from_fn(|i| self.0[i] * other.0[i]))
+    }
+    #[inline(always)]
     unsafe fn fma(self, a: Self, b: Self) -> Self {
         Four(std::array::from_fn(|i| a.0[i].mul_add(b.0[i], self.0[i])))
     }
@@ -88,7 +109,7 @@ impl Floats for Four {
     #[inline(always)]
     unsafe fn codes(p: *const u32) -> [u32; 4] {
         // SAFETY: the caller vouches for LANES words.
-        unsafe { p.cast::<[u32; 4]>().read() }
+        unsafe { p.cast::<[u32; 4]>().read_unaligned() }
     }
     #[inline(always)]
     unsafe fn value<const BITS: usize>(
@@ -111,5 +132,25 @@ impl Floats for Four {
             true => f32::from(b as i8),
             false => f32::from(b),
         }))
+    }
+}
+
+impl Sums for Four {
+    const TABLE: usize = 16;
+    type Table = *const f32;
+    type Index = [u32; 4];
+
+    #[inline(always)]
+    unsafe fn table(p: *const f32) -> *const f32 {
+        p
+    }
+    #[inline(always)]
+    unsafe fn index<const HIGH: bool>(codes: [u32; 4]) -> [u32; 4] {
+        codes.map(|c| if HIGH { c >> 4 & 15 } else { c & 15 })
+    }
+    #[inline(always)]
+    unsafe fn look_up(table: *const f32, index: [u32; 4]) -> Self {
+        // SAFETY: the caller vouches for a table of 16 floats, and an index is below 16.
+        Four(index.map(|i| unsafe { *table.add(i as usize) }))
     }
 }

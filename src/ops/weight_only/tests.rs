@@ -82,7 +82,7 @@ impl Case {
     fn oracle(&self, a: &[f32]) -> Vec<f32> {
         let (n, k) = (self.n, self.k);
         let m = a.len().checked_div(k).unwrap_or(0);
-        let w = self.weights.unpack();
+        let (w, e) = (self.weights.unpack(), self.weights.encoding());
         let group = match self.scales.granularity() {
             Granularity::Group(group) => group,
             _ => k.max(1),
@@ -92,16 +92,35 @@ impl Case {
             for channel in 0..n {
                 let mut total = 0f32;
                 for (g, from) in (0..k).step_by(group).enumerate() {
-                    let mut sum = 0f32;
-                    for column in from..k.min(from + group) {
-                        sum = (w[channel * k + column] as f32).mul_add(a[row * k + column], sum);
-                    }
+                    let columns = from..k.min(from + group);
+                    let weights = &w[channel * k..][columns.clone()];
+                    let sum = sum(e, weights, &a[row * k..][columns]);
                     total = self.scales.get(channel, g, k).mul_add(sum, total);
                 }
                 out.push(total + self.bias.as_ref().map_or(0.0, |b| b[channel]));
             }
         }
         out
+    }
+}
+
+/// The sum of a group.
+fn sum(e: Encoding, w: &[i32], a: &[f32]) -> f32 {
+    let one = |k: usize| match k < w.len() {
+        true => (w[k] as f32, a[k]),
+        false => (0.0, 0.0),
+    };
+    let pair = |k: usize| {
+        let ([w, a], [next_w, next_a]) = (one(k).into(), one(k + 1).into());
+        f32::mul_add(next_w, next_a, w * a)
+    };
+    let columns = 0..w.len();
+    match e.planes() {
+        1 => columns
+            .step_by(4)
+            .fold(0.0, |s, k| s + (pair(k) + pair(k + 2))),
+        2 => columns.step_by(2).fold(0.0, |s, k| s + pair(k)),
+        _ => columns.fold(0.0, |s, k| (w[k] as f32).mul_add(a[k], s)),
     }
 }
 
@@ -165,7 +184,8 @@ fn every_encoding_and_number_of_rows_equals_the_oracle() {
 
 #[test]
 fn tails_of_every_dimension_equal_the_oracle() {
-    let encodings = ["bipolar", "ternary", "s4", "u7"].map(|e| e.parse::<Encoding>().unwrap());
+    let encodings =
+        ["bipolar", "u1", "ternary", "u2", "s4", "u7"].map(|e| e.parse::<Encoding>().unwrap());
     let mut seed = 0;
     for e in encodings {
         for k in [1, 3, 4, 5, 31, 32, 63, 65, 511, 512, 513, 1025] {
@@ -193,30 +213,58 @@ fn tails_of_every_dimension_equal_the_oracle() {
 
 #[test]
 fn blocks_threads_and_row_ranges_change_no_bit() {
+    for (i, e) in ["s3", "bipolar", "u2"].into_iter().enumerate() {
+        for (seed, granularity) in [
+            (1, Granularity::Channel),
+            (2, Granularity::Group(224)),
+            (3, Granularity::Group(32)),
+        ] {
+            let seed = seed + 3 * i as u64;
+            blocks_threads_and_row_ranges(e.parse().unwrap(), granularity, seed);
+        }
+    }
+}
+
+fn blocks_threads_and_row_ranges(e: Encoding, granularity: Granularity, seed: u64) {
     let pool = Pool::new(3).unwrap();
-    for (seed, granularity) in [
-        (1, Granularity::Channel),
-        (2, Granularity::Group(224)),
-        (3, Granularity::Group(32)),
-    ] {
-        let (n, m, k) = (300, 333, 1100);
-        let case = Case::new(Encoding::signed(3).unwrap(), n, k, granularity, seed);
-        let a = Random(seed).floats(m * k);
-        let expected = case.oracle(&a);
-        for isa in Isa::available().filter(|&isa| isa != Isa::Portable) {
-            let plan = case.plan(isa);
-            let what = format!("{isa} {granularity:?}");
-            same(&run(&plan, &a, m, Par::Caller), &expected, &what);
-            same(&run(&plan, &a, m, Par::Pool(&pool)), &expected, &what);
-            // Working space for many parts, and not aligned.
-            let mut scratch = vec![f32::NAN; 9 * plan.scratch_len(m) + 1];
-            let mut out = vec![f32::NAN; m * n];
-            plan.run(&a, m, 0..m, &mut out, &mut scratch[1..], Par::Pool(&pool))
-                .unwrap();
-            same(&out, &expected, &what);
-            for rows in [0..1, 7..15, 100..109, 200..333, 50..50] {
-                let got = run_rows(&plan, &a, m, rows.clone(), Par::Pool(&pool));
-                same(&got, &expected[rows.start * n..rows.end * n], &what);
+    let (n, m, k) = (300, 333, 1100);
+    let case = Case::new(e, n, k, granularity, seed);
+    let a = Random(seed).floats(m * k);
+    let expected = case.oracle(&a);
+    for isa in Isa::available().filter(|&isa| isa != Isa::Portable) {
+        let plan = case.plan(isa);
+        let what = format!("{isa} {e} {granularity:?}");
+        same(&run(&plan, &a, m, Par::Caller), &expected, &what);
+        same(&run(&plan, &a, m, Par::Pool(&pool)), &expected, &what);
+        // Working space for many parts, and not aligned.
+        let mut scratch = vec![f32::NAN; 9 * plan.scratch_len(m) + 1];
+        let mut out = vec![f32::NAN; m * n];
+        plan.run(&a, m, 0..m, &mut out, &mut scratch[1..], Par::Pool(&pool))
+            .unwrap();
+        same(&out, &expected, &what);
+        for rows in [0..1, 7..15, 100..109, 200..333, 50..50] {
+            let got = run_rows(&plan, &a, m, rows.clone(), Par::Pool(&pool));
+            same(&got, &expected[rows.start * n..rows.end * n], &what);
+        }
+    }
+}
+
+/// So many that tables of all rows would not stay in a cache.
+#[test]
+fn few_long_rows_go_block_by_block() {
+    let pool = Pool::new(2).unwrap();
+    let isas = || Isa::available().filter(|&isa| isa != Isa::Portable);
+    for (i, name) in ["bipolar", "s1", "ternary", "s2"].into_iter().enumerate() {
+        for granularity in [Granularity::Tensor, Granularity::Group(224)] {
+            let (n, m, k) = (140, 8, 8300);
+            let case = Case::new(name.parse().unwrap(), n, k, granularity, i as u64);
+            let a = Random(i as u64).floats(m * k);
+            let expected = case.oracle(&a);
+            for isa in isas() {
+                let plan = case.plan(isa);
+                let what = format!("{isa} {name} {granularity:?}");
+                same(&run(&plan, &a, m, Par::Caller), &expected, &what);
+                same(&run(&plan, &a, m, Par::Pool(&pool)), &expected, &what);
             }
         }
     }
@@ -224,8 +272,14 @@ fn blocks_threads_and_row_ranges_change_no_bit() {
 
 #[test]
 fn halves_are_their_values_in_f32() {
-    let (n, k) = (40, 70);
-    let case = Case::new(Encoding::signed(4).unwrap(), n, k, Granularity::Channel, 9);
+    for e in ["s4", "ternary", "bipolar"] {
+        halves(e.parse().unwrap());
+    }
+}
+
+fn halves(e: Encoding) {
+    let (n, k) = (40, 300);
+    let case = Case::new(e, n, k, Granularity::Channel, 9);
     for m in [1, 6, 20] {
         let a = Random(3).floats(m * k);
         let half: Vec<f16> = a.iter().map(|&x| f16::from_f32(x * 1e-4)).collect();
@@ -363,7 +417,8 @@ fn weights_stay_packed_and_plans_tell_what_runs() {
             let plan = case.plan(isa);
             assert_eq!(
                 plan.prepacked_bytes(),
-                n * k * bits / 8 + 4 * n,
+                // And a line behind them.
+                n * k * bits / 8 + 64 + 4 * n,
                 "{isa} {e}"
             );
             let said = plan.describe();

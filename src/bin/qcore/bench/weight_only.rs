@@ -84,11 +84,7 @@ impl Case {
         let dot = |row: usize, lane: usize| {
             let w = weights.view().slice_rows(lane..lane + 1).unpack();
             let a = &case.activations[row * k..][..k];
-            let sum = w
-                .iter()
-                .zip(a)
-                .fold(0f32, |s, (&w, &a)| (w as f32).mul_add(a, s));
-            values[lane].mul_add(sum, 0.0)
+            values[lane].mul_add(sum(&w, a, weights.encoding().planes()), 0.0)
         };
         let wrong = |at: usize, expected: &f32| {
             let same = case.out[at].to_bits() == expected.to_bits();
@@ -128,6 +124,33 @@ impl Case {
             clock: clock.unwrap_or(0.0),
             intensity: self.shape.macs() / bytes as f64,
         }
+    }
+}
+
+/// The sum of a row and a channel in the order that [`WeightOnlyGemm`] gives.
+fn sum(w: &[i32], a: &[f32], bits: usize) -> f32 {
+    let pair = |w: &[i32], a: &[f32]| match (w, a) {
+        (&[w, next_w], &[a, next_a]) => (next_w as f32).mul_add(next_a, w as f32 * a),
+        (&[w], &[a]) => w as f32 * a,
+        _ => 0.0,
+    };
+    let both = |w: &[i32], a: &[f32]| {
+        let at = w.len().min(2);
+        pair(&w[..at], &a[..at]) + pair(&w[at..], &a[at..])
+    };
+    match bits {
+        1 => w
+            .chunks(4)
+            .zip(a.chunks(4))
+            .fold(0.0, |s, (w, a)| s + both(w, a)),
+        2 => w
+            .chunks(2)
+            .zip(a.chunks(2))
+            .fold(0.0, |s, (w, a)| s + pair(w, a)),
+        _ => w
+            .iter()
+            .zip(a)
+            .fold(0.0, |s, (&w, &a)| (w as f32).mul_add(a, s)),
     }
 }
 
