@@ -66,7 +66,7 @@ impl Run {
         self.net.settle()?;
         self.freeze(epoch)?;
         if let Some(watch) = &mut self.watch {
-            watch.step(&self.net, score.loss);
+            watch.step(&self.net, score.loss)?;
         }
         Ok(score)
     }
