@@ -252,6 +252,8 @@ static double by_steps(const char *folder, data train, data test, const qc_pool 
     if (epoch == EPOCHS / 2) OK(qc_trainer_save(first, half));
   }
   CHECK(last_loss < first_loss);
+  BAD(qc_trainer_resume(half, train.count + 1, &second), "as many as");
+  CHECK(second == NULL);
   OK(qc_trainer_resume(half, train.count, &second));
   CHECK(info_of(second).epoch == EPOCHS / 2 && !same_tensors(first, second));
   for (epoch = EPOCHS / 2 + 1; epoch <= EPOCHS; epoch++) epoch_by_steps(second, train, epoch, NULL);

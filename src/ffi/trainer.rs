@@ -138,8 +138,8 @@ pub unsafe extern "C" fn qc_trainer_new(
 
 /// A run as a checkpoint holds it, of `qc_trainer_save` or of the tool; it goes on with the bits of one that never stopped.
 ///
-/// `images` is the number of training images in an epoch, as the run had it. `path` is in the system's own encoding of file
-/// names. Free the run with `qc_trainer_free`.
+/// `images` is the number of training images in an epoch, as the run had it; another is refused (checkpoints of
+/// version 2 do not tell theirs). `path` is in the system's own encoding of file names. Free the run with `qc_trainer_free`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn qc_trainer_resume(
     path: *const c_char,
