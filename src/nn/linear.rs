@@ -270,7 +270,7 @@ mod tests {
             };
             near(at(h), at(-h), d_values[i]);
         }
-        for i in 0..N * K {
+        for (i, gradient) in d_weights.iter().enumerate() {
             let mut at = |step: f32| {
                 let before = layer.weights.latent[i];
                 layer.weights.latent[i] = before + step;
@@ -279,7 +279,7 @@ mod tests {
                 layer.weights.latent[i] = before;
                 loss
             };
-            near(at(h), at(-h), d_weights[i]);
+            near(at(h), at(-h), *gradient);
         }
     }
 
