@@ -344,7 +344,7 @@ static void refuses_batches(data train) {
   BAD(qc_trainer_evaluate(trainer, train.images, labels, BATCH, &loss, &correct, NULL),
       "labels is 10 at [3]; expected 0 to 9");
   BAD(qc_trainer_epoch(trainer, train.images, labels, BATCH, &report, NULL), "labels is 10 at [3]");
-  BAD(qc_trainer_epoch(trainer, train.images, train.labels, BATCH, &report, NULL), "images is of");
+  BAD(qc_trainer_epoch(trainer, train.images, train.labels, BATCH, &report, NULL), "images is 50 of");
   BAD(qc_trainer_evaluate(trainer, train.images, labels, 0, &loss, &correct, NULL), "labels is empty");
   BAD(qc_trainer_predict(trainer, train.images, 2, logits, 2 * CLASSES - 1, NULL),
       "n_logits is 19 elements long; expected 20 (count x classes)");
