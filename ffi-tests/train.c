@@ -252,6 +252,8 @@ static double by_steps(const char *folder, data train, data test, const qc_pool 
     if (epoch == EPOCHS / 2) OK(qc_trainer_save(first, half));
   }
   CHECK(last_loss < first_loss);
+  BAD(qc_trainer_resume(half, train.count + 1, &second), "as many as");
+  CHECK(second == NULL);
   OK(qc_trainer_resume(half, train.count, &second));
   CHECK(info_of(second).epoch == EPOCHS / 2 && !same_tensors(first, second));
   for (epoch = EPOCHS / 2 + 1; epoch <= EPOCHS; epoch++) epoch_by_steps(second, train, epoch, NULL);
@@ -342,7 +344,7 @@ static void refuses_batches(data train) {
   BAD(qc_trainer_evaluate(trainer, train.images, labels, BATCH, &loss, &correct, NULL),
       "labels is 10 at [3]; expected 0 to 9");
   BAD(qc_trainer_epoch(trainer, train.images, labels, BATCH, &report, NULL), "labels is 10 at [3]");
-  BAD(qc_trainer_epoch(trainer, train.images, train.labels, BATCH, &report, NULL), "images is of");
+  BAD(qc_trainer_epoch(trainer, train.images, train.labels, BATCH, &report, NULL), "images is 50 of");
   BAD(qc_trainer_evaluate(trainer, train.images, labels, 0, &loss, &correct, NULL), "labels is empty");
   BAD(qc_trainer_predict(trainer, train.images, 2, logits, 2 * CLASSES - 1, NULL),
       "n_logits is 19 elements long; expected 20 (count x classes)");

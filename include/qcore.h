@@ -2848,8 +2848,8 @@ int32_t qc_trainer_new(const char *recipe,
 /**
  * A run as a checkpoint holds it, of `qc_trainer_save` or of the tool; it goes on with the bits of one that never stopped.
  *
- * `images` is the number of training images in an epoch, as the run had it. `path` is in the system's own encoding of file
- * names. Free the run with `qc_trainer_free`.
+ * `images` is the number of training images in an epoch, as the run had it; another is refused (checkpoints of
+ * version 2 do not tell theirs). `path` is in the system's own encoding of file names. Free the run with `qc_trainer_free`.
  */
 int32_t qc_trainer_resume(const char *path,
                           size_t images,

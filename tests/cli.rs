@@ -250,6 +250,25 @@ fn options_that_cannot_be_are_refused() {
         (&["--arch", "resnet"], &["arch is 'resnet'", "sfc"]),
         (&["--batch", "1"], &["batch is 1"]),
         (&["--activation", "sign", "--bits-a", "4"], &["bits_a is 4"]),
+        (
+            &["--bits-a", "32", "--coarse-x", "relu"],
+            &["coarse_x is relu", "not used with bits_a = 32"],
+        ),
+        (
+            &[
+                "--activation",
+                "sign",
+                "--bits-a",
+                "1",
+                "--coarse-x",
+                "relu",
+            ],
+            &["coarse_x is relu", "hard-tanh, piecewise-poly or identity"],
+        ),
+        (
+            &["--bits-w", "4", "--weights", "binary-mean"],
+            &["bits_w is 4", "1, the bits of weights = binary-mean"],
+        ),
         (&["--gamma", "0.5"], &["--milestones"]),
         (&["--threads", "100000"], &["threads is 100000"]),
     ];

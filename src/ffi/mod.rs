@@ -63,6 +63,8 @@ mod tests;
 #[cfg(feature = "train")]
 mod trainer;
 #[cfg(feature = "train")]
+mod trainer_batch;
+#[cfg(feature = "train")]
 mod trainer_info;
 mod weight_only;
 

@@ -6,12 +6,12 @@ use std::path::Path;
 use std::sync::{Mutex, TryLockError};
 
 use super::model::{os_str, qc_model};
-use super::pointer::{Growing, Out, OutStruct, handle, init, options, slice, slice_mut, string};
+use super::pointer::{Growing, Out, OutStruct, handle, init, options, slice_mut, string};
 use super::pool::{par, qc_pool};
 use super::status::{Answer, Failure};
+use super::trainer_batch::{ScoreOut, batch, pixels};
 use super::{Handle, enter, free};
 use crate::nn::freeze;
-use crate::nn::loss::Score;
 use crate::nn::net::Mode;
 use crate::shape::{check_len, elements};
 use crate::train::data::Images;
@@ -138,8 +138,8 @@ pub unsafe extern "C" fn qc_trainer_new(
 
 /// A run as a checkpoint holds it, of `qc_trainer_save` or of the tool; it goes on with the bits of one that never stopped.
 ///
-/// `images` is the number of training images in an epoch, as the run had it. `path` is in the system's own encoding of file
-/// names. Free the run with `qc_trainer_free`.
+/// `images` is the number of training images in an epoch, as the run had it; another is refused (checkpoints of
+/// version 2 do not tell theirs). `path` is in the system's own encoding of file names. Free the run with `qc_trainer_free`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn qc_trainer_resume(
     path: *const c_char,
@@ -167,76 +167,6 @@ pub unsafe extern "C" fn qc_trainer_save(trainer: *mut qc_trainer, path: *const 
         let path = Path::new(os_str(path)?);
         trainer.with(|run| Ok(run.save(path)?))
     })
-}
-
-/// `count` images of the run, and their labels, as the caller has them.
-///
-/// # Safety
-///
-/// The caller's promises about the pointers.
-unsafe fn batch<'a>(
-    run: &Run,
-    images: *const u8,
-    labels: *const u8,
-    count: usize,
-) -> Answer<(&'a [u8], &'a [u8])> {
-    // SAFETY: the contract is this function's.
-    unsafe { Ok((pixels(run, images, count)?, slice("labels", labels, count)?)) }
-}
-
-/// `count` images of the run.
-///
-/// # Safety
-///
-/// The caller's promises about the pointer.
-unsafe fn pixels<'a>(run: &Run, images: *const u8, count: usize) -> Answer<&'a [u8]> {
-    let [height, width, channels] = run.net().design().input;
-    let len = elements("images", &[count, height, width, channels])?;
-    // SAFETY: the contract is this function's.
-    unsafe { slice("images", images, len) }
-}
-
-/// Where a number goes that not every caller asks for.
-///
-/// # Safety
-///
-/// `ptr` is NULL or has room for a `T` that nobody else touches while the result lives.
-unsafe fn if_asked<T>(name: &'static str, ptr: *mut T) -> Answer<Option<Out<T>>> {
-    match ptr.is_null() {
-        true => Ok(None),
-        // SAFETY: the contract is this function's.
-        false => unsafe { Out::new(name, ptr) }.map(Some),
-    }
-}
-
-/// Where a score goes, as far as it is asked for.
-struct ScoreOut {
-    loss: Option<Out<f32>>,
-    correct: Option<Out<usize>>,
-}
-
-impl ScoreOut {
-    /// # Safety
-    ///
-    /// As for [`if_asked`], of both pointers.
-    unsafe fn new(loss: *mut f32, correct: *mut usize) -> Answer<Self> {
-        // SAFETY: the contract is this function's.
-        unsafe {
-            Ok(ScoreOut {
-                loss: if_asked("loss", loss)?,
-                correct: if_asked("correct", correct)?,
-            })
-        }
-    }
-
-    fn write(self, score: &Score) {
-        if let Some(loss) = self.loss {
-            loss.write(score.loss);
-        }
-        if let Some(correct) = self.correct {
-            correct.write(score.correct);
-        }
-    }
 }
 
 /// A step on a batch of `count` images, `[count, height, width, channels]`, with a label each; 2 or more, usually as many as

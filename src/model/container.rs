@@ -168,7 +168,7 @@ impl Container {
     }
 
     /// Reads the bytes of a file of this kind and version; `what` names it in errors.
-    #[cfg_attr(not(feature = "train"), allow(dead_code))]
+    #[cfg(test)]
     pub(crate) fn from_bytes(what: &str, kind: &str, version: u32, bytes: &[u8]) -> Result<Self> {
         Self::of_versions(what, kind, &[version], bytes).map(|(_, container)| container)
     }
@@ -233,7 +233,7 @@ impl Container {
     }
 
     /// Reads a file.
-    #[cfg_attr(not(feature = "train"), allow(dead_code))]
+    #[cfg(test)]
     pub(crate) fn load(path: &Path, kind: &str, version: u32) -> Result<Self> {
         let bytes = std::fs::read(path).map_err(|e| Error::io(path, "read", e))?;
         Self::from_bytes(&path.display().to_string(), kind, version, &bytes)

@@ -5,13 +5,14 @@
 //! [`CoarseX::dx`] stands for the derivative by x, [`CoarseAlpha::dalpha`] for the one by alpha.
 //!
 //! Source: Blended Coarse Gradient Descent, arXiv 1808.05240, section 2, and its authors' code (constants
-//! and clamps); PACT, arXiv 1805.06085; hard tanh for the sign as in arXiv 1602.02830.
+//! and clamps); PACT, arXiv 1805.06085; hard tanh for the sign as in arXiv 1602.02830, the polynomial as in 1808.00278.
 
 use crate::bits::{Bits, Encoding, PackedMatrix};
 use crate::error::Result;
 use crate::kernels::Kernels;
+use crate::nn::share::share;
 pub use crate::nn::ste::{CoarseAlpha, CoarseX};
-use crate::nn::ste::{alpha_calibrate, mask_x, sum_alpha};
+use crate::nn::ste::{alpha_calibrate, alpha_fit, mask_x, sum_alpha};
 use crate::ops::{Par, dequantize, quantize};
 use crate::quant::{ActQuantizer, QuantRelu, Rounding};
 use crate::shape::check_len;
@@ -46,7 +47,10 @@ pub enum Function {
     /// min(max(x, -1), 1), in floats.
     HardTanh,
     /// -1 or +1.
-    Sign,
+    Sign {
+        /// The gradient by x.
+        by_x: CoarseX,
+    },
     /// Codes times alpha.
     QuantRelu {
         /// Bit width and where the steps lie; its alpha is the first one.
@@ -56,6 +60,17 @@ pub enum Function {
         /// The gradient by alpha.
         by_alpha: CoarseAlpha,
     },
+}
+
+impl Function {
+    /// The gradient by x: a coarse one, or that of the floats.
+    pub fn by_x(self) -> CoarseX {
+        match self {
+            Function::Relu => CoarseX::Relu,
+            Function::HardTanh => CoarseX::HardTanh,
+            Function::Sign { by_x } | Function::QuantRelu { by_x, .. } => by_x,
+        }
+    }
 }
 
 /// An activation with its parameter.
@@ -93,7 +108,7 @@ impl Activation {
     pub fn quantizer(&self) -> Result<Option<ActQuantizer>> {
         Ok(match self.function {
             Function::Relu | Function::HardTanh => None,
-            Function::Sign => Some(ActQuantizer::Sign),
+            Function::Sign { .. } => Some(ActQuantizer::Sign),
             Function::QuantRelu { first, .. } => {
                 let alpha = self.alpha[0].clamp(*ALPHA_RANGE.start(), *ALPHA_RANGE.end());
                 let (bits, rounding) = (first.bits().get(), first.rounding());
@@ -107,6 +122,18 @@ impl Activation {
     pub fn calibrate(&mut self, x: &[f32]) {
         if let Function::QuantRelu { first, .. } = self.function
             && let Ok(alpha) = alpha_calibrate(x, first.bits())
+        {
+            self.alpha = [alpha];
+            self.settle();
+        }
+    }
+
+    /// Fits alpha to the positive `x` by Lloyd's rounds from where it is, of a quantized ReLU; `x` that is not finite changes
+    /// nothing.
+    pub fn refit(&mut self, x: &[f32]) {
+        const ROUNDS: usize = 20;
+        if let Ok(Some(ActQuantizer::Relu(relu))) = self.quantizer()
+            && let Ok(alpha) = alpha_fit(x, &relu, ROUNDS)
         {
             self.alpha = [alpha];
             self.settle();
@@ -134,7 +161,7 @@ impl Activation {
         check_len("out", out.len(), x.len(), "M x N")?;
         let mut each = |f: &(dyn Fn(&[f32], &mut [f32]) + Sync)| {
             let pieces = x.chunks(PIECE).zip(out.chunks_mut(PIECE));
-            share(x.len(), par, pieces, &|(x, out)| f(x, out));
+            share(x.len() as u64 / 4, par, pieces, &|(x, out)| f(x, out));
         };
         match self.function {
             Function::Relu => each(&|x, out| {
@@ -145,7 +172,7 @@ impl Activation {
                 let pairs = x.iter().zip(out);
                 pairs.for_each(|(x, out)| *out = x.clamp(-1.0, 1.0));
             }),
-            Function::Sign | Function::QuantRelu { .. } => {
+            Function::Sign { .. } | Function::QuantRelu { .. } => {
                 let quantizer = self.quantizer()?.expect("these functions have codes");
                 reshape(codes, quantizer.encoding(), x.len() / n.max(1), n)?;
                 quantize(kernels, x, quantizer, &mut *codes, par)?;
@@ -162,18 +189,17 @@ impl Activation {
     pub fn backward(&mut self, x: &[f32], d: &mut [f32], par: Par<'_>) -> Result<()> {
         check_len("d", d.len(), x.len(), "M x N")?;
         self.d_alpha[0] = 0.0;
-        let one = Bits::new(1)?;
-        let (by_x, alpha, bits, by_alpha) = match (self.function, self.quantizer()?) {
-            (Function::QuantRelu { by_x, by_alpha, .. }, Some(ActQuantizer::Relu(relu))) => {
-                (by_x, relu.alpha(), relu.bits(), Some((by_alpha, relu)))
+        let by_x = self.function.by_x();
+        let (alpha, bits, by_alpha) = match (self.function, self.quantizer()?) {
+            (Function::QuantRelu { by_alpha, .. }, Some(ActQuantizer::Relu(relu))) => {
+                (relu.alpha(), relu.bits(), Some((by_alpha, relu)))
             }
-            (Function::Relu, _) => (CoarseX::Relu, 1.0, one, None),
-            _ => (CoarseX::HardTanh, 1.0, one, None),
+            _ => (1.0, Bits::new(1)?, None),
         };
         let mut sums: Vec<Result<f32>> = Vec::new();
         sums.resize_with(x.len().div_ceil(PIECE), || Ok(0.0));
         let pieces = x.chunks(PIECE).zip(d.chunks_mut(PIECE)).zip(&mut sums);
-        share(x.len(), par, pieces, &|((x, d), sum)| {
+        share(x.len() as u64 / 4, par, pieces, &|((x, d), sum)| {
             if let Some((by_alpha, relu)) = &by_alpha {
                 *sum = sum_alpha(*by_alpha, x, relu, d);
             }
@@ -192,19 +218,6 @@ impl Activation {
 
 /// Values that one thread takes at a time.
 const PIECE: usize = 1 << 14;
-
-/// Calls `work` with pieces of `len` values in all; few of them stay on the caller.
-fn share<P: Send>(
-    len: usize,
-    par: Par<'_>,
-    pieces: impl Iterator<Item = P> + Send,
-    work: &(impl Fn(P) + Sync),
-) {
-    match par.pieces(len as u64 / 4) {
-        1 => pieces.for_each(work),
-        _ => par.share(pieces, work),
-    }
-}
 
 /// Makes `codes` anew unless it has this encoding and shape already.
 pub(crate) fn reshape(

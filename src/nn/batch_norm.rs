@@ -282,6 +282,79 @@ mod tests {
         }
     }
 
+    /// y and the gradients by x, gamma and beta, each by the sums that define it, in f64.
+    fn naive(norm: &BatchNorm, x: &[f32], d_y: &[f32]) -> [Vec<f64>; 4] {
+        let n = norm.gamma.len();
+        let m = x.len() / n;
+        let mut all = [
+            vec![0.0; x.len()],
+            vec![0.0; x.len()],
+            vec![0.0; n],
+            vec![0.0; n],
+        ];
+        let [y, d_x, d_gamma, d_beta] = &mut all;
+        for c in 0..n {
+            let of = |values: &[f32]| -> Vec<f64> {
+                (0..m).map(|i| f64::from(values[i * n + c])).collect()
+            };
+            let (x, d) = (of(x), of(d_y));
+            let (gamma, beta) = (f64::from(norm.gamma[c]), f64::from(norm.beta[c]));
+            let mean = x.iter().sum::<f64>() / m as f64;
+            let var = x.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / m as f64;
+            let std = (var + f64::from(EPS)).sqrt();
+            let hat: Vec<f64> = x.iter().map(|x| (x - mean) / std).collect();
+            d_beta[c] = d.iter().sum();
+            d_gamma[c] = d.iter().zip(&hat).map(|(d, h)| d * h).sum();
+            for i in 0..m {
+                y[i * n + c] = gamma * hat[i] + beta;
+                // The chain rule through x itself, the mean and the variance.
+                let by_hat = |j: usize| d[j] * gamma;
+                let by_var: f64 = (0..m).map(|j| by_hat(j) * (x[j] - mean)).sum::<f64>()
+                    * (-0.5 / (std * std * std));
+                let by_mean: f64 = -(0..m).map(by_hat).sum::<f64>() / std;
+                d_x[i * n + c] =
+                    by_hat(i) / std + by_var * 2.0 * (x[i] - mean) / m as f64 + by_mean / m as f64;
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn forward_and_backward_are_those_of_a_plain_loop_in_f64() {
+        // Few channels, which share a wide row; more rows than a block of sums; one channel; many.
+        for (m, n) in [(2, 3), (7, 5), (300, 1), (700, 6), (90, 70), (33, 300)] {
+            let mut norm = BatchNorm::new(n);
+            let (mut x, mut d_y) = (vec![0.0; m * n], vec![0.0; m * n]);
+            Rng::new(1).fill_normal(&mut x, 2.0);
+            Rng::new(2).fill_normal(&mut d_y, 1.0);
+            Rng::new(3).fill_normal(&mut norm.gamma, 1.0);
+            Rng::new(4).fill_normal(&mut norm.beta, 1.0);
+            // Channels far from 0, each elsewhere: a variance without its mean taken off would be wrong.
+            for (i, x) in x.iter_mut().enumerate() {
+                *x += 10.0 * (i % n % 5) as f32;
+            }
+            let [y, d_x, d_gamma, d_beta] = naive(&norm, &x, &d_y);
+            let (mut got, mut d) = (vec![9.0; m * n], d_y.clone());
+            norm.forward_train(&x, &mut got, Par::Caller).unwrap();
+            norm.backward(&x, &mut d, Par::Caller).unwrap();
+            let near = |what: &str, got: &[f32], expected: &[f64], size: f64| {
+                for (got, expected) in got.iter().zip(expected) {
+                    let gap = (f64::from(*got) - expected).abs();
+                    assert!(
+                        gap <= 1e-4 * (size + expected.abs()),
+                        "{what} of {m} x {n}: {got} {expected}"
+                    );
+                }
+            };
+            near("y", &got, &y, 1.0);
+            let sums = (m as f64).sqrt();
+            near("d_gamma", &norm.d_gamma, &d_gamma, sums);
+            near("d_beta", &norm.d_beta, &d_beta, sums);
+            // Of two rows d_x is what eps leaves of nothing.
+            near("d_x", &d, &d_x, 0.3);
+        }
+    }
+
     #[test]
     fn running_averages_reach_the_batch_and_inference_uses_them() {
         let (mut norm, x, _) = layer();

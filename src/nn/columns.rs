@@ -4,6 +4,7 @@
 //! each row of such a wide one, and blocks of rows have sums of their own, which are added in order: the shape alone
 //! decides, so that neither threads nor machines change a bit, and many rows lose no digits.
 
+use crate::nn::share::share;
 use crate::ops::Par;
 
 /// Wide rows that are summed before their sum is added to that of all; what one thread does at a time.
@@ -90,10 +91,7 @@ impl Columns {
         let cost = x.len() as u64 / 4;
         let pieces = x.chunks_mut(ROWS * self.wide);
         let run = |x: &mut [f32]| x.chunks_mut(self.wide).for_each(&work);
-        match par.pieces(cost) {
-            1 => pieces.for_each(run),
-            _ => par.share(pieces, &run),
-        }
+        share(cost, par, pieces, &run);
     }
 
     /// Calls `work` with the wide rows of `x` and `y`, as long as each other, the last ones perhaps shorter.
@@ -111,10 +109,7 @@ impl Columns {
                 work(x, y);
             }
         };
-        match par.pieces(x.len() as u64 / 4) {
-            1 => pieces.for_each(run),
-            _ => par.share(pieces, &run),
-        }
+        share(x.len() as u64 / 4, par, pieces, &run);
     }
 }
 

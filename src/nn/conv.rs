@@ -20,6 +20,7 @@ use crate::nn::patches::{Patches, with_memory};
 use crate::nn::projected::{Projected, Weights};
 use crate::nn::rng::Rng;
 use crate::nn::sgemm::{Matrix, sgemm};
+use crate::nn::share::share;
 use crate::nn::signal::Signal;
 use crate::ops::{self, ActivationFn, Finish, Geometry, OutputKind, Pad, Par, ResidualAt};
 use crate::shape::{check_len, elements};
@@ -257,10 +258,7 @@ impl Conv2d {
         // Vector instructions, about.
         let products = self.pixels().saturating_mul(self.weights.latent.len());
         let cost = (products as u64 / 8).saturating_mul(images as u64);
-        match par.pieces(cost) {
-            1 => pieces.for_each(each),
-            _ => par.share(pieces, each),
-        }
+        share(cost, par, pieces, each);
     }
 
     /// The gradient `[block, O / groups]` by the outputs of `block` of an image and a group.

@@ -5,8 +5,6 @@
 //! alone. Pooling stays pooling; the shortcut of a residual layer is added by its last convolution. Nothing is rounded
 //! anew, so the model's logits are those of the net, bit for bit, on every ISA and for every number of threads.
 
-use std::iter::Peekable;
-
 use crate::bits::Encoding;
 use crate::error::{Error, Result};
 use crate::model::{Conv, Kind, Linear, Model, ModelBuilder, Scaled, Value, ValueType, Window};
@@ -100,8 +98,8 @@ impl Freezer {
         mut flow: Flow,
         tail: Option<Tail<'_>>,
     ) -> Result<Flow> {
-        let mut nodes = layers.nodes().iter().enumerate().peekable();
-        while let Some((i, node)) = nodes.next() {
+        let mut nodes = Nodes::of(layers);
+        while let Some((i, node)) = nodes.take() {
             let path = join(path, i);
             let rest = &mut nodes;
             let done = match &node.layer {
@@ -187,17 +185,11 @@ impl Freezer {
         flow: Flow,
         tail: Option<Tail<'n>>,
     ) -> Result<Flow> {
-        let norm = match nodes.next_if(|(_, n)| matches!(n.layer, Layer::Norm(_))) {
-            Some((
-                _,
-                Node {
-                    layer: Layer::Norm(norm),
-                    ..
-                },
-            )) => Some(norm),
+        let norm = nodes.take_if(|layer| match layer {
+            Layer::Norm(norm) => Some(norm),
             _ => None,
-        };
-        let tail = tail.filter(|_| nodes.peek().is_none());
+        });
+        let tail = tail.filter(|_| nodes.is_over());
         let (at, after) = match tail {
             Some(tail) => (ResidualAt::BeforeFunction, tail.after),
             None => (ResidualAt::Nowhere, take_after(nodes)?),
@@ -364,51 +356,70 @@ fn finish(
     }
 }
 
-/// The nodes that are left of a list.
-type Nodes<'n> = Peekable<std::iter::Enumerate<std::slice::Iter<'n, Node>>>;
+/// The nodes of a list, and which of them comes next.
+///
+/// A number beside a slice has no variant whose fields are not there. The `Peekable` of the standard library has: compiled
+/// code compares its memory before it looks whether there is a node in it, which valgrind sees.
+struct Nodes<'n> {
+    all: &'n [Node],
+    next: usize,
+}
+
+impl<'n> Nodes<'n> {
+    fn of(layers: &'n Layers) -> Self {
+        let (all, next) = (layers.nodes(), 0);
+        Nodes { all, next }
+    }
+
+    /// Whether all nodes are taken.
+    fn is_over(&self) -> bool {
+        self.next == self.all.len()
+    }
+
+    /// The next node with its number, which is taken.
+    fn take(&mut self) -> Option<(usize, &'n Node)> {
+        let (i, node) = (self.next, self.all.get(self.next)?);
+        self.next += 1;
+        Some((i, node))
+    }
+
+    /// What `of` finds in the next layer, which is then taken.
+    fn take_if<T>(&mut self, of: impl FnOnce(&'n Layer) -> Option<T>) -> Option<T> {
+        let found = of(&self.all.get(self.next)?.layer)?;
+        self.next += 1;
+        Some(found)
+    }
+}
 
 /// The RPReLU and the codes that come next, which are taken.
 fn take_after<'n>(nodes: &mut Nodes<'n>) -> Result<After<'n>> {
-    let act = match nodes.next_if(|(_, n)| matches!(n.layer, Layer::RPRelu(_))) {
-        Some((
-            _,
-            Node {
-                layer: Layer::RPRelu(act),
-                ..
-            },
-        )) => Some(act),
+    let act = nodes.take_if(|layer| match layer {
+        Layer::RPRelu(act) => Some(act),
         _ => None,
-    };
+    });
     let codes = take_codes(nodes)?;
     Ok(After { act, codes })
 }
 
 /// The codes of an activation or of signs with shifts that come next, which are taken.
 fn take_codes<'n>(nodes: &mut Nodes<'n>) -> Result<ToCodes<'n>> {
-    match nodes.next_if(|(_, n)| matches!(n.layer, Layer::RSign(_))) {
-        Some((
-            _,
-            Node {
-                layer: Layer::RSign(sign),
-                ..
-            },
-        )) => Ok(ToCodes::Shifted(sign)),
-        _ => Ok(take_quantizer(nodes)?.map_or(ToCodes::Floats, ToCodes::Same)),
+    let sign = nodes.take_if(|layer| match layer {
+        Layer::RSign(sign) => Some(sign),
+        _ => None,
+    });
+    match sign {
+        Some(sign) => Ok(ToCodes::Shifted(sign)),
+        None => Ok(take_quantizer(nodes)?.map_or(ToCodes::Floats, ToCodes::Same)),
     }
 }
 
 /// The quantizer of an activation that comes next, which is taken.
 fn take_quantizer(nodes: &mut Nodes<'_>) -> Result<Option<ActQuantizer>> {
-    match nodes.next_if(|(_, n)| matches!(n.layer, Layer::Act(_))) {
-        Some((
-            _,
-            Node {
-                layer: Layer::Act(act),
-                ..
-            },
-        )) => act.quantizer(),
-        _ => Ok(None),
-    }
+    let act = nodes.take_if(|layer| match layer {
+        Layer::Act(act) => Some(act),
+        _ => None,
+    });
+    act.map_or(Ok(None), |act| act.quantizer())
 }
 
 fn refused(layer: &Layer) -> Error {

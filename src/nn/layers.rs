@@ -64,6 +64,8 @@ pub struct Context<'a> {
     pub smooth: bool,
     /// Whether each batch sets the steps of activations to its own greatest values.
     pub calibrate: bool,
+    /// Whether each batch fits those steps anew, before it is quantized.
+    pub refit: bool,
     /// The generator at the step of training.
     pub rng: Rng,
     /// The threads.
@@ -326,6 +328,9 @@ impl Node {
             }
             Layer::Act(act) if context.smooth => act.forward_smooth(input.values, out)?,
             Layer::Act(act) => {
+                if context.refit {
+                    act.refit(input.values);
+                }
                 if context.calibrate {
                     act.calibrate(input.values);
                 }

@@ -235,6 +235,55 @@ mod tests {
     }
 
     #[test]
+    fn gradients_are_difference_quotients() {
+        let mut layer = Linear::new(N, K, Weights::Float, Rng::new(3)).unwrap();
+        let (mut values, mut d_x) = (vec![0.0; M * K], vec![0.0; M * N]);
+        Rng::new(7).fill_normal(&mut values, 1.0);
+        Rng::new(8).fill_normal(&mut d_x, 1.0);
+        let mut d_values = vec![9.0; M * K];
+        layer
+            .backward(&values, &d_x, Some(&mut d_values), Par::Caller)
+            .unwrap();
+        let d_weights = layer.weights.d_weights.clone();
+        // A loss whose gradient by the output is d_x. It is linear in each number, so h may be large.
+        let loss = |layer: &Linear, values: &[f32]| -> f64 {
+            let mut x = vec![0.0; M * N];
+            layer
+                .forward_in_floats(values, &mut x, Par::Caller)
+                .unwrap();
+            let terms = x.iter().zip(&d_x);
+            terms.map(|(x, d)| f64::from(*x) * f64::from(*d)).sum()
+        };
+        let h = 0.5;
+        let near = |high: f64, low: f64, gradient: f32| {
+            let quotient = (high - low) / f64::from(2.0 * h);
+            let gap = (quotient - f64::from(gradient)).abs();
+            assert!(gap < 1e-4 * (1.0 + quotient.abs()), "{quotient} {gradient}");
+        };
+        for i in 0..M * K {
+            let mut at = |step: f32| {
+                let before = values[i];
+                values[i] = before + step;
+                let loss = loss(&layer, &values);
+                values[i] = before;
+                loss
+            };
+            near(at(h), at(-h), d_values[i]);
+        }
+        for (i, gradient) in d_weights.iter().enumerate() {
+            let mut at = |step: f32| {
+                let before = layer.weights.latent[i];
+                layer.weights.latent[i] = before + step;
+                layer.weights.project(Rng::new(3)).unwrap();
+                let loss = loss(&layer, &values);
+                layer.weights.latent[i] = before;
+                loss
+            };
+            near(at(h), at(-h), *gradient);
+        }
+    }
+
+    #[test]
     fn lengths_that_do_not_fit_are_refused() {
         let (layer, _) = layer(ActQuantizer::Sign);
         let mut x = vec![0.0; N];

@@ -30,6 +30,7 @@ pub mod rng;
 pub mod rprelu;
 pub mod rsign;
 pub mod sgemm;
+mod share;
 pub mod signal;
 mod smooth;
 pub mod ste;

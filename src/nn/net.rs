@@ -42,6 +42,8 @@ pub struct Net {
     pub learn_alpha: bool,
     /// Whether each batch sets the alphas to its own greatest values; an optimiser leaves them alone then.
     pub calibrate_alpha: bool,
+    /// Whether each batch fits the alphas anew by [`alpha_fit`](crate::nn::ste::alpha_fit).
+    pub refit_alpha: bool,
     /// The generator at the step of training.
     rng: Rng,
     /// Pixels of the batch as floats, `[M, H, W, C]`.
@@ -72,6 +74,7 @@ impl Net {
             loss: Loss::default(),
             learn_alpha: true,
             calibrate_alpha: false,
+            refit_alpha: false,
             rng: Rng::new(seed),
             pixels: Vec::new(),
             d: [Vec::new(), Vec::new()],
@@ -263,6 +266,7 @@ impl Net {
             packed: self.packed,
             smooth: self.smooth,
             calibrate: self.calibrate_alpha && !self.smooth,
+            refit: self.refit_alpha && !self.smooth,
             rng: self.rng,
             par,
         }

@@ -9,6 +9,7 @@
 //! of levels of a quantizer is a level, so codes stay codes; means of few levels are codes of their own (`packed`).
 
 use crate::error::{Error, Result};
+use crate::nn::share::share;
 use crate::ops::Par;
 use crate::shape::{check_len, elements};
 
@@ -91,7 +92,7 @@ impl Pool2d {
             PoolKind::Max => {
                 let pieces = y.chunks_mut(per_output).zip(at.chunks_mut(per_output));
                 let pieces = x.chunks(per_input).zip(pieces);
-                self.share(x.len(), par, pieces, &|(x, (y, at))| {
+                share(x.len() as u64 / 2, par, pieces, &|(x, (y, at))| {
                     self.greatest(x, y, Some(at));
                 });
             }
@@ -119,7 +120,7 @@ impl Pool2d {
     fn pool(&self, x: &[f32], y: &mut [f32], scale: f32, par: Par<'_>) {
         let (per_input, per_output) = self.lens();
         let pieces = x.chunks(per_input).zip(y.chunks_mut(per_output));
-        self.share(x.len(), par, pieces, &|(x, y)| match self.kind {
+        share(x.len() as u64 / 2, par, pieces, &|(x, y)| match self.kind {
             PoolKind::Max => self.greatest(x, y, None),
             PoolKind::Average => self.mean(x, y, scale),
         });
@@ -168,10 +169,10 @@ impl Pool2d {
         if self.kind == PoolKind::Max {
             check_len("d_y", d_y.len(), self.at.len(), "as the last output")?;
         }
-        let share = 1.0 / (self.window * self.window) as f32;
+        let of_each = 1.0 / (self.window * self.window) as f32;
         let pieces = d_y.chunks(per_output).zip(d_x.chunks_mut(per_input));
         let images = pieces.enumerate();
-        self.share(d_y.len(), par, images, &|(image, (d_y, d_x))| {
+        share(d_y.len() as u64 / 2, par, images, &|(image, (d_y, d_x))| {
             d_x.fill(0.0);
             if self.kind == PoolKind::Max {
                 let at = &self.at[image * per_output..][..per_output];
@@ -183,25 +184,11 @@ impl Pool2d {
             for (i, d_y) in d_y.chunks_exact(c).enumerate() {
                 for to in self.places(i) {
                     let d_x = d_x[to..][..c].iter_mut();
-                    d_x.zip(d_y).for_each(|(d_x, d)| *d_x += share * d);
+                    d_x.zip(d_y).for_each(|(d_x, d)| *d_x += of_each * d);
                 }
             }
         });
         Ok(())
-    }
-
-    /// Calls `work` with the pieces of all images, of `len` values in all; few of them stay on the caller.
-    fn share<P: Send>(
-        &self,
-        len: usize,
-        par: Par<'_>,
-        pieces: impl Iterator<Item = P> + Send,
-        work: &(impl Fn(P) + Sync),
-    ) {
-        match par.pieces(len as u64 / 2) {
-            1 => pieces.for_each(work),
-            _ => par.share(pieces, work),
-        }
     }
 
     /// Values of an image, and of its output.

@@ -8,7 +8,7 @@
 
 use crate::bits::Bits;
 use crate::error::Result;
-use crate::nn::activation::{Activation, CoarseX, Function};
+use crate::nn::activation::{Activation, CoarseX};
 use crate::nn::elementary::exp;
 use crate::quant::ActQuantizer;
 use crate::shape::check_len;
@@ -43,12 +43,10 @@ impl Activation {
     /// Errors if the lengths differ or alpha is NaN.
     pub(super) fn forward_smooth(&self, x: &[f32], out: &mut [f32]) -> Result<()> {
         check_len("out", out.len(), x.len(), "M x N")?;
-        let (by, alpha, bits) = match (self.function(), self.quantizer()?) {
-            (Function::QuantRelu { by_x, .. }, Some(ActQuantizer::Relu(relu))) => {
-                (by_x, relu.alpha(), relu.bits())
-            }
-            (Function::Relu, _) => (CoarseX::Relu, 1.0, Bits::new(1)?),
-            _ => (CoarseX::HardTanh, 1.0, Bits::new(1)?),
+        let by = self.function().by_x();
+        let (alpha, bits) = match self.quantizer()? {
+            Some(ActQuantizer::Relu(relu)) => (relu.alpha(), relu.bits()),
+            _ => (1.0, Bits::new(1)?),
         };
         for (x, out) in x.iter().zip(out) {
             *out = by.smooth(*x, alpha, bits);
@@ -86,7 +84,7 @@ mod tests {
 
     #[test]
     fn an_activation_gives_the_function_of_its_coarse_gradient() {
-        use crate::nn::activation::CoarseAlpha;
+        use crate::nn::activation::{CoarseAlpha, Function};
         use crate::quant::{QuantRelu, Rounding};
         let x = [-2.0, -0.5, 0.0, 0.3, 0.9, 1.5];
         let mut out = [0.0; 6];
@@ -97,8 +95,11 @@ mod tests {
             by_x,
             by_alpha,
         };
+        let sign = |by_x| Function::Sign { by_x };
         for (function, expected) in [
-            (Function::Sign, [-1.0, -0.5, 0.0, 0.3, 0.9, 1.0]),
+            (sign(CoarseX::HardTanh), [-1.0, -0.5, 0.0, 0.3, 0.9, 1.0]),
+            (sign(CoarseX::Identity), x),
+            (Function::HardTanh, [-1.0, -0.5, 0.0, 0.3, 0.9, 1.0]),
             (Function::Relu, [0.0, 0.0, 0.0, 0.3, 0.9, 1.5]),
             (of(CoarseX::ClippedRelu), [0.0, 0.0, 0.0, 0.3, 0.75, 0.75]),
             (of(CoarseX::Identity), x),
@@ -108,7 +109,7 @@ mod tests {
                 .unwrap();
             assert_eq!(out, expected, "{function:?}");
         }
-        let act = Activation::new(Function::Sign);
+        let act = Activation::new(sign(CoarseX::HardTanh));
         assert!(act.forward_smooth(&x, &mut [0.0; 5]).is_err());
     }
 }

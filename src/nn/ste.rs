@@ -44,6 +44,26 @@ impl CoarseX {
         CoarseX::PiecewisePoly,
     ];
 
+    /// The name, as recipes have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            CoarseX::ClippedRelu => "clipped-relu",
+            CoarseX::Relu => "relu",
+            CoarseX::Identity => "identity",
+            CoarseX::LogTailed => "log-tailed",
+            CoarseX::ReverseExp => "reverse-exp",
+            CoarseX::HardTanh => "hard-tanh",
+            CoarseX::PiecewisePoly => "piecewise-poly",
+        }
+    }
+
+    /// Whether it lets gradients through on both sides of 0, as a sign needs: the others stand for a ReLU, and with them a
+    /// unit could not come back from -1.
+    pub fn is_two_sided(self) -> bool {
+        use CoarseX as C;
+        matches!(self, C::Identity | C::HardTanh | C::PiecewisePoly)
+    }
+
     /// The stand-in at `x`, for a staircase of `bits` bits with step `alpha` above 0.
     #[inline(always)]
     pub fn dx(self, x: f32, alpha: f32, bits: Bits) -> f32 {
@@ -301,6 +321,13 @@ mod tests {
         assert_eq!(hard, [0.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0]);
         let poly = at.map(|x| CoarseX::PiecewisePoly.dx(x, 0.3, one));
         assert_eq!(poly, [0.0, 0.0, 1.5, 2.0, 1.0, 0.0, 0.0, 0.0]);
+
+        for by in CoarseX::ALL {
+            let name = serde_json::to_value(by).unwrap();
+            assert_eq!(name, by.name());
+            let below = at.iter().any(|x| *x < 0.0 && by.dx(*x, 0.3, one) > 0.0);
+            assert_eq!(by.is_two_sided(), below, "{by:?}");
+        }
     }
 
     #[test]

@@ -15,7 +15,10 @@
 //! | `freezer{k}` | `[5 N K + 2]` | what freezing remembers of the k-th quantized weights |
 //!
 //! `i` is a layer's path in the net, as `3` or `7.0`. The description is JSON: recipe, epochs done, Adam's steps, phase, and
-//! the shape of the data. There is no state of a random generator, since every draw is keyed by seed and step.
+//! the shape of the data and their number, which the order of an epoch depends on. There is no state of a random
+//! generator, since every draw is keyed by seed and step.
+//!
+//! Version 2 had no number of images, and recipes with fields that nobody used; it is read, and the number is believed.
 //!
 //! [`Net::parameters`]: crate::nn::net::Net::parameters
 //! [`Net::steps`]: crate::nn::net::Net::steps
@@ -27,8 +30,9 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::model::container::{Container, Data};
 use crate::nn::layers::Layers;
-use crate::nn::net::Mode;
+use crate::nn::net::{Kind, Mode};
 use crate::nn::projected::Projected;
+use crate::nn::ste::CoarseX;
 use crate::train::data::Dataset;
 use crate::train::recipe::Recipe;
 use crate::train::run::Run;
@@ -37,7 +41,9 @@ use crate::train::update::Memory;
 
 /// What the file says it is.
 const KIND: &str = "qcore-checkpoint";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
+/// Those that are read.
+const VERSIONS: [u32; 2] = [2, VERSION];
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -51,6 +57,8 @@ struct Description {
     /// Height, width and channels of an image.
     input: [usize; 3],
     classes: usize,
+    /// Training images; `None` in version 2.
+    images: Option<usize>,
 }
 
 impl Recipe {
@@ -58,14 +66,35 @@ impl Recipe {
     ///
     /// Errors, naming the file, if it is not a whole, undamaged checkpoint of this version.
     pub fn of_checkpoint(path: &Path) -> Result<Self> {
-        let file = Container::load(path, KIND, VERSION)?;
-        Ok(describe(&path.display().to_string(), &file)?.recipe)
+        Ok(open(path)?.0.recipe)
+    }
+
+    /// The recipe of a checkpoint of version 2, which had fields that nobody looked at, without them.
+    fn without_idle_fields(mut self) -> Result<Self> {
+        self.coarse_x = match (self.activation, self.coarse_x) {
+            (Kind::Sign, _) => None,
+            (Kind::RSign, by_x) => by_x.filter(|by_x| *by_x == CoarseX::HardTanh),
+            (Kind::Relu, by_x) => by_x,
+        };
+        self.drop_unused(&|_| false)?;
+        Ok(self)
     }
 }
 
-fn describe(what: &str, file: &Container) -> Result<Description> {
-    serde_json::from_str(&file.description)
-        .map_err(|e| Error::format(what, format_args!("the description: {e}")))
+/// What a file says of its run, and its tensors.
+fn open(path: &Path) -> Result<(Description, Container)> {
+    let what = path.display().to_string();
+    let bytes = std::fs::read(path).map_err(|e| Error::io(path, "read", e))?;
+    let (version, file) = Container::of_versions(&what, KIND, &VERSIONS, &bytes)?;
+    let mut description: Description = serde_json::from_str(&file.description)
+        .map_err(|e| Error::format(&what, format_args!("the description: {e}")))?;
+    if version < 3 {
+        description.recipe = description.recipe.without_idle_fields()?;
+    } else if description.images.is_none() {
+        let problem = "the description: missing field `images`";
+        return Err(Error::format(&what, problem));
+    }
+    Ok((description, file))
 }
 
 /// The weights of a net that have a metric, to be changed.
@@ -117,6 +146,7 @@ impl Run {
             phase: self.net.mode(),
             input: design.input,
             classes: design.classes,
+            images: Some(self.images()),
         };
         let description = serde_json::to_string(&description);
         let mut file = Container::new(description.map_err(|e| Error::format(KIND, e))?);
@@ -151,12 +181,28 @@ impl Run {
 
     /// Reads a run from `path`, to go on with `images` images in an epoch, as many as it was trained on.
     ///
-    /// Errors, naming the file and what is wrong with it, if it cannot be read or is not a whole, undamaged checkpoint of
-    /// this version; or as [`Run::new`] does.
+    /// Errors if it was trained on another number (checkpoints of version 2 do not tell); naming the file and what is
+    /// wrong with it, if it cannot be read or is not a whole, undamaged checkpoint; or as [`Run::new`] does.
     pub fn resume(path: &Path, images: usize) -> Result<Self> {
+        let (description, file) = open(path)?;
+        match description.images {
+            Some(trained) if trained != images => {
+                let path = path.display();
+                let expected = format!("{trained}, as many as {path} was trained on");
+                Err(Error::argument("images", images, expected))
+            }
+            _ => Self::restore(path, description, file, images),
+        }
+    }
+
+    /// The run of an opened file, on `images` images in an epoch.
+    fn restore(
+        path: &Path,
+        description: Description,
+        mut file: Container,
+        images: usize,
+    ) -> Result<Self> {
         let what = path.display().to_string();
-        let mut file = Container::load(path, KIND, VERSION)?;
-        let description = describe(&what, &file)?;
         let (input, classes) = (description.input, description.classes);
         let mut run = Run::new(description.recipe, input, classes, images)?;
         if description.epoch > run.epochs() {
@@ -234,184 +280,21 @@ impl<'a> Trainer<'a> {
     /// Errors as [`Run::resume`] does, or if it is of images of another shape or number of classes.
     pub fn resume(path: &Path, data: &'a Dataset) -> Result<Self> {
         let train = &data.train;
-        let run = Run::resume(path, train.len())?;
-        let design = run.net().design();
-        let found = (design.input, design.classes);
+        let (description, file) = open(path)?;
         let input = [train.height(), train.width(), train.channels()];
-        let given = (input, train.classes());
+        let given = (train.len(), input, train.classes());
+        let of = &description;
+        let found = (of.images.unwrap_or(train.len()), of.input, of.classes);
         if found != given {
             let problem = format!(
-                "it is of images of {:?} in {} classes; the data are {:?} in {}",
-                found.0, found.1, given.0, given.1
+                "it is of {} images of {:?} in {} classes; the data are {} of {:?} in {}",
+                found.0, found.1, found.2, given.0, given.1, given.2
             );
             return Err(Error::format(path.display(), problem));
         }
-        Self::of(run, data)
+        Self::of(Run::restore(path, description, file, train.len())?, data)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ops::Par;
-    use crate::train::data::digits;
-    use crate::train::trainer::{Callback, EpochReport};
-    use std::ops::ControlFlow;
-
-    fn recipe() -> Recipe {
-        Recipe {
-            arch: "24-16".to_string(),
-            bits_a: 2,
-            float_epochs: 2,
-            epochs: 2,
-            batch: 50,
-            ..Recipe::default()
-        }
-    }
-
-    struct StopAt(usize);
-
-    impl Callback for StopAt {
-        fn on_epoch(&mut self, _: &mut Trainer<'_>, report: &EpochReport) -> ControlFlow<()> {
-            if report.epoch == self.0 {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
-        }
-    }
-
-    fn state(trainer: &mut Trainer<'_>) -> Vec<u32> {
-        let mut all: Vec<u32> = Vec::new();
-        for (_, values) in trainer.run.net.state() {
-            all.extend(values.iter().map(|v| v.to_bits()));
-        }
-        for (j, memory) in trainer.run.memories.0.iter_mut().enumerate() {
-            all.push(memory.adam.steps as u32);
-            for (_, values) in tensors(j, memory) {
-                all.extend(values.iter().map(|v| v.to_bits()));
-            }
-        }
-        for freezer in &trainer.run.freezers {
-            all.extend(freezer.to_floats().iter().map(|v| v.to_bits()));
-        }
-        for weights in trainer.run.net.weights() {
-            all.extend(weights.values().iter().map(|v| v.to_bits()));
-            all.extend(weights.metric.iter().map(|v| v.to_bits()));
-        }
-        all
-    }
-
-    /// Runs of every kind of memory: what each rule and optimiser keeps from step to step.
-    fn recipes() -> Vec<Recipe> {
-        let of = |text: &str| {
-            let small =
-                "arch = \"4c3-mp2-12\"\nfloat_epochs = 2\nepochs = 2\nbatch = 50\nbits_a = 2\n";
-            Recipe::from_toml("a test", &format!("{small}{text}")).unwrap()
-        };
-        vec![
-            recipe(),
-            of("optimizer = \"adam\"\nlr = 0.01\nclip = 1\nreestimate = 2\nmirror = true"),
-            of(
-                "optimizer = \"adam\"\nlr = 0.01\nrule = { kind = \"forward-backtrack\", period = 2 }",
-            ),
-            of("rule = \"rounding\"\nweights = \"stoch-binary\""),
-            of("rule = { kind = \"binary-relax\", growth = 1.5 }\nalpha_stage = 1"),
-            of("rule = { kind = \"bop\", gamma = 0.01 }\nloss = \"squared-hinge\""),
-            of(
-                "bits_w = 3\ndampening = 0.01\ndiagnostics = true\n[freezing]\nstart = 0.004\nend = 0.003",
-            ),
-            of("bits_w = 4\nweights = \"lsq-weight:bits=4\"\ncoarse_alpha = \"alpha-lsq\""),
-            of("rho_growth = 2\nschedule = \"inverse-root\"\nlearn_alpha = false\naffine = false"),
-            Recipe {
-                arch: "drop0.2-24-drop0.5".to_string(),
-                ..recipe()
-            },
-            Recipe {
-                arch: "stem4c3s3-rprelu-react4-react8s2-act-9".to_string(),
-                activation: crate::nn::net::Kind::RSign,
-                bits_a: 1,
-                diagnostics: true,
-                ..recipe()
-            },
-        ]
-    }
-
-    #[test]
-    fn a_resumed_run_ends_with_the_bits_of_one_that_never_stopped() {
-        let data = digits(3, 300, 50).unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("run.safetensors");
-        for recipe in recipes() {
-            let mut whole = Trainer::new(recipe.clone(), &data).unwrap();
-            let last = whole.run(Par::Caller, &mut ()).unwrap().unwrap();
-            // In the float phase, on the border, in the quantized phase.
-            for stop in [1, 2, 3] {
-                let mut first = Trainer::new(recipe.clone(), &data).unwrap();
-                first.run(Par::Caller, &mut StopAt(stop)).unwrap();
-                assert_eq!(first.done(), stop);
-                first.save(&path).unwrap();
-                assert_eq!(first.to_bytes().unwrap(), std::fs::read(&path).unwrap());
-                let mut second = Trainer::resume(&path, &data).unwrap();
-                assert!(state(&mut second) == state(&mut first), "{recipe:?}");
-                let report = second.run(Par::Caller, &mut ()).unwrap().unwrap();
-                let same = state(&mut second) == state(&mut whole);
-                assert!(same, "stopped after {stop}: {recipe:?}");
-                assert_eq!(report.test_accuracy, last.test_accuracy);
-                assert_eq!(report.train_loss.to_bits(), last.train_loss.to_bits());
-            }
-            if recipe.freezing.is_some() {
-                let reports = whole.layer_reports();
-                assert!(reports.iter().any(|r| r.frozen > 0.0), "{reports:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn files_that_are_not_this_run_are_told_apart() {
-        let data = digits(3, 300, 50).unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("run.safetensors");
-        let said = |data: &Dataset| Trainer::resume(&path, data).err().unwrap().to_string();
-        assert!(said(&data).starts_with("cannot read "));
-
-        Trainer::new(recipe(), &data).unwrap().save(&path).unwrap();
-        let bytes = std::fs::read(&path).unwrap();
-        std::fs::write(&path, &bytes[..bytes.len() - 9]).unwrap();
-        assert!(said(&data).contains("not a whole safetensors file"));
-        let mut damaged = bytes.clone();
-        damaged[bytes.len() - 9] ^= 4;
-        std::fs::write(&path, &damaged).unwrap();
-        assert!(said(&data).contains("damaged: the checksum is"));
-        std::fs::write(&path, b"P5 28 28 255").unwrap();
-        assert!(said(&data).contains("not a whole safetensors file"));
-
-        let other = Container::new("{}".to_string());
-        other.save(&path, "model", 1).unwrap();
-        let kinds = "it is a qcore 'model 1'; this call reads 'qcore-checkpoint 2'";
-        assert!(said(&data).contains(kinds));
-        other.save(&path, KIND, VERSION).unwrap();
-        assert!(said(&data).contains("the description: missing field `recipe`"));
-
-        let mut short = Container::from_bytes("it", KIND, VERSION, &bytes).unwrap();
-        short.tensors.remove("velocity2");
-        short.save(&path, KIND, VERSION).unwrap();
-        assert!(said(&data).contains("the tensor 'velocity2' is missing"));
-        let mut long = Container::from_bytes("it", KIND, VERSION, &bytes).unwrap();
-        long.put("x", &[1], Data::F32(vec![0.0]));
-        long.save(&path, KIND, VERSION).unwrap();
-        assert!(said(&data).contains("the tensor 'x' is none of the net's"));
-
-        std::fs::write(&path, &bytes).unwrap();
-        let small = crate::train::data::Images::new([2, 2, 1], 10, vec![0; 240], vec![0; 60]);
-        let small = small.unwrap();
-        let small = Dataset {
-            name: "small".to_string(),
-            train: small.clone(),
-            test: small,
-        };
-        assert!(
-            said(&small).contains("images of [28, 28, 1] in 10 classes; the data are [2, 2, 1]")
-        );
-    }
-}
+mod tests;

@@ -10,6 +10,7 @@ use crate::nn::net::Net;
 use crate::nn::projected::Projected;
 use crate::nn::weight::Project;
 use crate::ops::Par;
+use crate::train::code_means::CodeMeans;
 use crate::train::oscillation::Oscillation;
 use crate::train::visits::{Visits, digest};
 
@@ -47,6 +48,12 @@ pub struct LayerReport {
     /// ([`Net::coarse_and_true`]), in the mean over a few steps of the epoch; `None` if there was none.
     #[serde(default)]
     pub coarse_cosine: Option<f64>,
+    /// Share of codes at the end of the epoch that have the sign of their mean over its steps: [`CodeMeans::agreement`].
+    #[serde(default)]
+    pub majority: f64,
+    /// How steady the signs of the codes were over the steps: [`CodeMeans::steadiness`].
+    #[serde(default)]
+    pub steadiness: f64,
 }
 
 /// What an epoch did to the quantized net as a whole. Shares are 0 to 1.
@@ -76,6 +83,7 @@ struct Watch {
     coarse: Mean,
     start: Vec<i32>,
     before: Vec<i32>,
+    means: CodeMeans,
     oscillation: Oscillation,
     gradient: Vec<f32>,
     flips: usize,
@@ -135,6 +143,7 @@ impl Diagnostics {
                 visits: Visits::default(),
                 coarse: Mean::default(),
                 start: codes.clone(),
+                means: CodeMeans::new(codes.len()),
                 oscillation: Oscillation::new(codes.len()),
                 before: codes,
                 gradient: Vec::new(),
@@ -186,7 +195,7 @@ impl Diagnostics {
     }
 
     /// Sees the net after a step whose batch had the loss `loss`.
-    pub(super) fn step(&mut self, net: &Net, loss: f32) {
+    pub(super) fn step(&mut self, net: &Net, loss: f32) -> Result<()> {
         self.steps += 1;
         if let Some(before) = self.loss.replace(loss) {
             self.rises += usize::from(loss > before);
@@ -204,8 +213,9 @@ impl Diagnostics {
             .into_iter()
             .filter(|w| w.quantizer().is_some());
         for (watch, weights) in self.watches.iter_mut().zip(quantized) {
-            watch.step(weights);
+            watch.step(weights)?;
         }
+        Ok(())
     }
 
     /// What the epoch did to the whole net, and a new count for the next one.
@@ -250,8 +260,9 @@ pub(super) fn has_zero(weights: &Projected) -> bool {
 }
 
 impl Watch {
-    fn step(&mut self, weights: &Projected) {
+    fn step(&mut self, weights: &Projected) -> Result<()> {
         let codes = weights.integers();
+        self.means.add(&codes)?;
         let changed = self.oscillation.step(&codes, &mut self.before);
         if changed > 0 {
             self.state = state(&codes);
@@ -265,6 +276,7 @@ impl Watch {
         }
         self.gradient.clear();
         self.gradient.extend_from_slice(&weights.d_weights);
+        Ok(())
     }
 
     fn take(&mut self, weights: &Projected, steps: f64, len: f64, frozen: usize) -> LayerReport {
@@ -291,7 +303,10 @@ impl Watch {
             stable: count(signs.filter(|(g, w)| **g * **w < 0.0).count()),
             recurring: self.visits.take().recurring,
             coarse_cosine: self.coarse.take(),
+            majority: self.means.agreement(&self.before).unwrap_or_default(),
+            steadiness: self.means.steadiness(),
         };
+        self.means.clear();
         (self.flips, self.cosines, self.opposed, self.pairs) = (0, 0.0, 0, 0);
         report
     }
@@ -337,7 +352,7 @@ mod tests {
             });
             net.settle().unwrap();
             loss += gradient;
-            watch.step(net, loss);
+            watch.step(net, loss).unwrap();
         };
         for gradient in [1.0, 1.0, -1.0] {
             turn(&mut net, gradient);
@@ -365,6 +380,9 @@ mod tests {
         // There, back and there again; losses of 3, 4 and 3.
         assert!((first.recurring - 1.0 / 3.0).abs() < 1e-12);
         assert_eq!(first.coarse_cosine, None);
+        // One weight turned: codes of a, -a, a; the others stayed.
+        assert_eq!(first.majority, 1.0);
+        assert!((first.steadiness - (19.0 + 1.0 / 3.0) / 20.0).abs() < 1e-12);
         let whole = watch.take_net();
         assert_eq!((whole.loss_rises, whole.states), (0.5, 2));
         assert!((whole.recurring - 1.0 / 3.0).abs() < 1e-12);

@@ -4,6 +4,7 @@
 
 mod backtrack;
 mod checkpoint;
+pub mod code_means;
 pub mod data;
 pub mod diagnostics;
 mod oscillation;

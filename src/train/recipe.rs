@@ -6,6 +6,7 @@
 pub mod named;
 mod shortened;
 mod text;
+mod unused;
 
 use serde::{Deserialize, Serialize};
 
@@ -61,7 +62,7 @@ pub struct Recipe {
     /// The blocks before the last layer: a name such as `sfc` or `lenet5`, or text such as `32c5-mp2-512`
     /// ([`arch`]).
     pub arch: String,
-    /// Bits of a weight: 1 to 8, or 32 for floats.
+    /// Bits of a weight: 1 to 8, or 32 for floats; those of `weights`, if that is there.
     pub bits_w: usize,
     /// The quantizer of weights that are no floats, by name or as a table; if absent, what
     /// [`Recipe::quantizer`] says.
@@ -72,8 +73,9 @@ pub struct Recipe {
     pub activation: Kind,
     /// Where the steps of the quantized ReLU lie; `None` is what [`Recipe::rounding`] says.
     pub rounding: Option<Rounding>,
-    /// The coarse gradient by x.
-    pub coarse_x: CoarseX,
+    /// The coarse gradient by x; `None` is clipped-relu for `relu`, hard-tanh for `sign` and piecewise-poly for `rsign`,
+    /// which take those two and identity alone.
+    pub coarse_x: Option<CoarseX>,
     /// The coarse gradient by alpha.
     pub coarse_alpha: CoarseAlpha,
     /// The coarse gradient by latent weights.
@@ -82,6 +84,8 @@ pub struct Recipe {
     pub learn_alpha: bool,
     /// Quantized epochs at the start in which each batch sets alpha to its greatest value / q.
     pub alpha_stage: usize,
+    /// Every so many quantized epochs the first batch fits alpha anew: Lloyd's rounds from where it is; 0 is never.
+    pub alpha_refit: usize,
     /// Whether normalisations before an activation have a scale and shift.
     pub affine: bool,
     /// Whether the weights of the first layer stay floats.
@@ -156,11 +160,12 @@ impl Default for Recipe {
             bits_a: 4,
             activation: Kind::Relu,
             rounding: None,
-            coarse_x: CoarseX::default(),
+            coarse_x: None,
             coarse_alpha: CoarseAlpha::default(),
             coarse_w: CoarseW::default(),
             learn_alpha: true,
             alpha_stage: 0,
+            alpha_refit: 0,
             affine: true,
             float_first: false,
             float_last: false,
@@ -302,7 +307,26 @@ impl Recipe {
     fn check_together(&self) -> Result<()> {
         if let Some(quantizer) = &self.weights {
             quantizer.check()?;
+            if self.bits_w != 32
+                && let Some(bits) = quantizer.bits()
+                && bits != self.bits_w
+            {
+                let expected = format!("{bits}, the bits of weights = {}", quantizer.name());
+                return Err(Error::argument("bits_w", self.bits_w, expected));
+            }
+            if quantizer.is_loss_aware() && !self.rule.needs_metric() && self.bits_w != 32 {
+                let rule = self.rule.name();
+                let expected = format!(
+                    "loss-aware or forward-backtrack, which have the metric of weights = {}",
+                    quantizer.name()
+                );
+                return Err(Error::argument("rule", rule, expected));
+            }
         }
+        if let Some(by_x) = self.coarse_x {
+            self.activation.check_coarse_x(by_x)?;
+        }
+        self.check_unused()?;
         if self.rule.needs_metric() {
             let rule = "with a loss-aware rule";
             if self.optimizer != Optimizer::Adam {

@@ -133,6 +133,19 @@ impl Default for Rule {
 }
 
 impl Rule {
+    /// The name, as recipes have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Rule::Bcgd { .. } => "bcgd",
+            Rule::BinaryConnect => "binary-connect",
+            Rule::BinaryRelax { .. } => "binary-relax",
+            Rule::Rounding => "rounding",
+            Rule::LossAware => "loss-aware",
+            Rule::ForwardBacktrack { .. } => "forward-backtrack",
+            Rule::Bop { .. } => "bop",
+        }
+    }
+
     /// Errors if a number is out of its range.
     pub fn check(self) -> Result<()> {
         let unit = |name: &'static str, value: f32| match (0.0..=1.0).contains(&value) {
@@ -339,6 +352,7 @@ mod tests {
             rule.check().unwrap();
             let text = serde_json::to_string(&rule).unwrap();
             assert!(text.contains(name));
+            assert_eq!(rule.name(), name);
             assert_eq!(read(&text).unwrap(), rule);
         }
         let said = |text: &str| written::suggest(&read(text).unwrap_err().to_string());

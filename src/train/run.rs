@@ -75,7 +75,8 @@ struct SoFar {
 /// A run: net, the optimiser's memories and how far it has come.
 pub struct Run {
     recipe: Recipe,
-    /// Steps in an epoch.
+    /// Images in an epoch, and steps: images / batch.
+    images: usize,
     steps: usize,
     pub(super) net: Net,
     pub(super) memories: Memories,
@@ -127,6 +128,7 @@ impl Run {
         net.learn_alpha = recipe.learn_alpha;
         let memories = Memories::new(&mut net, recipe.optimizer, recipe.rule);
         let mut run = Run {
+            images,
             steps: images / recipe.batch,
             recipe,
             net,
@@ -204,6 +206,11 @@ impl Run {
     /// [`Recipe::diagnostics`], and in the float phase.
     pub fn net_report(&self) -> Option<&NetReport> {
         self.net_report.as_ref()
+    }
+
+    /// Images in an epoch, as the run was made for; those that do not fill a batch wait for another epoch.
+    pub fn images(&self) -> usize {
+        self.images
     }
 
     /// Steps in an epoch.
@@ -353,7 +360,7 @@ impl Run {
             lr,
             loss: (so_far.loss / so_far.steps as f64) as f32,
             accuracy: so_far.correct as f32 / so_far.images as f32,
-            flip_ratio: so_far.flips as f64 / (weights * so_far.steps) as f64,
+            flip_ratio: so_far.flips as f64 / (weights * so_far.steps).max(1) as f64,
         })
     }
 
@@ -391,15 +398,15 @@ impl Run {
         let found = (
             [train.height(), train.width(), train.channels()],
             train.classes(),
-            train.len() / self.recipe.batch,
+            train.len(),
         );
         let design = self.net.design();
-        let expected = (design.input, design.classes, self.steps);
+        let expected = (design.input, design.classes, self.images);
         if found == expected {
             return Ok(());
         }
-        let say = |(input, classes, steps): ([usize; 3], usize, usize)| {
-            format!("of {input:?} in {classes} classes, {steps} batches")
+        let say = |(input, classes, images): ([usize; 3], usize, usize)| {
+            format!("{images} of {input:?} in {classes} classes")
         };
         Err(Error::argument("images", say(found), say(expected)))
     }

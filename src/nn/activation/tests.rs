@@ -12,7 +12,12 @@ fn values_are_those_of_the_codes_and_gradients_are_masked_and_summed() {
     let kernels = Kernels::available().last().unwrap();
     let x: Vec<f32> = (0..3 * 37).map(|i| i as f32 * 0.03 - 1.2).collect();
     let functions = [
-        Function::Sign,
+        Function::Sign {
+            by_x: CoarseX::HardTanh,
+        },
+        Function::Sign {
+            by_x: CoarseX::PiecewisePoly,
+        },
         Function::QuantRelu {
             first: relu(),
             by_x: CoarseX::ClippedRelu,
@@ -20,6 +25,7 @@ fn values_are_those_of_the_codes_and_gradients_are_masked_and_summed() {
         },
     ];
     for function in functions {
+        let is_sign = matches!(function, Function::Sign { .. });
         let mut act = Activation::new(function);
         let quantizer = act.quantizer().unwrap().unwrap();
         let mut out = vec![9.0; x.len()];
@@ -33,11 +39,11 @@ fn values_are_those_of_the_codes_and_gradients_are_masked_and_summed() {
         let mut d = vec![0.25; x.len()];
         act.backward(&x, &mut d, Par::Caller).unwrap();
         let expected = |x: f32| match function {
-            Function::Sign => 0.25 * CoarseX::HardTanh.dx(x, 1.0, Bits::new(1).unwrap()),
+            Function::Sign { by_x } => 0.25 * by_x.dx(x, 1.0, Bits::new(1).unwrap()),
             _ => 0.25 * CoarseX::ClippedRelu.dx(x, relu().alpha(), relu().bits()),
         };
         assert!(x.iter().zip(&d).all(|(x, d)| *d == expected(*x)));
-        if function != Function::Sign {
+        if !is_sign {
             let all = x
                 .iter()
                 .map(|x| CoarseAlpha::AlphaThree.dalpha(*x, &relu()));
@@ -83,6 +89,39 @@ fn alpha_is_kept_in_range_and_starts_at_the_least_error() {
 }
 
 #[test]
+fn a_refit_lowers_the_error_and_leaves_what_cannot_be_fitted() {
+    let mut x = vec![0.0; 4000];
+    crate::nn::rng::Rng::new(3).fill_normal(&mut x, 1.7);
+    let first = QuantRelu::new(3, 0.1, Rounding::Nearest).unwrap();
+    let mut act = Activation::new(Function::QuantRelu {
+        first,
+        by_x: CoarseX::default(),
+        by_alpha: CoarseAlpha::default(),
+    });
+    let error = |act: &Activation| {
+        let quantizer = act.quantizer().unwrap().unwrap();
+        let value = |x: f32| quantizer.value(quantizer.code(x));
+        let positive = x.iter().filter(|x| **x > 0.0);
+        positive
+            .map(|x| f64::from((x - value(*x)).powi(2)))
+            .sum::<f64>()
+    };
+    let before = error(&act);
+    act.refit(&x);
+    // Half of N(0, 1.7^2): 1.7 times the step of the least error.
+    let best = 1.7 * alpha_init(Bits::new(3).unwrap(), Rounding::Nearest);
+    assert!((act.alpha[0] / best - 1.0).abs() < 0.1, "{}", act.alpha[0]);
+    assert!(error(&act) < 0.2 * before);
+    let alpha = act.alpha;
+    act.refit(&[1.0, f32::INFINITY]);
+    act.refit(&[-1.0, -2.0]);
+    assert_eq!(act.alpha, alpha);
+    let mut relu = Activation::new(Function::Relu);
+    relu.refit(&x);
+    assert_eq!(relu.alpha, [1.0]);
+}
+
+#[test]
 fn the_number_of_threads_changes_no_bit() {
     let kernels = Kernels::available().last().unwrap();
     let (images, n) = (13, 5000);
@@ -97,7 +136,9 @@ fn the_number_of_threads_changes_no_bit() {
     for function in [
         Function::Relu,
         Function::HardTanh,
-        Function::Sign,
+        Function::Sign {
+            by_x: CoarseX::PiecewisePoly,
+        },
         quantized,
     ] {
         let run = |par: Par<'_>| {

@@ -27,12 +27,16 @@
 //! | `svhnnet` | six convolutions of 64 to 256 filters, three times halved, twice 1024 outputs | arXiv 2401.16760, appendix |
 //! | `resnet20`, `resnet56` | 16 filters, then three times three (or nine) residual blocks of 16, 32, 64 | code of arXiv 1808.05240 |
 //! | `resnet20-packed` | the same, and an activation behind the last mean | |
+//! | `resnet18` | eight residual blocks of 64 to 512 filters, for images of 224 x 224 | arXiv 1512.03385 |
 //! | `reactnet20` | the convolutions of ResNet-20, each a block of ReActNet | after arXiv 2003.03488 |
 //!
 //! The mean of 8 x 8 codes at the end of `resnet20` has integers of its own up to 2 bits, and none of 8 bits with more:
 //! then the last layer multiplies floats, and `resnet20-packed` is the net that freezes into packed weights. The
 //! ReActNet of the paper widens by two convolutions side by side and means in the shortcut; here it is zeros and every
 //! second pixel.
+//!
+//! In `resnet18` pooling has no padding, so that its windows end a pixel earlier (55 x 55, then 28 x 28 and on as in the
+//! paper), and shortcuts that widen are of type A.
 //!
 //! In that code both activations of a residual block share one alpha, and the convolutions of VGG-11 have a bias; here
 //! each activation has its own alpha, and no layer has a bias (normalisation follows).
@@ -42,7 +46,7 @@ use std::fmt;
 use crate::error::{Error, Result};
 
 /// Names of architectures, and what they stand for.
-pub const NAMED: [(&str, &str); 14] = [
+pub const NAMED: [(&str, &str); 15] = [
     ("tfc", "64-64-64"),
     ("sfc", "256-256-256"),
     ("lfc", "1024-1024-1024"),
@@ -78,6 +82,10 @@ pub const NAMED: [(&str, &str); 14] = [
         "16c3p1-res16-res16-res16-res16-res16-res16-res16-res16-res16-\
          res32s2-res32-res32-res32-res32-res32-res32-res32-res32-\
          res64s2-res64-res64-res64-res64-res64-res64-res64-res64-ap8",
+    ),
+    (
+        "resnet18",
+        "64c7p3s2-mp3s2-res64-res64-res128s2-res128-res256s2-res256-res512s2-res512-ap7",
     ),
     (
         "reactnet20",
@@ -356,6 +364,24 @@ mod tests {
         let last = [Block::Dropout(0.25), Block::Linear(10), Block::Act];
         assert_eq!(blocks[4..], last);
         assert_eq!(parse("sfc").unwrap(), Block::linear(&[256; 3]));
+        use crate::nn::net::{Design, Net};
+        let net = Net::new(
+            Design::new([224, 224, 3], parse("resnet18").unwrap(), 10, 4),
+            1,
+        )
+        .unwrap();
+        let shapes = net.layers().nodes().iter().map(|n| n.shape());
+        let ends = [
+            [112, 112, 64],
+            [55, 55, 64],
+            [28, 28, 128],
+            [7, 7, 512],
+            [1, 1, 512],
+        ];
+        let mut seen: Vec<[usize; 3]> = shapes.collect();
+        seen.retain(|s| ends.contains(s));
+        seen.dedup();
+        assert_eq!(seen, ends);
     }
 
     #[test]

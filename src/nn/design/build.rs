@@ -14,7 +14,6 @@ use crate::nn::residual::Residual;
 use crate::nn::rng::Rng;
 use crate::nn::rprelu::RPRelu;
 use crate::nn::rsign::RSign;
-use crate::nn::ste::CoarseX;
 use crate::ops::{Geometry, Padding};
 
 /// Counts what has been built, which decides the streams of random numbers.
@@ -163,11 +162,7 @@ impl Builder<'_> {
 
     fn act(&mut self, layers: &mut Layers) -> Result<()> {
         if self.design.kind == Kind::RSign {
-            let by = match self.design.by_x {
-                CoarseX::HardTanh => CoarseX::HardTanh,
-                _ => CoarseX::PiecewisePoly,
-            };
-            let sign = RSign::new(layers.output()[2], by);
+            let sign = RSign::new(layers.output()[2], self.design.coarse_x());
             return layers.push(Layer::RSign(sign), 0);
         }
         let act = Activation::new(self.design.function(Mode::Float)?);

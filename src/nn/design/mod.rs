@@ -30,6 +30,17 @@ pub enum Kind {
     RSign,
 }
 
+impl Kind {
+    /// Errors unless `by_x` can stand for the derivative of such an activation.
+    pub(crate) fn check_coarse_x(self, by_x: CoarseX) -> Result<()> {
+        if self == Kind::Relu || by_x.is_two_sided() {
+            return Ok(());
+        }
+        let expected = "hard-tanh, piecewise-poly or identity with sign activations";
+        Err(Error::argument("coarse_x", by_x.name(), expected))
+    }
+}
+
 /// How latent weights begin, K inputs and N outputs of a weight's row and column (times the taps of a filter).
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -64,8 +75,8 @@ pub struct Design {
     pub kind: Kind,
     /// Where the steps of the quantized ReLU lie.
     pub rounding: Rounding,
-    /// The coarse gradient of the quantized ReLU by x; of a sign with shifts hard tanh, or else the piecewise polynomial.
-    pub by_x: CoarseX,
+    /// The coarse gradient of activations by x; `None` is what [`Design::coarse_x`] says.
+    pub by_x: Option<CoarseX>,
     /// The coarse gradient of the quantized ReLU by alpha.
     pub by_alpha: CoarseAlpha,
     /// Whether the normalisation before an activation has a scale and shift; that of the logits always has.
@@ -91,7 +102,7 @@ impl Design {
             bits_a,
             kind: Kind::Relu,
             rounding: Rounding::Ceil,
-            by_x: CoarseX::default(),
+            by_x: None,
             by_alpha: CoarseAlpha::default(),
             affine: true,
             float_first: false,
@@ -121,6 +132,7 @@ impl Design {
             let expected = "1 (or 32 for floats) with sign activations";
             return Err(Error::argument("bits_a", self.bits_a, expected));
         }
+        self.kind.check_coarse_x(self.coarse_x())?;
         let wide = self.blocks.iter().filter_map(|block| match block {
             Block::Linear(n) => Some(n),
             _ => None,
@@ -144,6 +156,16 @@ impl Design {
         }
     }
 
+    /// The coarse gradient of activations by x: what the design says, or else the clipped ReLU of a quantized ReLU, hard
+    /// tanh of a sign, and the piecewise polynomial of a sign with shifts.
+    pub fn coarse_x(&self) -> CoarseX {
+        self.by_x.unwrap_or(match self.kind {
+            Kind::Relu => CoarseX::ClippedRelu,
+            Kind::Sign => CoarseX::HardTanh,
+            Kind::RSign => CoarseX::PiecewisePoly,
+        })
+    }
+
     /// The function of a hidden layer in `mode`.
     pub(crate) fn function(&self, mode: Mode) -> Result<Function> {
         if mode == Mode::Float || self.bits_a == 32 {
@@ -153,12 +175,13 @@ impl Design {
             });
         }
         if self.kind != Kind::Relu {
-            return Ok(Function::Sign);
+            let by_x = self.coarse_x();
+            return Ok(Function::Sign { by_x });
         }
         let alpha = alpha_init(Bits::new(self.bits_a)?, self.rounding);
         Ok(Function::QuantRelu {
             first: QuantRelu::new(self.bits_a, alpha, self.rounding)?,
-            by_x: self.by_x,
+            by_x: self.coarse_x(),
             by_alpha: self.by_alpha,
         })
     }

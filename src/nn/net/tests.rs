@@ -11,14 +11,16 @@ fn net(bits_a: usize, kind: Kind) -> (Net, Vec<u8>, Vec<u8>) {
         kind,
         ..Design::new(INPUT, Block::linear(&[9, 8]), 3, bits_a)
     };
-    let rng = Rng::new(21);
-    let images = (0..M * 20).map(|i| rng.below(i as u64, 256) as u8);
+    let (images, labels) = batch(21, 20);
+    (Net::new(design, 4).unwrap(), images, labels)
+}
+
+/// M images of `len` bytes, and labels below 3.
+fn batch(seed: u64, len: usize) -> (Vec<u8>, Vec<u8>) {
+    let rng = Rng::new(seed);
+    let images = (0..(M * len) as u64).map(|i| rng.below(i, 256) as u8);
     let labels = (0..M).map(|i| (i % 3) as u8);
-    (
-        Net::new(design, 4).unwrap(),
-        images.collect(),
-        labels.collect(),
-    )
+    (images.collect(), labels.collect())
 }
 
 /// Gradients of all parameters of a float net against difference quotients of its loss.
@@ -79,10 +81,7 @@ fn so_are_those_of_convolutions_pools_shortcuts_and_dropout_with_every_loss() {
         let mut net = Net::new(design, 8).unwrap();
         net.loss = loss;
         net.set_step(5);
-        let images: Vec<u8> = (0..M as u64 * 40)
-            .map(|i| Rng::new(22).below(i, 256) as u8)
-            .collect();
-        let labels: Vec<u8> = (0..M).map(|i| (i % 3) as u8).collect();
+        let (images, labels) = batch(22, 40);
         against_quotients(&mut net, &images, &labels);
     }
 }
@@ -96,15 +95,12 @@ fn so_are_those_of_shifted_signs_and_rprelu_in_floats() {
     {
         let blocks = crate::nn::design::arch::parse(arch).unwrap();
         let mut design = Design::new([4, 5, 2], blocks, 3, 1);
-        (design.kind, design.by_x) = (Kind::RSign, by_x);
+        (design.kind, design.by_x) = (Kind::RSign, Some(by_x));
         let mut net = Net::new(design, 8).unwrap();
         let mut roles: Vec<Role> = net.parameters().iter().map(|p| p.role()).collect();
         roles.dedup();
         assert!(roles.contains(&Role::Shift) && roles.contains(&Role::Slope));
-        let images: Vec<u8> = (0..M as u64 * 40)
-            .map(|i| Rng::new(22).below(i, 256) as u8)
-            .collect();
-        let labels: Vec<u8> = (0..M).map(|i| (i % 3) as u8).collect();
+        let (images, labels) = batch(22, 40);
         against_quotients(&mut net, &images, &labels);
     }
 }
@@ -114,20 +110,18 @@ fn with_smooth_activations_a_quantized_net_has_true_gradients() {
     for (kind, bits_a, by_x) in [
         (Kind::RSign, 1, CoarseX::PiecewisePoly),
         (Kind::Sign, 1, CoarseX::HardTanh),
+        (Kind::Sign, 1, CoarseX::PiecewisePoly),
         (Kind::Relu, 2, CoarseX::ClippedRelu),
         (Kind::Relu, 4, CoarseX::LogTailed),
     ] {
         let blocks = crate::nn::design::arch::parse("4c3p1-mp2-5").unwrap();
         let mut design = Design::new([4, 5, 2], blocks, 3, bits_a);
-        (design.kind, design.by_x) = (kind, by_x);
+        (design.kind, design.by_x) = (kind, Some(by_x));
         let mut net = Net::new(design, 8).unwrap();
         net.learn_alpha = false;
         net.set_mode(Mode::Quantized).unwrap();
         net.use_smooth(true);
-        let images: Vec<u8> = (0..M as u64 * 40)
-            .map(|i| Rng::new(22).below(i, 256) as u8)
-            .collect();
-        let labels: Vec<u8> = (0..M).map(|i| (i % 3) as u8).collect();
+        let (images, labels) = batch(22, 40);
         // Latent weights do not move the loss by steps so small, so these are the other parameters.
         net.step(&images, &labels, Par::Caller).unwrap();
         let smooth = net.weights()[0].d_weights.clone();
@@ -241,11 +235,7 @@ fn so_they_do_in_convolutions_of_every_kind() {
             }
         });
         assert!(net.is_packed(), "{arch}: {:?}", net.floats_at());
-        let rng = Rng::new(21);
-        let images: Vec<u8> = (0..M * 126)
-            .map(|i| rng.below(i as u64, 256) as u8)
-            .collect();
-        let labels: Vec<u8> = (0..M).map(|i| (i % 3) as u8).collect();
+        let (images, labels) = batch(21, 126);
         let mut run = |packed: bool| {
             net.use_packed(packed);
             let score = net.step(&images, &labels, Par::Caller).unwrap();
@@ -305,4 +295,11 @@ fn designs_that_cannot_be_are_refused() {
     assert!(said(|d| d.input[2] = 0).starts_with("a layer's size is 0"));
     assert!(said(|d| d.bits_w = 9).starts_with("bits_w is 9; expected 1 to 8, or 32"));
     assert!(said(|d| d.kind = Kind::Sign).starts_with("bits_a is 4; expected 1 (or"));
+    let one_sided = |d: &mut Design| {
+        (d.bits_a, d.kind, d.by_x) = (1, Kind::RSign, Some(CoarseX::LogTailed));
+    };
+    assert_eq!(
+        said(one_sided),
+        "coarse_x is log-tailed; expected hard-tanh, piecewise-poly or identity with sign activations"
+    );
 }

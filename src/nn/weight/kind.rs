@@ -237,6 +237,29 @@ impl WeightQuantizer {
         }
     }
 
+    /// Bits of a code, of which ternary ones have 2; `None` of grids, which have no end.
+    pub fn bits(&self) -> Option<usize> {
+        use WeightQuantizer as Q;
+        match self {
+            Q::BinaryMean { .. }
+            | Q::BinaryMedian { .. }
+            | Q::BinaryPlain { .. }
+            | Q::StochBinary { .. }
+            | Q::LossAwareBinary { .. } => Some(1),
+            Q::TernaryTwn { .. }
+            | Q::TernaryExact { .. }
+            | Q::TernaryAbsMean { .. }
+            | Q::LossAwareTernary { .. } => Some(2),
+            Q::UniformSym { bits, .. }
+            | Q::LossAwareLinear { bits }
+            | Q::LossAwareLog { bits }
+            | Q::LsqWeight { bits }
+            | Q::Dorefa { bits } => Some(*bits),
+            Q::GridDet { .. } | Q::GridStoch { .. } => None,
+            Q::Relaxed { of, .. } => of.bits(),
+        }
+    }
+
     /// Which weights share a scale.
     pub fn scope(&self) -> Scope {
         use WeightQuantizer as Q;

@@ -8,6 +8,7 @@ pub mod cifar;
 mod digits;
 #[cfg(feature = "datasets")]
 pub mod idx;
+pub mod whiten;
 
 pub use digits::{Half, digits, digits_half};
 

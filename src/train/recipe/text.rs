@@ -9,15 +9,18 @@ use crate::train::written;
 impl Recipe {
     /// Reads a recipe from TOML; `what` names it in errors.
     ///
-    /// Errors, with line and field, if it is not TOML, has a field or name that is none (the nearest known one is
-    /// told), or [`Recipe::check`] refuses.
+    /// Without `bits_w`, `weights` tells the bits. Errors, with line and field, if it is not TOML, has a field or name
+    /// that is none (the nearest known one is told) or a field that the others leave without use, or [`Recipe::check`]
+    /// refuses.
     pub fn from_toml(what: &str, text: &str) -> Result<Self> {
         let recipe: Recipe = read_toml(what, text)?;
-        recipe.check().map_err(|e| Error::format(what, e))?;
-        Ok(recipe)
+        let given: toml::Table = read_toml(what, text)?;
+        let changed = recipe.changed(&|name| given.contains_key(name));
+        changed.map_err(|e| Error::format(what, e))
     }
 
-    /// This recipe with the fields of a TOML text in the place of its own; `what` names the text in errors.
+    /// This recipe with the fields of a TOML text in the place of its own; `what` names the text in errors. Fields of
+    /// this one that the text leaves without use are as by default.
     ///
     /// Errors as [`Recipe::from_toml`] does.
     pub fn with_toml(&self, what: &str, text: &str) -> Result<Self> {
@@ -25,12 +28,12 @@ impl Recipe {
         read_toml::<Recipe>(what, text)?;
         let changes: toml::Table = read_toml(what, text)?;
         let mut fields = serde_json::to_value(self).map_err(|e| Error::format(what, e))?;
-        for (name, value) in changes {
+        for (name, value) in &changes {
             fields[name] = serde_json::to_value(value).map_err(|e| Error::format(what, e))?;
         }
         let recipe: Recipe = serde_json::from_value(fields).map_err(|e| Error::format(what, e))?;
-        recipe.check().map_err(|e| Error::format(what, e))?;
-        Ok(recipe)
+        let changed = recipe.changed(&|name| changes.contains_key(name));
+        changed.map_err(|e| Error::format(what, e))
     }
 }
 

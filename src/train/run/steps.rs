@@ -46,6 +46,9 @@ impl Run {
         if let Some(watch) = &mut self.watch {
             watch.before_step(&mut self.net, images, labels, par)?;
         }
+        let refit = self.recipe.alpha_refit;
+        let first = quantized && self.so_far.steps == 0;
+        self.net.refit_alpha = first && refit > 0 && epoch.is_multiple_of(refit);
         let score = match settings.rule {
             Rule::ForwardBacktrack { a, .. } if quantized && settings.rule.backtracks(epoch) => {
                 let net = &mut self.net;
@@ -60,13 +63,14 @@ impl Run {
                 score
             }
         };
+        self.net.refit_alpha = false;
         if !score.loss.is_finite() {
             return Ok(score);
         }
         self.net.settle()?;
         self.freeze(epoch)?;
         if let Some(watch) = &mut self.watch {
-            watch.step(&self.net, score.loss);
+            watch.step(&self.net, score.loss)?;
         }
         Ok(score)
     }

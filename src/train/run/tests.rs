@@ -5,8 +5,13 @@ use crate::train::data::{Dataset, digits};
 use crate::train::trainer::Trainer;
 
 fn recipe(text: &str) -> Recipe {
-    let head = "arch = \"24-16\"\nbits_a = 2\nfloat_epochs = 1\nepochs = 2\nbatch = 50\n";
-    Recipe::from_toml("a test", &format!("{head}{text}")).unwrap()
+    let epochs = if text.starts_with("epochs") {
+        ""
+    } else {
+        "epochs = 2\n"
+    };
+    let head = "arch = \"24-16\"\nbits_a = 2\nfloat_epochs = 1\nbatch = 50\n";
+    Recipe::from_toml("a test", &format!("{head}{epochs}{text}")).unwrap()
 }
 
 /// A run of the recipe on digits.
@@ -113,12 +118,46 @@ fn what_cannot_be_is_refused_and_changes_nothing() {
         done.map_err(|e| e.to_string())
     };
     let wrong = epoch(&other).unwrap_err();
-    let expected = "images is of [28, 28, 1] in 10 classes, 8 batches; expected of [28, 28, 1] in 10 classes, 6 batches";
+    let expected =
+        "images is 400 of [28, 28, 1] in 10 classes; expected 300 of [28, 28, 1] in 10 classes";
     assert_eq!(wrong, expected);
+    // As many batches, but another order.
+    assert!(epoch(&digits(3, 310, 1).unwrap()).is_err());
     assert_eq!(epoch(&data).unwrap().unwrap().epoch, 2);
     assert_eq!(epoch(&data).unwrap().unwrap().epoch, 3);
     let over = epoch(&data).unwrap_err();
     assert!(over.starts_with("epoch is 4; expected at most 3"), "{over}");
     let over = said(run.step(&pixels[..1568], &labels[..2], Par::Caller));
     assert!(over.starts_with("epoch is 4; expected at most 3"), "{over}");
+}
+
+#[test]
+fn alpha_is_fitted_by_the_first_batch_of_every_so_many_quantized_epochs() {
+    let data = digits(3, 300, 50).unwrap();
+    let alphas = |run: &mut Run| -> Vec<f32> {
+        let state = run.net.state();
+        let alphas = state.iter().filter(|(name, _)| name.ends_with("alpha"));
+        alphas.map(|(_, values)| values[0]).collect()
+    };
+    for (text, fitted) in [("", false), ("\nalpha_refit = 2", true)] {
+        let mut run = run_on(&data, &format!("epochs = 3\nlearn_alpha = false{text}"));
+        let mut seen = Vec::new();
+        for _ in 0..4 {
+            for i in 0..2 {
+                let at = 50 * i;
+                let (pixels, labels) =
+                    (&data.train.pixels()[at * 784..], &data.train.labels()[at..]);
+                run.step(&pixels[..50 * 784], &labels[..50], Par::Caller)
+                    .unwrap();
+                seen.push(alphas(&mut run));
+            }
+            run.end_epoch().unwrap();
+        }
+        // Epochs of two steps: one of floats, then quantized ones, the first and the third of which fit.
+        assert_eq!(seen[2] != [0.4866; 2], fitted, "{seen:?}");
+        assert_eq!((&seen[2], &seen[2]), (&seen[3], &seen[4]));
+        assert_eq!(seen[4], seen[5]);
+        assert_eq!(seen[6] != seen[5], fitted, "{seen:?}");
+        assert_eq!(seen[6], seen[7]);
+    }
 }

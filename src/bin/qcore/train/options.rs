@@ -50,8 +50,9 @@ pub struct Args {
     /// Base optimiser: sgd or adam
     #[arg(long, value_parser = one_of([("sgd", Optimizer::Sgd), ("adam", Optimizer::Adam)]))]
     optimizer: Option<Optimizer>,
-    /// Coarse gradient of activations: clipped-relu, relu or identity
-    #[arg(long, value_parser = one_of([("clipped-relu", CoarseX::ClippedRelu), ("relu", CoarseX::Relu), ("identity", CoarseX::Identity)]))]
+    /// Coarse gradient of activations: clipped-relu, relu, identity, log-tailed or reverse-exp; of signs hard-tanh,
+    /// piecewise-poly or identity
+    #[arg(long, value_parser = one_of(CoarseX::ALL.map(|c| (c.name(), c))), value_name = "NAME")]
     coarse_x: Option<CoarseX>,
     /// Log how the quantized net and the weights of each layer behave
     #[arg(long)]
@@ -165,7 +166,7 @@ pub fn recipe(args: &Args) -> Result<Recipe> {
     }
     r.weights = args.weights.clone().or(r.weights);
     r.optimizer = args.optimizer.unwrap_or(r.optimizer);
-    r.coarse_x = args.coarse_x.unwrap_or(r.coarse_x);
+    r.coarse_x = args.coarse_x.or(r.coarse_x);
     r.diagnostics |= args.diagnostics;
     r.rule = match (args.rule.unwrap_or(r.rule), args.rho) {
         (rule, None) => rule,
@@ -175,7 +176,17 @@ pub fn recipe(args: &Args) -> Result<Recipe> {
             return Err(Error::argument("--rho", rho, expected));
         }
     };
-    r.check()?;
+    // What the options leave of the named recipe; what they say themselves is to count.
+    let given = |name: &str| match name {
+        "bits_w" => args.bits_w.is_some(),
+        "weights" => args.weights.is_some(),
+        "rounding" => args.rounding.is_some(),
+        "rule" => args.rule.is_some() || args.rho.is_some(),
+        "coarse_x" => args.coarse_x.is_some(),
+        "momentum" => args.momentum.is_some(),
+        _ => false,
+    };
+    let r = r.changed(&given)?;
     match args.shorten {
         None => Ok(r),
         Some(epochs) => r.shortened(epochs),
