@@ -310,6 +310,14 @@ impl Lanes for Ymm {
         }
     }
     #[inline(always)]
+    unsafe fn above(self, thresholds: Self) -> u32 {
+        // SAFETY: see above the impl.
+        unsafe {
+            let above = _mm256_cmpgt_epi32(self.0, thresholds.0);
+            _mm256_movemask_ps(_mm256_castsi256_ps(above)) as u32
+        }
+    }
+    #[inline(always)]
     unsafe fn store(self, p: *mut u32, valid: usize) {
         // SAFETY: see above the impl.
         unsafe {
@@ -430,6 +438,11 @@ impl Dot<Ymm> for Vnni {
     unsafe fn zero() -> Ymm {
         // SAFETY: the callers carry the features of Ymm.
         unsafe { Lanes::zero() }
+    }
+    #[inline(always)]
+    unsafe fn begin(start: Ymm) -> (Ymm, Ymm) {
+        // SAFETY: as above.
+        (start, unsafe { Lanes::zero() })
     }
     #[inline(always)]
     unsafe fn dot<const BITS: usize, const SIGNED: bool>(counter: Ymm, w: Ymm, a: Ymm) -> Ymm {

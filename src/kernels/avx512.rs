@@ -298,6 +298,11 @@ impl Lanes for Zmm {
         }
     }
     #[inline(always)]
+    unsafe fn above(self, thresholds: Self) -> u32 {
+        // SAFETY: see above the impl.
+        unsafe { u32::from(_mm512_cmpgt_epi32_mask(self.0, thresholds.0)) }
+    }
+    #[inline(always)]
     unsafe fn store(self, p: *mut u32, valid: usize) {
         // SAFETY: see above the impl.
         unsafe {
@@ -347,6 +352,11 @@ impl Dot<Zmm> for Vnni {
     unsafe fn zero() -> Zmm {
         // SAFETY: the callers carry the features of Zmm.
         unsafe { Lanes::zero() }
+    }
+    #[inline(always)]
+    unsafe fn begin(start: Zmm) -> (Zmm, Zmm) {
+        // SAFETY: as above.
+        (start, unsafe { Lanes::zero() })
     }
     #[inline(always)]
     unsafe fn dot<const BITS: usize, const SIGNED: bool>(counter: Zmm, w: Zmm, a: Zmm) -> Zmm {

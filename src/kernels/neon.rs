@@ -289,6 +289,18 @@ impl Lanes for Quad {
         }
     }
     #[inline(always)]
+    unsafe fn above(self, thresholds: Self) -> u32 {
+        // SAFETY: see above the impl; `bits` holds four words.
+        unsafe {
+            let (x, t) = (
+                vreinterpretq_s32_u32(self.0),
+                vreinterpretq_s32_u32(thresholds.0),
+            );
+            let bits = [1u32, 2, 4, 8];
+            vaddvq_u32(vandq_u32(vcgtq_s32(x, t), vld1q_u32(bits.as_ptr())))
+        }
+    }
+    #[inline(always)]
     unsafe fn store(self, p: *mut u32, valid: usize) {
         // SAFETY: see above the impl.
         unsafe {

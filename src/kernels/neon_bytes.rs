@@ -213,6 +213,11 @@ impl Dot<Quad> for Alike {
         unsafe { Lanes::zero() }
     }
     #[inline(always)]
+    unsafe fn begin(start: Quad) -> (Quad, Quad) {
+        // SAFETY: as above.
+        (start, unsafe { Lanes::zero() })
+    }
+    #[inline(always)]
     unsafe fn dot<const BITS: usize, const SIGNED: bool>(counter: Quad, w: Quad, a: Quad) -> Quad {
         // SAFETY: the caller carries dotprod.
         Quad(unsafe {
@@ -249,6 +254,11 @@ impl Dot<Quad> for Mixed {
     unsafe fn zero() -> Quad {
         // SAFETY: the callers carry the features of Quad.
         unsafe { Lanes::zero() }
+    }
+    #[inline(always)]
+    unsafe fn begin(start: Quad) -> (Quad, Quad) {
+        // SAFETY: as above.
+        (start, unsafe { Lanes::zero() })
     }
     #[inline(always)]
     unsafe fn dot<const BITS: usize, const SIGNED: bool>(counter: Quad, w: Quad, a: Quad) -> Quad {

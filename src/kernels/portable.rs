@@ -192,6 +192,13 @@ impl Lanes for Words {
         })
     }
     #[inline(always)]
+    unsafe fn above(self, thresholds: Self) -> u32 {
+        let lanes = self.0.iter().zip(thresholds.0).enumerate();
+        lanes.fold(0, |bits, (i, (&x, t))| {
+            bits | u32::from(x as i32 > t as i32) << i
+        })
+    }
+    #[inline(always)]
     unsafe fn store(self, p: *mut u32, valid: usize) {
         // SAFETY: the caller vouches for `valid` words, and no more than LANES are written.
         unsafe { std::ptr::copy_nonoverlapping(self.0.as_ptr(), p, valid.min(4)) }
@@ -234,6 +241,11 @@ impl Dot<Words> for Scalar {
     unsafe fn zero() -> Words {
         // SAFETY: the callers carry the features of Words.
         unsafe { Lanes::zero() }
+    }
+    #[inline(always)]
+    unsafe fn begin(start: Words) -> (Words, Words) {
+        // SAFETY: as above.
+        (start, unsafe { Lanes::zero() })
     }
     #[inline(always)]
     unsafe fn dot<const BITS: usize, const SIGNED: bool>(
