@@ -47,7 +47,7 @@ pub(super) static DOT_KERNELS: Kernels = Kernels {
     linegemm: LineKernel {
         name: "sdot",
         lanes: 4,
-        tiles: [6, 10, 16],
+        tiles: neon_bytes::LINES_DOT,
         signed: true,
         worth_passes: usize::MAX,
         worth_channels: 0,
@@ -80,7 +80,7 @@ pub(super) static I8MM_KERNELS: Kernels = Kernels {
     linegemm: LineKernel {
         name: "usdot",
         lanes: 4,
-        tiles: [6, 10, 16],
+        tiles: neon_bytes::LINES_I8MM,
         signed: false,
         worth_passes: usize::MAX,
         worth_channels: 0,
@@ -121,7 +121,7 @@ const NEON: Kernels = Kernels {
     linegemm: LineKernel {
         name: "smlal",
         lanes: 4,
-        tiles: [2, 4, 8],
+        tiles: neon_bytes::LINES,
         signed: true,
         worth_passes: usize::MAX,
         worth_channels: 0,

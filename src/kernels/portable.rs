@@ -39,7 +39,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     linegemm: LineKernel {
         name: "products of bytes",
         lanes: 4,
-        tiles: [2, 4, 4],
+        tiles: LINES,
         signed: false,
         worth_passes: usize::MAX,
         worth_channels: 0,
@@ -71,13 +71,16 @@ unsafe fn groupgemm(task: &GroupTask) {
     unsafe { groupgemm::run::<Words, Scalar, 2, 4>(task) }
 }
 
+/// Pixels of the line GEMM's tiles of 4, 2 and 1 vectors.
+const LINES: [usize; 3] = [2, 4, 4];
+
 unsafe fn linegemm(task: &LineTask) {
     // SAFETY: as above.
     unsafe {
         match task.vectors {
-            4 => linegemm::run::<Words, Scalar, false, 2, 4>(task),
-            2 => linegemm::run::<Words, Scalar, false, 4, 2>(task),
-            _ => linegemm::run::<Words, Scalar, false, 4, 1>(task),
+            4 => linegemm::run::<Words, Scalar, false, { LINES[0] }, 4>(task),
+            2 => linegemm::run::<Words, Scalar, false, { LINES[1] }, 2>(task),
+            _ => linegemm::run::<Words, Scalar, false, { LINES[2] }, 1>(task),
         }
     }
 }

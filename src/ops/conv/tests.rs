@@ -349,6 +349,7 @@ fn floats_and_codes_are_those_of_the_sums() {
         }
         let plan = finish(OutputKind::Codes(quantizer));
         let plan = Conv2d::on(isa, w.view(), e, g, Pad::Zero, plan).unwrap();
+        scratch.resize(plan.scratch_len(1), 0);
         let said = plan
             .run_f32(x.view(), 0..2, &mut [0.0], &mut scratch, Par::Caller)
             .unwrap_err();
