@@ -342,8 +342,29 @@ static void net(const char *isa, const qc_pool *pool) {
       memcpy(&bits, &floats[i], sizeof bits);
       CHECK(brains[i] == (uint16_t)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16));
     }
-    for (i = 0; i < pixels * C; i++) shorts[i] = (uint8_t)first.values[i];
+    /* As floats of 16 bits: 0, 1/4, 1/2 and 3/4. */
     residual.floats = NULL;
+    residual.f16 = brains;
+    finish.output = QC_OUT_F32;
+    for (i = 0; i < pixels * C; i++) {
+      static const uint16_t halves[4] = {0, 0x3400, 0x3800, 0x3A00};
+      brains[i] = halves[first.values[i]];
+    }
+    run(new_conv(&d, QC_BIPOLAR, &finish, isa), NULL, second.words, second.n_words, &residual, out,
+        pixels * C, sizeof(float), pool);
+    for (i = 0; i < pixels * C; i++) CHECK(out[i] == floats[i]);
+    residual.f16 = NULL;
+    residual.bf16 = brains;
+    for (i = 0; i < pixels * C; i++) {
+      static const uint16_t halves[4] = {0, 0x3E80, 0x3F00, 0x3F40};
+      brains[i] = halves[first.values[i]];
+    }
+    memset(out, 0, pixels * C * sizeof *out);
+    run(new_conv(&d, QC_BIPOLAR, &finish, isa), NULL, second.words, second.n_words, &residual, out,
+        pixels * C, sizeof(float), pool);
+    for (i = 0; i < pixels * C; i++) CHECK(out[i] == floats[i]);
+    residual.bf16 = NULL;
+    for (i = 0; i < pixels * C; i++) shorts[i] = (uint8_t)first.values[i];
     residual.bytes = shorts;
     finish.output = QC_OUT_BYTES;
     finish.quantizer = &s8;

@@ -490,7 +490,11 @@ static void convolutions(void) {
   BAD(CONV(adds, x.words, x.n_words, 2, 0, 2, &r, out, 16, scratch, all), "residual is 15");
   r = residual, r.words = x.words;
   BAD(CONV(adds, x.words, x.n_words, 2, 0, 2, &r, out, 16, scratch, all), "residual is none or several");
-  r.floats = NULL;
+  r = residual, r.bf16 = (const uint16_t *)floats;
+  BAD(CONV(adds, x.words, x.n_words, 2, 0, 2, &r, out, 16, scratch, all), "residual is none or several");
+  r.floats = NULL, r.len = 15;
+  BAD(CONV(adds, x.words, x.n_words, 2, 0, 2, &r, out, 16, scratch, all), "residual is 15");
+  r = residual, r.words = x.words, r.floats = NULL;
   BAD(CONV(adds, x.words, x.n_words, 2, 0, 2, &r, out, 16, scratch, all), "residual is 16; expected 8");
   r.words = NULL, r.bytes = bytes;
   BAD(CONV(adds, x.words, x.n_words, 2, 0, 2, &r, out, 16, scratch, all), "residual is bipolar");

@@ -1,9 +1,7 @@
 """Writes a small residual net as a qcore model file of version 2, reads it back and computes it.
 
-    model_file.py FOLDER      writes net.qcore, net.images (u8) and net.expected (f32) there
-
-Made from the page at the head of src/model/file.rs alone, with numpy and safetensors.
-"""
+`model_file.py FOLDER` writes net.qcore, net.images (u8) and net.expected (f32) there. Made from the page at the head of
+src/model/file.rs alone, with numpy and safetensors."""
 
 import json
 import sys
@@ -17,10 +15,9 @@ from safetensors.numpy import save_file
 
 def checksum(text, tensors):
     """CRC-32 over the description, then by name each tensor's name, dimensions as u64 and data."""
-    parts = [text.encode()]
-    for name, tensor in sorted(tensors.items()):
-        parts += [name.encode(), np.array(tensor.shape, "<u8").tobytes(), tensor.tobytes()]
-    return f"{zlib.crc32(b''.join(parts)):08x}"
+    parts = (name.encode() + np.array(tensor.shape, "<u8").tobytes() + tensor.tobytes()
+             for name, tensor in sorted(tensors.items()))
+    return f"{zlib.crc32(text.encode() + b''.join(parts)):08x}"
 
 
 def write(path, description, tensors):
@@ -33,8 +30,7 @@ def read(path):
     with safe_open(path, framework="numpy") as file:
         head = json.loads(file.metadata()["qcore"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}
-    assert (head["kind"], head["version"]) == ("model", 2)
-    assert head["checksum"] == checksum(head["description"], tensors), "damaged"
+    assert (head["kind"], head["version"], head["checksum"]) == ("model", 2, checksum(head["description"], tensors))
     return json.loads(head["description"]), tensors
 
 
@@ -42,10 +38,6 @@ def pack(signs):
     """Bipolar weights [N, K] of -1 and +1 as words [N, 1, ceil(K / 32)]: bit k % 32 of word k / 32 is 1 for +1."""
     bits = np.pad(signs > 0, ((0, 0), (0, -signs.shape[1] % 32)))
     return np.packbits(bits, axis=1, bitorder="little").view("<u4")[:, None]
-
-
-def unpack(words, k):
-    return 2 * np.unpackbits(words[:, 0].view(np.uint8), axis=1, count=k, bitorder="little").astype(int) - 1
 
 
 def rows_of(x, window):
@@ -57,31 +49,25 @@ def rows_of(x, window):
     return rows.reshape(*rows.shape[:2], -1)
 
 
-def finish(text, scale, bias, sums, residual):
-    y = sums.astype(np.float32) * scale + bias
-    if text.get("residual") == "before":
-        y = y + residual
-    if text["leaves"] == "f32":
-        return y
-    quantizer = text["leaves"]["planes"]["relu"]
-    steps = np.arange(2 ** quantizer["bits"] - 1, dtype=np.float32) * np.float32(quantizer["alpha"])
-    return (y[..., None] > steps).sum(-1)
-
-
 def run(description, tensors, image):
     """The outputs of one image [H, W, C] of integers, for the operations that this net has."""
     values = [image]
     for i, node in enumerate(description["nodes"][1:], 1):
         (op, text), = node["op"].items()
         x, *residual = [values[v] for v in node["reads"]]
+        rows = rows_of(x, text["window"]) if "window" in text else x.reshape(1, 1, -1)
         if op == "max_pool":
-            rows = rows_of(x, text["window"])
             values.append(rows.reshape(*rows.shape[:2], -1, x.shape[2]).max(axis=2))
             continue
-        rows = rows_of(x, text["window"]) if op == "conv" else x.reshape(1, 1, -1)
         weights, scale, bias = (tensors[f"nodes.{i}.{part}"] for part in ("weights", "scale", "bias"))
-        added = residual and residual[0].astype(np.float32) * np.float32(text["residual_scale"])
-        values.append(finish(text["finish"], scale, bias, rows @ unpack(weights, rows.shape[2]).T, added))
+        bits = np.unpackbits(weights[:, 0].view(np.uint8), axis=1, count=rows.shape[2], bitorder="little")
+        y = (rows @ (2 * bits.T.astype(int) - 1)).astype(np.float32) * scale + bias
+        if text["finish"].get("residual") == "before":
+            y = y + residual[0].astype(np.float32) * np.float32(text["residual_scale"])
+        if text["finish"]["leaves"] != "f32":
+            relu = text["finish"]["leaves"]["planes"]["relu"]  # rounding "ceil": levels below y
+            y = (y[..., None] > np.arange(2 ** relu["bits"] - 1, dtype=np.float32) * np.float32(relu["alpha"])).sum(-1)
+        values.append(y)
     return [values[v] for v in description["outputs"]]
 
 
@@ -90,15 +76,13 @@ def net(random):
     window = {"kernel": [3, 3], "stride": [1, 1], "dilation": [1, 1], "padding": [1, 1, 1, 1]}
     codes = {"planes": {"relu": {"bits": 2, "alpha": 0.5, "rounding": "ceil"}}}
     conv = {"outputs": 20, "weights": "bipolar", "window": window, "groups": 1, "pad": "zero"}
-    stem = {**conv, "finish": {"leaves": codes}}
     block = {**conv, "finish": {"leaves": codes, "residual": "before"}, "residual_scale": 0.5}
     halving = {**window, "kernel": [2, 2], "stride": [2, 2], "padding": [0, 0, 0, 0]}
-    classes = {"outputs": 5, "weights": "bipolar", "finish": {"leaves": "f32"}}
     nodes = [{"op": {"image": {"height": 8, "width": 6, "channels": 3, "elements": "u8"}}, "reads": []},
-             {"op": {"conv": stem}, "reads": [0], "name": "stem"},
+             {"op": {"conv": {**conv, "finish": {"leaves": codes}}}, "reads": [0], "name": "stem"},
              {"op": {"conv": block}, "reads": [1, 1], "name": "block"},
              {"op": {"max_pool": {"window": halving}}, "reads": [2]},
-             {"op": {"linear": classes}, "reads": [3], "name": "classes"}]
+             {"op": {"linear": {"outputs": 5, "weights": "bipolar", "finish": {"leaves": "f32"}}}, "reads": [3]}]
     tensors = {}
     for i, n, k, size in [(1, 20, 27, 1500), (2, 20, 180, 20), (4, 5, 4 * 3 * 20, 25)]:
         tensors[f"nodes.{i}.weights"] = pack(random.choice([-1, 1], (n, k)))

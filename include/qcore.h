@@ -918,7 +918,7 @@ typedef struct qc_finish {
 } qc_finish;
 
 /**
- * A residual: as many pixels as the output has, N channels each; one of the three pointers is not NULL. Fill it with
+ * A residual: as many pixels as the output has, N channels each; one of the five pointers is not NULL. Fill it with
  * `qc_residual_init` first.
  */
 typedef struct qc_residual {
@@ -950,6 +950,14 @@ typedef struct qc_residual {
    * The float that the integer 1 of a code stands for. Default: 1.
    */
   float scale;
+  /**
+   * IEEE 754 halves as their 16 bits. Default: NULL.
+   */
+  const uint16_t *f16;
+  /**
+   * bfloat16 as their 16 bits. Default: NULL.
+   */
+  const uint16_t *bf16;
 } qc_residual;
 
 /**

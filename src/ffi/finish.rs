@@ -216,7 +216,7 @@ pub unsafe extern "C" fn qc_finish_init(struct_size: usize, finish: *mut qc_fini
     enter(|| unsafe { init("finish", finish, struct_size, defaults) })
 }
 
-/// A residual: as many pixels as the output has, N channels each; one of the three pointers is not NULL. Fill it with
+/// A residual: as many pixels as the output has, N channels each; one of the five pointers is not NULL. Fill it with
 /// `qc_residual_init` first.
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -235,12 +235,16 @@ pub struct qc_residual {
     pub encoding: i32,
     /// The float that the integer 1 of a code stands for. Default: 1.
     pub scale: f32,
+    /// IEEE 754 halves as their 16 bits. Default: NULL.
+    pub f16: *const u16,
+    /// bfloat16 as their 16 bits. Default: NULL.
+    pub bf16: *const u16,
 }
 
-// SAFETY: repr(C), the size first, four fields as wide, then two of four bytes: no padding; integers, a float and
-// raw pointers.
+// SAFETY: repr(C), the size first, four fields as wide, two of four bytes, two as wide as the size: no padding; integers, a
+// float and raw pointers.
 unsafe impl Growing for qc_residual {}
-const _: () = assert!(size_of::<qc_residual>() == size_of::<[usize; 5]>() + 2 * 4);
+const _: () = assert!(size_of::<qc_residual>() == size_of::<[usize; 7]>() + 2 * 4);
 
 /// Fills `*residual` with the defaults. `struct_size` is `sizeof *residual`.
 #[unsafe(no_mangle)]
@@ -253,6 +257,8 @@ pub unsafe extern "C" fn qc_residual_init(struct_size: usize, residual: *mut qc_
         len: 0,
         encoding: super::QC_BIPOLAR,
         scale: 1.0,
+        f16: std::ptr::null(),
+        bf16: std::ptr::null(),
     };
     // SAFETY: the caller promises what the head of the header says about pointers and structs.
     enter(|| unsafe { init("residual", residual, struct_size, defaults) })
@@ -273,9 +279,15 @@ pub(super) unsafe fn residual<'a>(
     }
     // SAFETY: the contract is this function's.
     let r = unsafe { options("residual", residual)? };
-    let given = [r.floats.is_null(), r.words.is_null(), r.bytes.is_null()];
-    if given.iter().filter(|&&null| !null).count() != 1 {
-        let expected = "one of floats, words and bytes that is not NULL";
+    let absent = [
+        r.floats.is_null(),
+        r.f16.is_null(),
+        r.bf16.is_null(),
+        r.words.is_null(),
+        r.bytes.is_null(),
+    ];
+    if absent.iter().filter(|&&null| !null).count() != 1 {
+        let expected = "one of floats, f16, bf16, words and bytes that is not NULL";
         return Err(Error::argument("residual", "none or several", expected).into());
     }
     let named = |error| Failure::named("residual", error);
@@ -283,6 +295,14 @@ pub(super) unsafe fn residual<'a>(
     unsafe {
         if !r.floats.is_null() {
             return Ok(Some(Residual::Floats(slice("residual", r.floats, r.len)?)));
+        }
+        if !r.f16.is_null() {
+            let halves = slice("residual", r.f16, r.len)?.reinterpret_cast();
+            return Ok(Some(Residual::F16(halves)));
+        }
+        if !r.bf16.is_null() {
+            let halves = slice("residual", r.bf16, r.len)?.reinterpret_cast();
+            return Ok(Some(Residual::Bf16(halves)));
         }
         let (encoding, scale) = (encoding("residual encoding", r.encoding)?, r.scale);
         if !r.words.is_null() {

@@ -53,7 +53,7 @@ pub(super) static VNNI_KERNELS: Kernels = Kernels {
     linegemm: LineKernel {
         name: "vpdpbusd",
         lanes: 8,
-        tiles: [0, 6, 12],
+        tiles: LINES_VNNI,
         signed: false,
         worth_passes: usize::MAX,
         worth_channels: 0,
@@ -92,7 +92,7 @@ const AVX2: Kernels = Kernels {
     linegemm: LineKernel {
         name: "vpmaddubsw or vpmaddwd",
         lanes: 8,
-        tiles: [0, 4, 8],
+        tiles: LINES,
         signed: false,
         worth_passes: usize::MAX,
         worth_channels: 0,
@@ -136,13 +136,17 @@ unsafe fn groupgemm_vnni(task: &GroupTask) {
     unsafe { groupgemm::run::<Ymm, Vnni, 2, 4>(task) }
 }
 
+/// Pixels of the line GEMM's tiles of 2 and 1 vectors; four would need more registers than there are.
+const LINES: [usize; 3] = [0, 4, 8];
+const LINES_VNNI: [usize; 3] = [0, 6, 12];
+
 #[target_feature(enable = "avx2,fma,popcnt")]
 unsafe fn linegemm(task: &LineTask) {
     // SAFETY: as above.
     unsafe {
         match task.vectors {
-            2 => linegemm::run::<Ymm, Madd, false, 4, 2>(task),
-            _ => linegemm::run::<Ymm, Madd, false, 8, 1>(task),
+            2 => linegemm::run::<Ymm, Madd, false, { LINES[1] }, 2>(task),
+            _ => linegemm::run::<Ymm, Madd, false, { LINES[2] }, 1>(task),
         }
     }
 }
@@ -152,8 +156,8 @@ unsafe fn linegemm_vnni(task: &LineTask) {
     // SAFETY: as above; only the row of AVX-VNNI holds this function.
     unsafe {
         match task.vectors {
-            2 => linegemm::run::<Ymm, Vnni, false, 6, 2>(task),
-            _ => linegemm::run::<Ymm, Vnni, false, 12, 1>(task),
+            2 => linegemm::run::<Ymm, Vnni, false, { LINES_VNNI[1] }, 2>(task),
+            _ => linegemm::run::<Ymm, Vnni, false, { LINES_VNNI[2] }, 1>(task),
         }
     }
 }
@@ -310,6 +314,14 @@ impl Lanes for Ymm {
         }
     }
     #[inline(always)]
+    unsafe fn above(self, thresholds: Self) -> u32 {
+        // SAFETY: see above the impl.
+        unsafe {
+            let above = _mm256_cmpgt_epi32(self.0, thresholds.0);
+            _mm256_movemask_ps(_mm256_castsi256_ps(above)) as u32
+        }
+    }
+    #[inline(always)]
     unsafe fn store(self, p: *mut u32, valid: usize) {
         // SAFETY: see above the impl.
         unsafe {
@@ -430,6 +442,11 @@ impl Dot<Ymm> for Vnni {
     unsafe fn zero() -> Ymm {
         // SAFETY: the callers carry the features of Ymm.
         unsafe { Lanes::zero() }
+    }
+    #[inline(always)]
+    unsafe fn begin(start: Ymm) -> (Ymm, Ymm) {
+        // SAFETY: as above.
+        (start, unsafe { Lanes::zero() })
     }
     #[inline(always)]
     unsafe fn dot<const BITS: usize, const SIGNED: bool>(counter: Ymm, w: Ymm, a: Ymm) -> Ymm {

@@ -53,7 +53,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     linegemm: LineKernel {
         name: "vpdpbusd",
         lanes: 16,
-        tiles: [6, 12, 16],
+        tiles: LINES,
         signed: false,
         worth_passes: 4,
         worth_channels: 64,
@@ -94,6 +94,9 @@ unsafe fn groupgemm(task: &GroupTask) {
     unsafe { groupgemm::run::<Zmm, Vnni, 5, 4>(task) }
 }
 
+/// Pixels of the line GEMM's tiles of 4, 2 and 1 vectors.
+const LINES: [usize; 3] = [6, 12, 16];
+
 #[target_feature(
     enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni,avx512vbmi"
 )]
@@ -101,9 +104,9 @@ unsafe fn linegemm(task: &LineTask) {
     // SAFETY: as above.
     unsafe {
         match task.vectors {
-            4 => linegemm::run::<Zmm, Vnni, false, 6, 4>(task),
-            2 => linegemm::run::<Zmm, Vnni, false, 12, 2>(task),
-            _ => linegemm::run::<Zmm, Vnni, false, 16, 1>(task),
+            4 => linegemm::run::<Zmm, Vnni, false, { LINES[0] }, 4>(task),
+            2 => linegemm::run::<Zmm, Vnni, false, { LINES[1] }, 2>(task),
+            _ => linegemm::run::<Zmm, Vnni, false, { LINES[2] }, 1>(task),
         }
     }
 }
@@ -298,6 +301,11 @@ impl Lanes for Zmm {
         }
     }
     #[inline(always)]
+    unsafe fn above(self, thresholds: Self) -> u32 {
+        // SAFETY: see above the impl.
+        unsafe { u32::from(_mm512_cmpgt_epi32_mask(self.0, thresholds.0)) }
+    }
+    #[inline(always)]
     unsafe fn store(self, p: *mut u32, valid: usize) {
         // SAFETY: see above the impl.
         unsafe {
@@ -347,6 +355,11 @@ impl Dot<Zmm> for Vnni {
     unsafe fn zero() -> Zmm {
         // SAFETY: the callers carry the features of Zmm.
         unsafe { Lanes::zero() }
+    }
+    #[inline(always)]
+    unsafe fn begin(start: Zmm) -> (Zmm, Zmm) {
+        // SAFETY: as above.
+        (start, unsafe { Lanes::zero() })
     }
     #[inline(always)]
     unsafe fn dot<const BITS: usize, const SIGNED: bool>(counter: Zmm, w: Zmm, a: Zmm) -> Zmm {

@@ -55,7 +55,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     linegemm: LineKernel {
         name: "vpmaddubsw or vpmaddwd",
         lanes: 16,
-        tiles: [4, 8, 12],
+        tiles: LINES,
         signed: false,
         worth_passes: usize::MAX,
         worth_channels: 0,
@@ -87,14 +87,17 @@ unsafe fn groupgemm(task: &GroupTask) {
     unsafe { groupgemm::run::<Zmm, Madd, 4, 4>(task) }
 }
 
+/// Pixels of the line GEMM's tiles of 4, 2 and 1 vectors.
+const LINES: [usize; 3] = [4, 8, 12];
+
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 unsafe fn linegemm(task: &LineTask) {
     // SAFETY: as above.
     unsafe {
         match task.vectors {
-            4 => linegemm::run::<Zmm, Madd, false, 4, 4>(task),
-            2 => linegemm::run::<Zmm, Madd, false, 8, 2>(task),
-            _ => linegemm::run::<Zmm, Madd, false, 12, 1>(task),
+            4 => linegemm::run::<Zmm, Madd, false, { LINES[0] }, 4>(task),
+            2 => linegemm::run::<Zmm, Madd, false, { LINES[1] }, 2>(task),
+            _ => linegemm::run::<Zmm, Madd, false, { LINES[2] }, 1>(task),
         }
     }
 }

@@ -90,6 +90,8 @@ pub(super) trait Lanes: Copy {
                 .add_f32(Self::load(bias.cast()))
         }
     }
+    /// Bit j: whether lane j is above threshold j, both as i32.
+    unsafe fn above(self, thresholds: Self) -> u32;
     /// Writes the first `valid` lanes, 1 <= `valid`; all of them if `valid >= LANES`.
     unsafe fn store(self, p: *mut u32, valid: usize);
 }

@@ -23,6 +23,12 @@ pub(super) trait Dot<V: Lanes> {
     fn flush(bits: usize) -> usize;
     /// Nothing counted.
     unsafe fn zero() -> Self::Counter;
+    /// A counter and a sum that are worth `start` together; the counter all of it where it counts in lanes of 32 bits.
+    #[inline(always)]
+    unsafe fn begin(start: V) -> (Self::Counter, V) {
+        // SAFETY: the callers carry the features.
+        (unsafe { Self::zero() }, start)
+    }
     /// Counter plus, in each lane, the four products of bytes of weights `w`, in fields of `BITS` bits, and of
     /// activations `a`, signed or not.
     unsafe fn dot<const BITS: usize, const SIGNED: bool>(

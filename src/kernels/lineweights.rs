@@ -8,11 +8,11 @@
 //! of one. Lanes behind O, and columns behind the taps of a line, are zero.
 
 use super::bounds::Sequence;
-use super::linegemm::LineTask;
+use super::linegemm::{LineCodes, LineOut, LineTask};
 use super::panels::Lines;
 use crate::bits::{Encoding, PackedRef};
 use crate::error::Result;
-use crate::shape::elements;
+use crate::shape::{elements, words};
 
 /// A line GEMM kernel: its tiles are `tiles[i]` pixels by `4 >> i` vectors of `lanes` channels, where that is not zero.
 #[derive(Clone, Copy)]
@@ -223,16 +223,126 @@ impl LineWeights {
     }
 }
 
+/// What is made of a line of pixels.
+pub(crate) enum LineRows<'a> {
+    /// Sums `[pixels, O]`.
+    Sums(&'a mut [i32]),
+    /// Codes `[pixels, planes, ceil(O / 32)]` by thresholds, as those of
+    /// [`Kernels::requantize`](super::Kernels::requantize).
+    Codes {
+        words: &'a mut [u32],
+        thresholds: &'a [i32],
+        flip: &'a [u32],
+    },
+}
+
+impl LineRows<'_> {
+    /// The first `pixels` of `o` channels, and what is left.
+    pub(crate) fn split_at(self, pixels: usize, o: usize) -> (Self, Self) {
+        match self {
+            LineRows::Sums(sums) => {
+                let (first, rest) = sums.split_at_mut(pixels * o);
+                (LineRows::Sums(first), LineRows::Sums(rest))
+            }
+            LineRows::Codes {
+                words: codes,
+                thresholds,
+                flip,
+            } => {
+                let planes = Self::planes(thresholds.len() / (32 * words(o)));
+                let row = planes.expect("levels of a code") * words(o);
+                let (first, rest) = codes.split_at_mut(pixels * row);
+                let codes = |words| LineRows::Codes {
+                    words,
+                    thresholds,
+                    flip,
+                };
+                (codes(first), codes(rest))
+            }
+        }
+    }
+
+    /// Planes of codes that are made of sums with so many levels, where a kernel makes them.
+    pub(crate) fn planes(levels: usize) -> Option<usize> {
+        match levels {
+            1 => Some(1),
+            3 => Some(2),
+            _ => None,
+        }
+    }
+}
+
 impl LineKernel {
-    /// The sums of `pixels` into `out` `[pixels, O]`. Panics on lengths that do not fit together.
-    pub(crate) fn run(&self, weights: &LineWeights, pixels: LinePixels<'_>, out: &mut [i32]) {
-        let (o, count) = (weights.o, out.len() / weights.o.max(1));
-        assert_eq!(out.len(), count * o);
+    /// What `out` says of `pixels`. Panics on lengths that do not fit together, and on levels for which there are no
+    /// [`LineRows::planes`].
+    pub(crate) fn run(&self, weights: &LineWeights, pixels: LinePixels<'_>, out: LineRows<'_>) {
+        let o = weights.o;
         assert_eq!(
             weights.lanes, self.lanes,
             "weights laid out for this kernel"
         );
-        if count == 0 || o == 0 {
+        if o == 0 {
+            return;
+        }
+        match out {
+            LineRows::Sums(out) => {
+                let count = out.len() / o;
+                assert_eq!(out.len(), count * o);
+                let sums = |channel: usize, panel: &Panel| LineOut::Sums {
+                    at: out[channel..].as_mut_ptr(),
+                    stride: o,
+                    lanes: (o - channel).min(panel.vectors * self.lanes),
+                };
+                self.panels(weights, pixels, count, sums);
+            }
+            LineRows::Codes {
+                words: out,
+                thresholds,
+                flip,
+            } => {
+                let (plane, levels) = (words(o), thresholds.len() / (32 * words(o)));
+                let planes = LineRows::planes(levels).expect("levels of a code");
+                let row = planes * plane;
+                let count = out.len() / row;
+                assert_eq!(out.len(), count * row);
+                assert_eq!(thresholds.len(), levels * plane * 32);
+                assert_eq!(flip.len(), plane);
+                // The bytes behind the last vector.
+                if !o.next_multiple_of(self.lanes).is_multiple_of(32) {
+                    out.fill(0);
+                }
+                let codes = |channel: usize, _: &Panel| {
+                    LineOut::Codes(LineCodes {
+                        at: bytemuck::cast_slice_mut(out)[channel / 8..].as_mut_ptr(),
+                        plane: 4 * plane,
+                        pixel: 4 * row,
+                        levels,
+                        thresholds: thresholds[channel..].as_ptr(),
+                        level: 32 * plane,
+                    })
+                };
+                self.panels(weights, pixels, count, codes);
+                // A bit of a code is the sum modulo 2 of an odd number of levels, so it turns as they do.
+                if flip.iter().any(|&bits| bits != 0) {
+                    for out in out.chunks_exact_mut(plane) {
+                        for (word, bits) in out.iter_mut().zip(flip) {
+                            *word ^= bits;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Runs all panels over `count` pixels; `out` says where a panel that begins with a channel writes.
+    fn panels(
+        &self,
+        weights: &LineWeights,
+        pixels: LinePixels<'_>,
+        count: usize,
+        mut out: impl FnMut(usize, &Panel) -> LineOut,
+    ) {
+        if count == 0 {
             return;
         }
         let taps = (weights.lines - 1) * pixels.line + weights.span();
@@ -250,13 +360,13 @@ impl LineKernel {
                 line: pixels.line,
                 words: weights.line_words,
                 pixels: count,
-                out: out[channel..].as_mut_ptr(),
-                stride: o,
-                lanes: (o - channel).min(panel.vectors * self.lanes),
+                out: out(channel, panel),
             };
             // SAFETY: a LineKernel is had only from a row of the table, whose features `Kernels::of` and `available` have
             // checked. The panel and its starts are whole by the layout, made for the tiles of this kernel; bytes are
-            // checked above; `out` is exclusive, rows of `o`, and the task writes `lanes` channels from `channel` on.
+            // checked above. What is written is exclusive, rows of `o` from `channel` on: sums of the lanes that there
+            // are, or bits of all lanes of the panel. The panel's vectors begin below `o`, and whole bytes of them, a
+            // divisor of the 32 channels of a word, end inside of the row's words; so do thresholds, of 32 channels a word.
             unsafe { (self.run)(&task) }
             channel += panel.vectors * self.lanes;
         }

@@ -65,7 +65,7 @@ pub(crate) use floatgemm::{BLOCK, FEW, STRIDE};
 pub(crate) use floatkernel::{Block, FloatKernel};
 pub(crate) use floatweights::FloatWeights;
 pub(crate) use groupweights::{GroupKernel, GroupOut, GroupWeights, ZeroPoints};
-pub(crate) use lineweights::{LineKernel, LinePixels, LineWeights};
+pub(crate) use lineweights::{LineKernel, LinePixels, LineRows, LineWeights};
 pub(crate) use lutweights::{LutKernel, LutWeights};
 pub(crate) use out::Out;
 use panels::{Panels, Strip};

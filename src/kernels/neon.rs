@@ -47,7 +47,7 @@ pub(super) static DOT_KERNELS: Kernels = Kernels {
     linegemm: LineKernel {
         name: "sdot",
         lanes: 4,
-        tiles: [6, 10, 16],
+        tiles: neon_bytes::LINES_DOT,
         signed: true,
         worth_passes: usize::MAX,
         worth_channels: 0,
@@ -80,7 +80,7 @@ pub(super) static I8MM_KERNELS: Kernels = Kernels {
     linegemm: LineKernel {
         name: "usdot",
         lanes: 4,
-        tiles: [6, 10, 16],
+        tiles: neon_bytes::LINES_I8MM,
         signed: false,
         worth_passes: usize::MAX,
         worth_channels: 0,
@@ -121,7 +121,7 @@ const NEON: Kernels = Kernels {
     linegemm: LineKernel {
         name: "smlal",
         lanes: 4,
-        tiles: [2, 4, 8],
+        tiles: neon_bytes::LINES,
         signed: true,
         worth_passes: usize::MAX,
         worth_channels: 0,
@@ -286,6 +286,18 @@ impl Lanes for Quad {
                 vreinterpretq_f32_u32(other.0),
             );
             floats(vaddq_f32(a, b))
+        }
+    }
+    #[inline(always)]
+    unsafe fn above(self, thresholds: Self) -> u32 {
+        // SAFETY: see above the impl; `bits` holds four words.
+        unsafe {
+            let (x, t) = (
+                vreinterpretq_s32_u32(self.0),
+                vreinterpretq_s32_u32(thresholds.0),
+            );
+            let bits = [1u32, 2, 4, 8];
+            vaddvq_u32(vandq_u32(vcgtq_s32(x, t), vld1q_u32(bits.as_ptr())))
         }
     }
     #[inline(always)]

@@ -69,6 +69,11 @@ pub(super) unsafe fn groupgemm_i8mm(task: &GroupTask) {
     unsafe { groupgemm::run::<Quad, Mixed, 4, 4>(task) }
 }
 
+/// Pixels of the line GEMM's tiles of 4, 2 and 1 vectors, for each ISA.
+pub(super) const LINES: [usize; 3] = [2, 4, 8];
+pub(super) const LINES_DOT: [usize; 3] = [6, 10, 16];
+pub(super) const LINES_I8MM: [usize; 3] = [6, 10, 16];
+
 /// # Safety
 /// The contract of the table entry of `neon`.
 #[target_feature(enable = "neon")]
@@ -76,9 +81,9 @@ pub(super) unsafe fn linegemm(task: &LineTask) {
     // SAFETY: as above.
     unsafe {
         match task.vectors {
-            4 => linegemm::run::<Quad, Long, true, 2, 4>(task),
-            2 => linegemm::run::<Quad, Long, true, 4, 2>(task),
-            _ => linegemm::run::<Quad, Long, true, 8, 1>(task),
+            4 => linegemm::run::<Quad, Long, true, { LINES[0] }, 4>(task),
+            2 => linegemm::run::<Quad, Long, true, { LINES[1] }, 2>(task),
+            _ => linegemm::run::<Quad, Long, true, { LINES[2] }, 1>(task),
         }
     }
 }
@@ -90,9 +95,9 @@ pub(super) unsafe fn linegemm_dot(task: &LineTask) {
     // SAFETY: as above; only the row of dotprod holds this function.
     unsafe {
         match task.vectors {
-            4 => linegemm::run::<Quad, Alike, true, 6, 4>(task),
-            2 => linegemm::run::<Quad, Alike, true, 10, 2>(task),
-            _ => linegemm::run::<Quad, Alike, true, 16, 1>(task),
+            4 => linegemm::run::<Quad, Alike, true, { LINES_DOT[0] }, 4>(task),
+            2 => linegemm::run::<Quad, Alike, true, { LINES_DOT[1] }, 2>(task),
+            _ => linegemm::run::<Quad, Alike, true, { LINES_DOT[2] }, 1>(task),
         }
     }
 }
@@ -104,9 +109,9 @@ pub(super) unsafe fn linegemm_i8mm(task: &LineTask) {
     // SAFETY: as above; only the row of i8mm holds this function.
     unsafe {
         match task.vectors {
-            4 => linegemm::run::<Quad, Mixed, false, 6, 4>(task),
-            2 => linegemm::run::<Quad, Mixed, false, 10, 2>(task),
-            _ => linegemm::run::<Quad, Mixed, false, 16, 1>(task),
+            4 => linegemm::run::<Quad, Mixed, false, { LINES_I8MM[0] }, 4>(task),
+            2 => linegemm::run::<Quad, Mixed, false, { LINES_I8MM[1] }, 2>(task),
+            _ => linegemm::run::<Quad, Mixed, false, { LINES_I8MM[2] }, 1>(task),
         }
     }
 }
@@ -213,6 +218,11 @@ impl Dot<Quad> for Alike {
         unsafe { Lanes::zero() }
     }
     #[inline(always)]
+    unsafe fn begin(start: Quad) -> (Quad, Quad) {
+        // SAFETY: as above.
+        (start, unsafe { Lanes::zero() })
+    }
+    #[inline(always)]
     unsafe fn dot<const BITS: usize, const SIGNED: bool>(counter: Quad, w: Quad, a: Quad) -> Quad {
         // SAFETY: the caller carries dotprod.
         Quad(unsafe {
@@ -249,6 +259,11 @@ impl Dot<Quad> for Mixed {
     unsafe fn zero() -> Quad {
         // SAFETY: the callers carry the features of Quad.
         unsafe { Lanes::zero() }
+    }
+    #[inline(always)]
+    unsafe fn begin(start: Quad) -> (Quad, Quad) {
+        // SAFETY: as above.
+        (start, unsafe { Lanes::zero() })
     }
     #[inline(always)]
     unsafe fn dot<const BITS: usize, const SIGNED: bool>(counter: Quad, w: Quad, a: Quad) -> Quad {

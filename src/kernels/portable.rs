@@ -39,7 +39,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     linegemm: LineKernel {
         name: "products of bytes",
         lanes: 4,
-        tiles: [2, 4, 4],
+        tiles: LINES,
         signed: false,
         worth_passes: usize::MAX,
         worth_channels: 0,
@@ -71,13 +71,16 @@ unsafe fn groupgemm(task: &GroupTask) {
     unsafe { groupgemm::run::<Words, Scalar, 2, 4>(task) }
 }
 
+/// Pixels of the line GEMM's tiles of 4, 2 and 1 vectors.
+const LINES: [usize; 3] = [2, 4, 4];
+
 unsafe fn linegemm(task: &LineTask) {
     // SAFETY: as above.
     unsafe {
         match task.vectors {
-            4 => linegemm::run::<Words, Scalar, false, 2, 4>(task),
-            2 => linegemm::run::<Words, Scalar, false, 4, 2>(task),
-            _ => linegemm::run::<Words, Scalar, false, 4, 1>(task),
+            4 => linegemm::run::<Words, Scalar, false, { LINES[0] }, 4>(task),
+            2 => linegemm::run::<Words, Scalar, false, { LINES[1] }, 2>(task),
+            _ => linegemm::run::<Words, Scalar, false, { LINES[2] }, 1>(task),
         }
     }
 }
@@ -192,6 +195,13 @@ impl Lanes for Words {
         })
     }
     #[inline(always)]
+    unsafe fn above(self, thresholds: Self) -> u32 {
+        let lanes = self.0.iter().zip(thresholds.0).enumerate();
+        lanes.fold(0, |bits, (i, (&x, t))| {
+            bits | u32::from(x as i32 > t as i32) << i
+        })
+    }
+    #[inline(always)]
     unsafe fn store(self, p: *mut u32, valid: usize) {
         // SAFETY: the caller vouches for `valid` words, and no more than LANES are written.
         unsafe { std::ptr::copy_nonoverlapping(self.0.as_ptr(), p, valid.min(4)) }
@@ -234,6 +244,11 @@ impl Dot<Words> for Scalar {
     unsafe fn zero() -> Words {
         // SAFETY: the callers carry the features of Words.
         unsafe { Lanes::zero() }
+    }
+    #[inline(always)]
+    unsafe fn begin(start: Words) -> (Words, Words) {
+        // SAFETY: as above.
+        (start, unsafe { Lanes::zero() })
     }
     #[inline(always)]
     unsafe fn dot<const BITS: usize, const SIGNED: bool>(

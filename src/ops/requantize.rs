@@ -8,7 +8,7 @@
 
 use crate::bits::{Encoding, PackedMut};
 use crate::error::{Error, Result};
-use crate::kernels::Kernels;
+use crate::kernels::{Kernels, LineRows};
 use crate::quant::ActQuantizer;
 use crate::shape::{check_len, elements};
 
@@ -171,6 +171,15 @@ impl Thresholds {
         }
         let planes = self.encoding.planes();
         kernels.requantize(sums, self.n, &self.thresholds, &self.flip, planes, out);
+    }
+
+    /// `out`, to be made of the sums of a line of pixels.
+    pub(crate) fn line_rows<'a>(&'a self, out: &'a mut [u32]) -> LineRows<'a> {
+        LineRows::Codes {
+            words: out,
+            thresholds: &self.thresholds,
+            flip: &self.flip,
+        }
     }
 
     /// The encoding of the codes.

@@ -220,7 +220,11 @@ fn refuses_what_does_not_fit() {
     );
     refused(
         &["run", &path, &good, "--out", &files.text("no/out.npy")],
-        &["cannot write"],
+        &["cannot write", "out.npy:"],
+    );
+    refused(
+        &["run", &path, &good, "--mean", "0.5"],
+        &["mean is 0.5", "u8"],
     );
     refused(&["profile", &good], &["good.raw"]);
     refused(&["profile", &path, "--batch", "0"], &["batch"]);

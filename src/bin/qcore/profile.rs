@@ -94,12 +94,15 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 fn show(args: &Args, model: &Model, workspace: &Workspace, rows: &[Row], total: Duration) {
+    let threads = match workspace.threads() {
+        1 => "1 thread".to_string(),
+        threads => format!("{threads} threads"),
+    };
     println!(
-        "{}: {} on {}, {} threads, batch {}; times are of one image",
+        "{}: {} on {}, {threads}, batch {}; times are of one image",
         args.model.display(),
         model.input(),
         model.isa(),
-        workspace.threads(),
         args.batch
     );
     let heading = [

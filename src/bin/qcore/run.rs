@@ -24,7 +24,7 @@ pub struct Args {
     /// Images of the model's size: PNG, PGM, PPM, .npy, or raw bytes in a file named .raw or .bin
     #[arg(required = true, value_name = "INPUT")]
     inputs: Vec<PathBuf>,
-    /// How many of an image's greatest outputs are shown
+    /// How many of an image's greatest outputs are shown; 0 for none
     #[arg(long, default_value_t = 5)]
     top: usize,
     /// Which of the model's outputs, from 0
@@ -83,7 +83,7 @@ pub fn run(args: &Args) -> Result<()> {
         });
         println!("{result:#}");
     } else {
-        for (name, top) in results {
+        for (name, top) in results.filter(|(_, top)| !top.is_empty()) {
             let top = top.iter().map(|(i, v)| format!("{i} ({v:.4})"));
             println!("{name}: {}", top.collect::<Vec<String>>().join(", "));
         }
@@ -106,9 +106,17 @@ fn wanted(input: &ValueType, args: &Args) -> Result<Wanted> {
                 std: args.std,
             }
         }
-        ValueKind::Bytes(encoding) if encoding.min() == 0 => Kind::Codes {
-            max: encoding.max() as u8,
-        },
+        ValueKind::Bytes(encoding) if encoding.min() == 0 => {
+            for (name, value, none) in [("mean", args.mean, 0.0), ("std", args.std, 1.0)] {
+                if value != none {
+                    let expected = format!("none: the model takes {}", input.kind);
+                    return Err(Error::argument(name, value, expected));
+                }
+            }
+            Kind::Codes {
+                max: encoding.max() as u8,
+            }
+        }
         other => {
             let expected = "unsigned codes or floats, which files hold";
             return Err(Error::argument("input of the model", other, expected));

@@ -1,6 +1,6 @@
 //! Fences around the line GEMM, whose oracle here is the product of the bytes themselves.
 
-use super::super::linegemm::LineTask;
+use super::super::linegemm::{LineCodes, LineOut, LineTask};
 use super::*;
 
 #[test]
@@ -64,9 +64,11 @@ fn check(
             line: length,
             words: line.div_ceil(4),
             pixels,
-            out: out.as_mut_ptr(),
-            stride: lanes,
-            lanes,
+            out: LineOut::Sums {
+                at: out.as_mut_ptr(),
+                stride: lanes,
+                lanes,
+            },
         };
         // SAFETY: the lengths of a task, as `LineKernel::run` makes it.
         unsafe { (kernel.run)(&task) };
@@ -89,6 +91,52 @@ fn check(
                 .sum();
             let name = format!("{} {side:?} {we} x {e} {lines} x {line} {o}", kernels.isa);
             assert_eq!(out[pixel * lanes + lane], expected, "{name}");
+        }
+        // Codes of all lanes, those behind `o` too: sums are what was just checked, or zero.
+        for levels in [1, 3] {
+            let planes = if levels == 1 { 1 } else { 2 };
+            let threshold = |level: usize, lane: usize| {
+                let some = lane % pixels * lanes + lane % lanes;
+                out[some].saturating_add(level as i32 - 1)
+            };
+            let thresholds: Vec<i32> = (0..levels * width)
+                .map(|i| threshold(i / width, i % width))
+                .collect();
+            let thresholds = Fenced::new(&thresholds, side);
+            let bytes = width.div_ceil(8);
+            let mut codes = Fenced::new(&vec![0xA5u8; pixels * planes * bytes], side);
+            let task = LineTask {
+                out: LineOut::Codes(LineCodes {
+                    at: codes.as_mut_ptr(),
+                    plane: bytes,
+                    pixel: planes * bytes,
+                    levels,
+                    thresholds: thresholds.as_ptr(),
+                    level: width,
+                }),
+                ..task
+            };
+            // SAFETY: as above.
+            unsafe { (kernel.run)(&task) };
+            for (pixel, lane) in (0..pixels).flat_map(|p| (0..width).map(move |lane| (p, lane))) {
+                let sum = if lane < lanes {
+                    out[pixel * lanes + lane]
+                } else {
+                    0
+                };
+                let above = (0..levels).filter(|&level| sum > threshold(level, lane));
+                let bit = |plane: usize| {
+                    let byte = codes[(pixel * planes + plane) * bytes + lane / 8];
+                    usize::from(byte >> (lane % 8) & 1)
+                };
+                let code = (0..planes).map(|plane| bit(plane) << plane).sum::<usize>();
+                assert_eq!(
+                    code,
+                    above.count(),
+                    "{} {levels} levels {we} x {e}",
+                    kernels.isa
+                );
+            }
         }
         channel += width;
     }

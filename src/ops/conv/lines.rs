@@ -16,7 +16,7 @@ use super::product::Parts;
 use crate::bits::PackedRef;
 use crate::error::Result;
 use crate::kernels::bounds::Sequence;
-use crate::kernels::{Kernels, LinePixels, LineWeights};
+use crate::kernels::{Kernels, LinePixels, LineRows, LineWeights};
 use crate::ops::gemm::Activations;
 use crate::ops::gemm::method::Way;
 
@@ -34,6 +34,9 @@ const COPIED: usize = 32 * 1024;
 
 /// The same where lines are unpacked, which blocks of several lines of the output share.
 const UNPACKED: usize = 64 * 1024;
+
+/// Bytes of lines in a block that leaves no sums.
+const TAPS: usize = 32 * 1024;
 
 /// Filters for the line kernel, and where its lines lie.
 pub(super) struct Lines {
@@ -111,7 +114,14 @@ impl Lines {
         })
     }
 
-    /// Output pixels of a block, whole lines of them if those are few enough, else a multiple of a tile.
+    /// Output pixels of a block that leaves codes: the taps of these lines stay in the first-level cache, and few of them
+    /// are filled once more for the next block.
+    pub(super) fn block_of_codes(&self, cols: &Axis) -> usize {
+        let fit = (TAPS / self.line).saturating_sub(self.span) / self.advance;
+        (fit + 1) * cols.count()
+    }
+
+    /// Output pixels of a block that leaves sums, whole lines of them if those are few enough, else a multiple of a tile.
     pub(super) fn block(&self, kernels: &Kernels, cols: &Axis) -> usize {
         let (fit, line) = (self.sums / (4 * self.o), cols.count());
         let tile = self.weights.tile(kernels.line_kernel())[0];
@@ -129,14 +139,14 @@ impl Lines {
         (lines * self.line + 4).div_ceil(4)
     }
 
-    /// The sums of output pixels `block`, numbered across the images of `input`, into `out` `[rows, O]`.
+    /// What `out` says of output pixels `block`, numbered across the images of `input`.
     pub(super) fn run(
         &self,
         kernels: &Kernels,
         [rows, cols]: [&Axis; 2],
         input: Activations<'_>,
         block: Range<usize>,
-        out: &mut [i32],
+        out: LineRows<'_>,
         scratch: &mut [i32],
     ) {
         let (height, width) = (rows.count(), cols.count());
@@ -156,7 +166,7 @@ impl Lines {
             for (i, _) in ys.enumerate() {
                 let start = if i == 0 { from } else { 0 };
                 let count = (width - start).min(end - first);
-                let (sums, behind) = rest.split_at_mut(count * self.o);
+                let (some, behind) = rest.split_at(count, self.o);
                 let pitch = cols.step * self.channels;
                 let at = i * self.advance * self.line + start * pitch;
                 let pixels = LinePixels {
@@ -164,7 +174,7 @@ impl Lines {
                     pitch,
                     line: rows.tap_step * self.line,
                 };
-                kernels.line_kernel().run(&self.weights, pixels, sums);
+                kernels.line_kernel().run(&self.weights, pixels, some);
                 (first, rest) = (first + count, behind);
             }
         }

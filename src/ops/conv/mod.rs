@@ -65,6 +65,8 @@ pub struct Conv2d {
     /// Phases along each axis.
     steps: [usize; 2],
     finish: Finish,
+    /// Whether the product makes codes itself.
+    codes: bool,
     /// Output pixels of a block, or rows of output for a transposed convolution.
     block: usize,
     /// What blocks are multiples of.
@@ -235,7 +237,11 @@ impl Conv2d {
         let finish = finish.prepare(bound as i32)?;
         let row_words = phases.iter().map(Product::row_words).max().unwrap_or(0);
         let fit = (BLOCK_BYTES / 4 / (row_words + o)).clamp(LEAST_ROWS, BLOCK_ROWS);
-        let wish = phases[0].block(parts.kernels);
+        let codes = match &phases[..] {
+            [product] => product.makes_codes(&finish),
+            _ => false,
+        };
+        let wish = phases[0].block(parts.kernels, codes);
         let block = match (phases.len(), wish) {
             (1, Some(block)) => block,
             (1, None) => fit / parts.kernels.mr() * parts.kernels.mr(),
@@ -252,6 +258,7 @@ impl Conv2d {
             phases,
             steps,
             finish,
+            codes,
             block,
             unit: match wish {
                 Some(_) => block.min(size.1),
@@ -395,6 +402,7 @@ impl Conv2d {
     pub fn describe(&self) -> String {
         let what = self.phases[0].describe(self.kernels);
         match self.phases.len() {
+            1 if self.codes => format!("{what} to codes, blocks of {} pixels", self.block),
             1 => format!("{what}, blocks of {} pixels", self.block),
             phases => format!("{what}, {phases} phases, blocks of {} rows", self.block),
         }

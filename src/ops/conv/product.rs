@@ -12,7 +12,8 @@ use super::lines::Lines;
 use crate::bits::{ByteRef, Encoding, PackedMatrix, PackedRef};
 use crate::error::Result;
 use crate::kernels::bounds::Sequence;
-use crate::kernels::{Kernels, MatMut};
+use crate::kernels::{Kernels, LineRows, MatMut};
+use crate::ops::Finish;
 use crate::ops::gemm::Activations;
 use crate::ops::gemm::method::{Integers, Method, Way};
 use crate::ops::par::Par;
@@ -155,12 +156,35 @@ impl Product {
         }
     }
 
-    /// Output pixels of a block, if the product has a wish.
-    pub(super) fn block(&self, kernels: &Kernels) -> Option<usize> {
+    /// Output pixels of a block, if the product has a wish; `codes`: of which [`Product::makes_codes`].
+    pub(super) fn block(&self, kernels: &Kernels, codes: bool) -> Option<usize> {
         match &self.how {
+            How::Lines(lines) if codes => Some(lines.block_of_codes(&self.cols)),
             How::Lines(lines) => Some(lines.block(kernels, &self.cols)),
             _ => None,
         }
+    }
+
+    /// Whether the product makes the codes of `finish` itself, without sums in between.
+    pub(super) fn makes_codes(&self, finish: &Finish) -> bool {
+        let levels = finish.thresholds().map(|t| t.encoding().levels());
+        matches!(self.how, How::Lines(_)) && levels.and_then(LineRows::planes).is_some()
+    }
+
+    /// The codes of output pixels `block` into `out`, of a product that [`Product::makes_codes`].
+    pub(super) fn run_codes(
+        &self,
+        kernels: &Kernels,
+        input: Activations<'_>,
+        block: Range<usize>,
+        out: LineRows<'_>,
+        scratch: &mut [i32],
+    ) {
+        let How::Lines(lines) = &self.how else {
+            unreachable!("a product that makes codes");
+        };
+        let axes = [&self.rows, &self.cols];
+        lines.run(kernels, axes, input, block, out, scratch);
     }
 
     /// Bytes of the input lines that depthwise taps of a line of output read.
@@ -186,6 +210,7 @@ impl Product {
             }
             How::Lines(lines) => {
                 let axes = [&self.rows, &self.cols];
+                let out = LineRows::Sums(out);
                 lines.run(kernels, axes, input, block.clone(), out, scratch);
             }
             // A phase without taps.

@@ -21,6 +21,9 @@ impl Conv2d {
         match &self.phases[..] {
             [product] => {
                 let scratch = product.scratch(self.block);
+                if self.codes {
+                    return scratch;
+                }
                 self.block * self.o + scratch.max(self.finish.scratch_len())
             }
             phases => {
@@ -59,16 +62,26 @@ impl Conv2d {
             return Ok(());
         }
         let part = |Block { first, count, out }: Block<'_>, scratch: &mut [i32], par: Par<'_>| {
-            let (sums, scratch) = scratch.split_at_mut(count * self.o);
-            match &self.phases[..] {
-                [product] => {
-                    let block = first..first + count;
-                    product.run(self.kernels, input, block, sums, scratch, par);
+            let (kernels, block) = (self.kernels, first..first + count);
+            let (product, out) = match (&self.phases[..], out) {
+                ([product], OutRows::I32(out)) => {
+                    return product.run(kernels, input, block, out, scratch, par);
                 }
-                _ => self.all_phases(input, first, sums, scratch),
+                ([product], OutRows::Codes(out)) if self.codes => {
+                    let thresholds = self.finish.thresholds().expect("what makes codes");
+                    let out = thresholds.line_rows(out);
+                    return product.run_codes(kernels, input, block, out, scratch);
+                }
+                ([product], out) => (Some(product), out),
+                (_, out) => (None, out),
+            };
+            let (sums, scratch) = scratch.split_at_mut(count * self.o);
+            match product {
+                Some(product) => product.run(kernels, input, block, sums, scratch, par),
+                None => self.all_phases(input, first, sums, scratch),
             }
             self.finish
-                .run(self.kernels, sums, first, residual, out, scratch);
+                .run(kernels, sums, first, residual, out, scratch);
         };
         // Blocks of pixels; of a transposed convolution, whole rows of one image.
         let (rows, image) = match self.phases.len() {

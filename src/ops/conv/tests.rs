@@ -333,9 +333,15 @@ fn floats_and_codes_are_those_of_the_sums() {
             .iter()
             .map(|&y| ce.decode(quantizer.code(y)).unwrap())
             .collect();
-        for finish in [derived, Finish::by_thresholds(thresholds)] {
-            let plan = Conv2d::on(isa, w.view(), e, g, Pad::Zero, finish).unwrap();
+        let finishes = [derived, Finish::by_thresholds(thresholds)];
+        let routes = [None, Some(Route::Lines)];
+        for (finish, route) in finishes
+            .iter()
+            .flat_map(|f| routes.map(|route| (f.clone(), route)))
+        {
+            let plan = Conv2d::by(route, isa, w.view(), e, g, Pad::Zero, finish).unwrap();
             assert!(plan.finish().is_by_thresholds());
+            scratch.resize(plan.scratch_len(2), 0);
             let mut out = PackedMatrix::zeros(ce, expected.len() / o, o).unwrap();
             plan.run_codes(x.view(), 0..2, &mut out, &mut scratch, Par::Pool(&pool))
                 .unwrap();
@@ -343,6 +349,7 @@ fn floats_and_codes_are_those_of_the_sums() {
         }
         let plan = finish(OutputKind::Codes(quantizer));
         let plan = Conv2d::on(isa, w.view(), e, g, Pad::Zero, plan).unwrap();
+        scratch.resize(plan.scratch_len(1), 0);
         let said = plan
             .run_f32(x.view(), 0..2, &mut [0.0], &mut scratch, Par::Caller)
             .unwrap_err();

@@ -183,6 +183,115 @@ fn every_function_residual_and_output_is_its_definition() {
 }
 
 #[test]
+fn residuals_of_16_bits_are_their_floats_in_every_finish() {
+    let special = [0.0, -0.0, 6e-8, -6e-8, 65504.0, -1e-40, 0.1];
+    // The pixels before the first one are not those of the rows. Long rows are widened one by one, short ones together.
+    for (n, rows, before) in [(1, 131, 3), (8, 67, 1), (45, 50, 2), (2100, 2, 1)] {
+        let sums: Vec<i32> = noise(3, rows * n)
+            .iter()
+            .map(|x| (x * 400.0) as i32)
+            .collect();
+        let mut floats = noise(4, (before + rows) * n);
+        for (x, special) in floats[before * n..].iter_mut().step_by(3).zip(special) {
+            *x = special;
+        }
+        let halves: Vec<f16> = floats.iter().map(|&x| f16::from_f32(x)).collect();
+        let brains: Vec<bf16> = floats.iter().map(|&x| bf16::from_f32(x)).collect();
+        let residuals = [
+            (
+                Residual::F16(&halves),
+                halves.iter().map(|x| x.to_f32()).collect::<Vec<_>>(),
+            ),
+            (
+                Residual::Bf16(&brains),
+                brains.iter().map(|x| x.to_f32()).collect(),
+            ),
+        ];
+        let s8 = Linear::affine(Encoding::signed(8).unwrap(), 0.01, -3).unwrap();
+        let mut kinds = vec![
+            OutputKind::F32,
+            OutputKind::F16,
+            OutputKind::Bf16,
+            OutputKind::Bytes(s8.into()),
+        ];
+        kinds.extend(quantizers().into_iter().map(OutputKind::Codes));
+        let places = [ResidualAt::BeforeFunction, ResidualAt::AfterFunction];
+        for (function, at, (residual, added)) in functions(n).into_iter().flat_map(|f| {
+            let each = places
+                .into_iter()
+                .flat_map(|at| residuals.iter().map(move |r| (at, r)));
+            each.map(move |(at, r)| (f.clone(), at, r))
+        }) {
+            let finish = |output| {
+                let scale = noise(9, n).iter().map(|s| s * 0.01).collect();
+                let finish = Finish::new(scale, noise(10, n), function.clone(), at, output);
+                finish.unwrap().prepare(400).unwrap()
+            };
+            let plain = finish(OutputKind::F32);
+            let of = |i: usize| naive(&plain, sums[i], i % n, added[before * n + i]);
+            let expected: Vec<f32> = (0..rows * n).map(of).collect();
+            for (kernels, &kind) in
+                Kernels::available().flat_map(|k| kinds.iter().map(move |kind| (k, kind)))
+            {
+                let f = finish(kind);
+                f.check(Some(residual), before + rows).unwrap();
+                let what = format!("{} {function:?} {at:?} {kind:?} {n}", kernels.isa());
+                let run = |out: OutRows<'_>| {
+                    let mut scratch = vec![-7; f.scratch_len()];
+                    f.run(
+                        kernels,
+                        &mut sums.clone(),
+                        before,
+                        Some(*residual),
+                        out,
+                        &mut scratch,
+                    );
+                };
+                match kind {
+                    OutputKind::F16 => {
+                        let mut out = vec![f16::ONE; rows * n];
+                        run(OutRows::F16(&mut out));
+                        let same = out
+                            .iter()
+                            .zip(&expected)
+                            .all(|(&out, &y)| out == f16::from_f32(y));
+                        assert!(same, "{what}");
+                    }
+                    OutputKind::Bf16 => {
+                        let mut out = vec![bf16::ONE; rows * n];
+                        run(OutRows::Bf16(&mut out));
+                        let same = out
+                            .iter()
+                            .zip(&expected)
+                            .all(|(&out, &y)| out == bf16::from_f32(y));
+                        assert!(same, "{what}");
+                    }
+                    OutputKind::Bytes(_) => {
+                        let mut out = vec![7; rows * n];
+                        run(OutRows::Bytes(&mut out));
+                        let codes: Vec<u8> = expected.iter().map(|&y| s8.code(y)).collect();
+                        assert_eq!(out, codes, "{what}");
+                    }
+                    OutputKind::Codes(quantizer) => {
+                        let encoding = quantizer.encoding();
+                        let mut out = PackedMatrix::zeros(encoding, rows, n).unwrap();
+                        run(OutRows::Codes(out.words_mut()));
+                        let code = |y: &f32| encoding.decode(quantizer.code(*y)).unwrap();
+                        let codes: Vec<i32> = expected.iter().map(code).collect();
+                        assert_eq!(out.unpack(), codes, "{what}");
+                    }
+                    _ => {
+                        let mut out = vec![7f32; rows * n];
+                        run(OutRows::F32(&mut out));
+                        assert_eq!(out, expected, "{what}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn thresholds_are_used_where_the_chain_is_monotone_and_levels_are_few() {
     let by = |function, at, quantizer| {
         let output = OutputKind::Codes(quantizer);

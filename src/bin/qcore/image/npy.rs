@@ -1,4 +1,4 @@
-//! NumPy's `.npy`, versions 1 to 3: u8, i32 and f32 of little end, in C order.
+//! NumPy's `.npy`, versions 1 to 3: u8, integers and floats of 32 and 64 bits of little end, in C order.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -19,8 +19,9 @@ pub fn read(path: &Path, bytes: &[u8], wanted: &Wanted) -> Result<Values> {
     let size = match head.descr.as_str() {
         "|u1" | "<u1" => 1,
         "<i4" | "<f4" => 4,
+        "<i8" | "<f8" => 8,
         other => {
-            let problem = format!("elements of type '{other}'; expected u1, <i4 or <f4");
+            let problem = format!("elements of type '{other}'; expected u1, <i4, <i8, <f4 or <f8");
             return Err(bad(problem));
         }
     };
@@ -46,27 +47,40 @@ pub fn read(path: &Path, bytes: &[u8], wanted: &Wanted) -> Result<Values> {
         );
         return Err(bad(problem));
     }
+    if data.is_empty() {
+        return Err(bad("no images; expected one or more".to_string()));
+    }
     let words = || data.as_chunks().0.iter().copied();
+    let long = || data.as_chunks().0.iter().copied();
     match wanted.kind {
-        Kind::Codes { max } => match head.descr.as_str() {
-            "<f4" => Err(bad(
-                "floats; expected codes in u1 or <i4, as the model takes".to_string(),
-            )),
-            "<i4" => {
-                let narrow = |(i, word)| {
-                    let value = i32::from_le_bytes(word);
-                    u8::try_from(value)
-                        .map_err(|_| bad(format!("the value {value} at {i}; expected 0 to {max}")))
-                };
-                let values: Result<Vec<u8>> = words().enumerate().map(narrow).collect();
-                codes(path, values?, max)
-            }
-            _ => codes(path, data.to_vec(), max),
-        },
+        Kind::Codes { max } => {
+            let narrow = |(i, value): (usize, i64)| {
+                u8::try_from(value)
+                    .map_err(|_| bad(format!("the value {value} at {i}; expected 0 to {max}")))
+            };
+            let values: Result<Vec<u8>> = match head.descr.as_str() {
+                "<f4" | "<f8" => {
+                    let problem = "floats; expected codes in u1, <i4 or <i8, as the model takes";
+                    return Err(bad(problem.to_string()));
+                }
+                "<i4" => {
+                    let values = words().map(|w| i32::from_le_bytes(w).into());
+                    values.enumerate().map(narrow).collect()
+                }
+                "<i8" => {
+                    let values = long().map(i64::from_le_bytes);
+                    values.enumerate().map(narrow).collect()
+                }
+                _ => Ok(data.to_vec()),
+            };
+            codes(path, values?, max)
+        }
         Kind::Floats { mean, std } => {
             let floats: Vec<f32> = match head.descr.as_str() {
                 "<f4" => words().map(f32::from_le_bytes).collect(),
+                "<f8" => long().map(|w| f64::from_le_bytes(w) as f32).collect(),
                 "<i4" => words().map(|w| i32::from_le_bytes(w) as f32).collect(),
+                "<i8" => long().map(|w| i64::from_le_bytes(w) as f32).collect(),
                 _ => data.iter().map(|&v| f32::from(v)).collect(),
             };
             Ok(Values::Floats(
@@ -176,8 +190,8 @@ pub fn write(path: &Path, shape: &[usize], values: &[f32]) -> Result<()> {
     temporary.push(format!(".{}.tmp", std::process::id()));
     let temporary = Path::new(&temporary);
     let written = write_file(temporary, shape, values)
-        .map_err(|e| Error::io(temporary, "write", e))
-        .and_then(|()| std::fs::rename(temporary, path).map_err(|e| Error::io(path, "write", e)));
+        .and_then(|()| std::fs::rename(temporary, path))
+        .map_err(|e| Error::io(path, "write", e));
     if written.is_err() {
         // Half a file helps nobody; that it could not be written is told already.
         let _ = std::fs::remove_file(temporary);

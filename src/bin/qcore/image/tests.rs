@@ -234,6 +234,32 @@ fn npy_of_every_kind() {
         wanted(1, 1, 1, 255),
         &["the value -1 at 0", "0 to 255"],
     );
+    let long: Vec<u8> = six
+        .iter()
+        .flat_map(|&v| i64::from(v).to_le_bytes())
+        .collect();
+    let file = npy_of("<i8", "False", "(1, 2, 3)", &long, 1);
+    assert_eq!(parsed("a", &file, w).unwrap(), Values::Codes(six.to_vec()));
+    assert_eq!(
+        parsed("a", &file, floats(1, 2, 3)).unwrap(),
+        Values::Floats(vec![-2., 2., 6., 10., 14., 18.])
+    );
+    let most = npy_of("<i8", "False", "(1, 1, 1)", &i64::MAX.to_le_bytes(), 1);
+    refused(
+        "a",
+        &most,
+        wanted(1, 1, 1, 255),
+        &["the value 9223372036854775807"],
+    );
+    let double: Vec<u8> = [0.5f64, 1.0].iter().flat_map(|v| v.to_le_bytes()).collect();
+    let file = npy_of("<f8", "False", "(2,)", &double, 1);
+    assert_eq!(
+        parsed("a", &file, floats(1, 1, 2)).unwrap(),
+        Values::Floats(vec![0.0, 2.0])
+    );
+    refused("a", &file, wanted(1, 1, 2, 255), &["floats", "u1"]);
+    let none = npy_of("|u1", "False", "(0, 1, 2, 3)", &[], 1);
+    refused("a", &none, w, &["no images"]);
     let numbers: Vec<u8> = [0.5f32, 1.0].iter().flat_map(|v| v.to_le_bytes()).collect();
     let file = npy_of("<f4", "False", "(2,)", &numbers, 1);
     assert_eq!(
