@@ -119,7 +119,8 @@ fn a_run_allocates_nothing() {
         assert_eq!(least(run), 0, "{mode:?}");
         assert!(logits.iter().any(|&l| l != logits[0]));
 
-        // On a pool: nothing for a caller that is one of its workers, some jobs for another thread.
+        // On a pool: nothing for a caller that is one of its workers; from outside a run goes in once, without a job of its
+        // own, or hands a job to each thread.
         let alone = logits.clone();
         let mut workspace = model.workspace(20, 2, mode).unwrap();
         let mut run = || {
@@ -128,10 +129,10 @@ fn a_run_allocates_nothing() {
         };
         let outside = least(&mut run);
         let most = match mode {
-            Mode::Latency => 2 * 2 * model.describe().len(),
+            Mode::Latency => 0,
             Mode::Throughput => 2,
         };
-        assert!((1..=most).contains(&outside), "{mode:?}: {outside}");
+        assert!(outside <= most, "{mode:?}: {outside}");
         assert_eq!(pool.install(|| least(&mut run)), 0, "{mode:?}, inside");
         assert_eq!(logits, alone);
     }
