@@ -145,10 +145,9 @@ unsafe fn tile<
         let mut sums = [[V::zero(); MR]; NV];
         for (v, (counters, sums)) in counters.iter_mut().zip(&mut sums).enumerate() {
             let start = V::load(task.start.add(v * V::LANES).cast());
-            (*counters, *sums) = {
-                let (counter, sum) = D::begin(start);
-                ([counter; MR], [sum; MR])
-            };
+            let (counter, sum) = D::begin(start);
+            *counters = [counter; MR];
+            *sums = [sum; MR];
         }
         let mut weights = task.weights;
         let mut taps = task.taps.add(pixel * task.pitch);

@@ -249,7 +249,7 @@ impl LineRows<'_> {
                 thresholds,
                 flip,
             } => {
-                let planes = Self::planes(thresholds.len() / (32 * words(o)));
+                let planes = Self::planes(levels(thresholds, o));
                 let row = planes.expect("levels of a code") * words(o);
                 let (first, rest) = codes.split_at_mut(pixels * row);
                 let codes = |words| LineRows::Codes {
@@ -270,6 +270,11 @@ impl LineRows<'_> {
             _ => None,
         }
     }
+}
+
+/// Levels of the thresholds of `o` channels, which are padded to whole words of codes.
+fn levels(thresholds: &[i32], o: usize) -> usize {
+    thresholds.len() / (32 * words(o))
 }
 
 impl LineKernel {
@@ -300,7 +305,7 @@ impl LineKernel {
                 thresholds,
                 flip,
             } => {
-                let (plane, levels) = (words(o), thresholds.len() / (32 * words(o)));
+                let (plane, levels) = (words(o), levels(thresholds, o));
                 let planes = LineRows::planes(levels).expect("levels of a code");
                 let row = planes * plane;
                 let count = out.len() / row;

@@ -24,9 +24,8 @@
 //! 6. A weight of two bits is its upper bit twice and its lower one: one pass over a block for each, and between them
 //!    the 16-bit sums are doubled. W is then its code, w less the smallest weight, and the sums are up to three times as
 //!    large.
-//!
-//! 7. Indices of four bits are two in a byte, for few rows read them as fast as memory gives them. `FEW_ROWS` take them
-//!    apart in registers; for more they become a byte each, a block of a panel at a time.
+//! 7. Indices of four bits are two in a byte: with few rows, what memory gives bounds the speed. Up to `FEW_ROWS` rows
+//!    take them apart in registers; for more they become a byte each, a block of a panel at a time.
 //!
 //! Bits of weights behind K are zero, so what tables hold of activations behind K is never taken.
 

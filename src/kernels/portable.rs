@@ -25,7 +25,8 @@ pub(super) static KERNELS: Kernels = Kernels {
         lanes: 4,
         vectors: 4,
         alike: false,
-        worth_passes: 8,
+        // Sapphire Rapids, MAC a cycle: popcounts 13.6 / passes, products 0.64.
+        worth_passes: 20,
         run: bytegemm,
     }),
     groupgemm: GroupKernel {
@@ -63,12 +64,12 @@ unsafe fn bitgemm(task: &Task<'_>) {
 
 unsafe fn bytegemm(task: &ByteTask) {
     // SAFETY: as above.
-    unsafe { bytegemm::run::<Words, Scalar, 2, 4>(task) }
+    unsafe { bytegemm::run::<Words, Plain, 2, 4>(task) }
 }
 
 unsafe fn groupgemm(task: &GroupTask) {
     // SAFETY: as above.
-    unsafe { groupgemm::run::<Words, Scalar, 2, 4>(task) }
+    unsafe { groupgemm::run::<Words, Plain, 2, 4>(task) }
 }
 
 /// Pixels of the line GEMM's tiles of 4, 2 and 1 vectors.
@@ -78,9 +79,9 @@ unsafe fn linegemm(task: &LineTask) {
     // SAFETY: as above.
     unsafe {
         match task.vectors {
-            4 => linegemm::run::<Words, Scalar, false, { LINES[0] }, 4>(task),
-            2 => linegemm::run::<Words, Scalar, false, { LINES[1] }, 2>(task),
-            _ => linegemm::run::<Words, Scalar, false, { LINES[2] }, 1>(task),
+            4 => linegemm::run::<Words, Plain, false, { LINES[0] }, 4>(task),
+            2 => linegemm::run::<Words, Plain, false, { LINES[1] }, 2>(task),
+            _ => linegemm::run::<Words, Plain, false, { LINES[2] }, 1>(task),
         }
     }
 }
@@ -225,10 +226,20 @@ impl Count<Words> for Popcount {
     }
 }
 
-/// Products one after the other.
-struct Scalar;
+/// Products as a compiler makes vectors of them.
+struct Plain;
 
-impl Dot<Words> for Scalar {
+/// Products of neighbours, added.
+#[inline(always)]
+fn madd(a: [i16; 8], b: [i16; 8]) -> [i32; 4] {
+    let mut products = [0; 8];
+    for (product, (a, b)) in products.iter_mut().zip(a.into_iter().zip(b)) {
+        *product = i32::from(a) * i32::from(b);
+    }
+    std::array::from_fn(|i| products[2 * i] + products[2 * i + 1])
+}
+
+impl Dot<Words> for Plain {
     type Counter = Words;
     const COUNTERS: usize = 1;
     const UNPACK: usize = 16;
@@ -257,13 +268,18 @@ impl Dot<Words> for Scalar {
         a: Words,
     ) -> Words {
         let (u, s) = bytecount::mixed::<_, SIGNED>(w, a);
+        let halves = bytemuck::cast::<[u32; 4], [i16; 8]>;
+        // Even bytes and odd ones: products of 16 bits, two of which are added, are what most vector units have.
+        let even = madd(
+            halves(u.0.map(|u| u & 0x00ff_00ff)),
+            halves(s.0).map(|s| s << 8 >> 8),
+        );
+        let odd = madd(
+            halves(u.0.map(|u| u >> 8 & 0x00ff_00ff)),
+            halves(s.0).map(|s| s >> 8),
+        );
         Words(std::array::from_fn(|lane| {
-            let pairs = u.0[lane]
-                .to_le_bytes()
-                .into_iter()
-                .zip(s.0[lane].to_le_bytes());
-            let products = pairs.map(|(u, s)| i32::from(u) * i32::from(s as i8));
-            counter.0[lane].wrapping_add(products.sum::<i32>() as u32)
+            counter.0[lane].wrapping_add((even[lane] + odd[lane]) as u32)
         }))
     }
     #[inline(always)]

@@ -137,6 +137,7 @@ impl Linear {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nn::quotient::assert_quotients;
     use crate::nn::signal::Codes;
     use crate::quant::{ActQuantizer, QuantRelu, Rounding};
 
@@ -245,8 +246,8 @@ mod tests {
             .backward(&values, &d_x, Some(&mut d_values), Par::Caller)
             .unwrap();
         let d_weights = layer.weights.d_weights.clone();
-        // A loss whose gradient by the output is d_x. It is linear in each number, so h may be large.
-        let loss = |layer: &Linear, values: &[f32]| -> f64 {
+        // A loss whose gradient by the output is d_x.
+        let loss = |(layer, values): &(Linear, Vec<f32>)| -> f64 {
             let mut x = vec![0.0; M * N];
             layer
                 .forward_in_floats(values, &mut x, Par::Caller)
@@ -254,33 +255,13 @@ mod tests {
             let terms = x.iter().zip(&d_x);
             terms.map(|(x, d)| f64::from(*x) * f64::from(*d)).sum()
         };
-        let h = 0.5;
-        let near = |high: f64, low: f64, gradient: f32| {
-            let quotient = (high - low) / f64::from(2.0 * h);
-            let gap = (quotient - f64::from(gradient)).abs();
-            assert!(gap < 1e-4 * (1.0 + quotient.abs()), "{quotient} {gradient}");
+        let state = &mut (layer, values);
+        assert_quotients(state, &d_values, 1e-4, |s, i, h| s.1[i] += h, loss);
+        let add = |(layer, _): &mut (Linear, Vec<f32>), i: usize, h: f32| {
+            layer.weights.latent[i] += h;
+            layer.weights.project(Rng::new(3)).unwrap();
         };
-        for i in 0..M * K {
-            let mut at = |step: f32| {
-                let before = values[i];
-                values[i] = before + step;
-                let loss = loss(&layer, &values);
-                values[i] = before;
-                loss
-            };
-            near(at(h), at(-h), d_values[i]);
-        }
-        for (i, gradient) in d_weights.iter().enumerate() {
-            let mut at = |step: f32| {
-                let before = layer.weights.latent[i];
-                layer.weights.latent[i] = before + step;
-                layer.weights.project(Rng::new(3)).unwrap();
-                let loss = loss(&layer, &values);
-                layer.weights.latent[i] = before;
-                loss
-            };
-            near(at(h), at(-h), *gradient);
-        }
+        assert_quotients(state, &d_weights, 1e-4, add, loss);
     }
 
     #[test]

@@ -25,6 +25,8 @@ mod packed;
 mod patches;
 pub mod pool;
 pub mod projected;
+#[cfg(test)]
+mod quotient;
 pub mod residual;
 pub mod rng;
 pub mod rprelu;

@@ -140,6 +140,15 @@ impl WeightOnlyGemm {
         self.k().div_ceil(blocks).next_multiple_of(unit)
     }
 
+    /// K in blocks of `step` columns; an empty one if there are no columns, for scales and bias are left then.
+    fn blocks(&self, step: usize) -> impl Iterator<Item = Block> {
+        let k = self.k();
+        (0..k.max(1)).step_by(step).map(move |from| Block {
+            from,
+            to: k.min(from + step),
+        })
+    }
+
     /// The product of rows `rows` of `activations` `[m, K]`, into `out` `[rows.len(), N]`.
     ///
     /// `scratch` has [`WeightOnlyGemm::scratch_len`] elements or more. Errors if a length is wrong or the range leaves
@@ -246,12 +255,8 @@ impl WeightOnlyGemm {
             true => k.max(1),
             false => self.block(BLOCK),
         };
-        for from in (0..k.max(1)).step_by(step) {
-            let block = Block {
-                from,
-                to: k.min(from + step),
-            };
-            let tables = &activations[self.kernel.tables_len(&self.weights, from)..];
+        for block in self.blocks(step) {
+            let tables = &activations[self.kernel.tables_len(&self.weights, block.from)..];
             self.each_panel(panels.clone(), out.reborrow(), |panel, out| {
                 self.kernel
                     .look_up(&self.weights, panel, block, tables, stride, out);
@@ -328,17 +333,13 @@ impl WeightOnlyGemm {
         mut out: MatMut<'_, f32>,
         space: &mut [f32],
     ) {
-        let (kernel, k, block) = (self.kernel, self.k(), self.block(BLOCK));
+        let (kernel, k) = (self.kernel, self.k());
         let (floats, space) = space.split_at_mut(rows.len() * STRIDE);
-        for from in (0..k).step_by(block) {
-            let block = Block {
-                from,
-                to: k.min(from + block),
-            };
-            let columns = block.to - from;
+        for block in self.blocks(self.block(BLOCK)) {
+            let columns = block.to - block.from;
             for (row, floats) in rows.clone().zip(floats.chunks_exact_mut(STRIDE)) {
                 F::widen(
-                    &activations[row * k + from..][..columns],
+                    &activations[row * k + block.from..][..columns],
                     &mut floats[..columns],
                 );
                 floats[columns] = 0.0;

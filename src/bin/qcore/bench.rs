@@ -22,6 +22,8 @@ use report::{Conditions, Report};
 use timing::{Effort, Team};
 use weight_only::Asked;
 
+use crate::table;
+
 /// GEMM and GEMV, N x M x K.
 const SHAPES: [Shape; 7] = [
     Shape::new(512, 512, 512),
@@ -146,7 +148,7 @@ pub fn run(args: &Args) -> Result<()> {
     let mut products = Vec::new();
     for &shape in &shapes {
         for team in &teams {
-            bar.set_message(format!("{shape}, {} threads", team.threads()));
+            bar.set_message(format!("{shape}, {}", table::threads(team.threads())));
             let isas = swift(shape.macs() > PORTABLE_MACS);
             let measured = product::measure(&isas, &pairs, shape, team, effort, tick)?;
             products.extend(measured);

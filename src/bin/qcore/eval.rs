@@ -8,6 +8,8 @@ use qcore::ops::{Par, Pool};
 use qcore::train::data::{Dataset, built_in, load_folder};
 use qcore::{Error, Result};
 
+use crate::table;
+
 /// Images that go through the model at a time: enough to fill the tiles, little enough for the cache.
 const AT_A_TIME: usize = 256;
 
@@ -86,11 +88,11 @@ pub fn run(args: &Args) -> Result<()> {
         println!("{result:#}");
     } else {
         println!(
-            "{}: {right} of {} test images right, {accuracy:.2} % ({rate:.0} images/s on {}, {} threads)",
+            "{}: {right} of {} test images right, {accuracy:.2} % ({rate:.0} images/s on {}, {})",
             data.name,
             images.len(),
             model.isa(),
-            pool.threads()
+            table::threads(pool.threads())
         );
     }
     Ok(())

@@ -4,7 +4,7 @@ use qcore::Result;
 use qcore::isa::{Isa, OVERRIDE, cpu_name};
 use qcore::kernels::Kernels;
 
-use crate::table::Table;
+use crate::table::{self, Table};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -45,9 +45,10 @@ pub fn run(args: &Args) -> Result<()> {
     }
     println!("qcore {}", env!("CARGO_PKG_VERSION"));
     println!(
-        "CPU: {} ({}), {threads} threads",
+        "CPU: {} ({}), {}",
         cpu_name(),
-        std::env::consts::ARCH
+        std::env::consts::ARCH,
+        table::threads(threads)
     );
     let mut table = Table::new(&["ISA", "compiled", "available", "chosen", "bit GEMM"]);
     for isa in Isa::ALL {

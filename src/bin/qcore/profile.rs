@@ -10,7 +10,7 @@ use qcore::{Error, Result};
 use serde_json::{Value, json};
 
 use crate::image::{Given, Values};
-use crate::table::{Table, bytes};
+use crate::table::{self, Table, bytes};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -94,15 +94,12 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 fn show(args: &Args, model: &Model, workspace: &Workspace, rows: &[Row], total: Duration) {
-    let threads = match workspace.threads() {
-        1 => "1 thread".to_string(),
-        threads => format!("{threads} threads"),
-    };
     println!(
-        "{}: {} on {}, {threads}, batch {}; times are of one image",
+        "{}: {} on {}, {}, batch {}; times are of one image",
         args.model.display(),
         model.input(),
         model.isa(),
+        table::threads(workspace.threads()),
         args.batch
     );
     let heading = [

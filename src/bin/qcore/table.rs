@@ -2,6 +2,14 @@
 
 use std::fmt;
 
+/// So many threads, in words.
+pub fn threads(count: usize) -> String {
+    match count {
+        1 => "1 thread".to_string(),
+        count => format!("{count} threads"),
+    }
+}
+
 /// A heading and rows of as many cells.
 pub struct Table {
     rows: Vec<Vec<String>>,

@@ -17,7 +17,7 @@ use qcore::{Error, Result};
 
 use crate::curves;
 use crate::eval::{correct, load_data};
-use crate::table::bytes;
+use crate::table::{self, bytes};
 
 mod interrupt;
 mod options;
@@ -85,13 +85,13 @@ fn train(args: &Args, recipe: Option<Recipe>, out: &Path) -> Result<Outcome> {
         data.train.classes()
     );
     println!(
-        "net {}: {}-bit weights, {}-bit activations; {} float and {} quantized epochs; {isa}, {} threads",
+        "net {}: {}-bit weights, {}-bit activations; {} float and {} quantized epochs; {isa}, {}",
         recipe.arch,
         recipe.bits_w,
         recipe.bits_a,
         recipe.float_epochs,
         recipe.epochs,
-        pool.threads()
+        table::threads(pool.threads())
     );
     let (begin, done) = (Instant::now(), trainer.done());
     let trained = trainer.run(Par::Pool(&pool), &mut watch);

@@ -1,6 +1,7 @@
 //! The convolution against seven loops, difference quotients and itself.
 
 use super::*;
+use crate::nn::quotient::assert_quotients;
 use crate::nn::signal::Codes;
 use crate::ops::{Padding, Pool};
 use crate::quant::{ActQuantizer, QuantRelu, Rounding};
@@ -143,15 +144,15 @@ fn forward_and_backward_follow_the_definition() {
 fn gradients_are_difference_quotients() {
     for (g, o) in shapes() {
         let mut layer = conv(g, o, Weights::Float);
-        let mut values = random(1, M * g.height * g.width * g.channels);
+        let values = random(1, M * g.height * g.width * g.channels);
         let d_x = random(2, M * layer.output().iter().product::<usize>());
         let mut d_values = vec![9.0; values.len()];
         layer
             .backward(&values, &d_x, Some(&mut d_values), Par::Caller)
             .unwrap();
         let d_weights = layer.weights.d_weights.clone();
-        // A loss whose gradient by the output is d_x. It is linear in each number, so h may be large.
-        let loss = |layer: &Conv2d, values: &[f32]| -> f64 {
+        // A loss whose gradient by the output is d_x.
+        let loss = |(layer, values): &(Conv2d, Vec<f32>)| -> f64 {
             let mut x = vec![0.0; d_x.len()];
             layer
                 .forward_in_floats(values, &mut x, Par::Caller)
@@ -159,36 +160,13 @@ fn gradients_are_difference_quotients() {
             let terms = x.iter().zip(&d_x);
             terms.map(|(x, d)| f64::from(*x) * f64::from(*d)).sum()
         };
-        let h = 0.5;
-        let near = |high: f64, low: f64, gradient: f32, what: &str| {
-            let quotient = (high - low) / f64::from(2.0 * h);
-            let gap = (quotient - f64::from(gradient)).abs();
-            assert!(
-                gap < 1e-3 * (1.0 + quotient.abs()),
-                "{what} of {g:?}: {quotient} {gradient}"
-            );
+        let state = &mut (layer, values);
+        assert_quotients(state, &d_values, 1e-3, |s, i, h| s.1[i] += h, loss);
+        let add = |(layer, _): &mut (Conv2d, Vec<f32>), i: usize, h: f32| {
+            layer.weights.latent[i] += h;
+            layer.weights.project(Rng::new(7)).unwrap();
         };
-        for i in (0..values.len()).step_by(values.len() / 40 + 1) {
-            let mut at = |step: f32| {
-                let before = values[i];
-                values[i] = before + step;
-                let loss = loss(&layer, &values);
-                values[i] = before;
-                loss
-            };
-            near(at(h), at(-h), d_values[i], "d_a");
-        }
-        for i in (0..d_weights.len()).step_by(d_weights.len() / 40 + 1) {
-            let mut at = |step: f32| {
-                let before = layer.weights.latent[i];
-                layer.weights.latent[i] = before + step;
-                layer.weights.project(Rng::new(7)).unwrap();
-                let loss = loss(&layer, &values);
-                layer.weights.latent[i] = before;
-                loss
-            };
-            near(at(h), at(-h), d_weights[i], "d_w");
-        }
+        assert_quotients(state, &d_weights, 1e-3, add, loss);
     }
 }
 

@@ -63,25 +63,25 @@ impl Conv2d {
         }
         let part = |Block { first, count, out }: Block<'_>, scratch: &mut [i32], par: Par<'_>| {
             let (kernels, block) = (self.kernels, first..first + count);
-            let (product, out) = match (&self.phases[..], out) {
+            match (&self.phases[..], out) {
                 ([product], OutRows::I32(out)) => {
-                    return product.run(kernels, input, block, out, scratch, par);
+                    product.run(kernels, input, block, out, scratch, par);
                 }
                 ([product], OutRows::Codes(out)) if self.codes => {
                     let thresholds = self.finish.thresholds().expect("what makes codes");
                     let out = thresholds.line_rows(out);
-                    return product.run_codes(kernels, input, block, out, scratch);
+                    product.run_codes(kernels, input, block, out, scratch);
                 }
-                ([product], out) => (Some(product), out),
-                (_, out) => (None, out),
-            };
-            let (sums, scratch) = scratch.split_at_mut(count * self.o);
-            match product {
-                Some(product) => product.run(kernels, input, block, sums, scratch, par),
-                None => self.all_phases(input, first, sums, scratch),
+                (phases, out) => {
+                    let (sums, scratch) = scratch.split_at_mut(count * self.o);
+                    match phases {
+                        [product] => product.run(kernels, input, block, sums, scratch, par),
+                        _ => self.all_phases(input, first, sums, scratch),
+                    }
+                    self.finish
+                        .run(kernels, sums, first, residual, out, scratch);
+                }
             }
-            self.finish
-                .run(kernels, sums, first, residual, out, scratch);
         };
         // Blocks of pixels; of a transposed convolution, whole rows of one image.
         let (rows, image) = match self.phases.len() {

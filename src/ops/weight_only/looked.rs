@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::{LINE, WeightOnlyGemm};
-use crate::kernels::{Block, MatMut};
+use crate::kernels::MatMut;
 use crate::quant::Float;
 use crate::shape::WORD_BITS;
 
@@ -57,14 +57,10 @@ impl WeightOnlyGemm {
     ) {
         let (k, step) = (self.k(), self.looked_block());
         let stride = self.tables_len(step);
-        for from in (0..k).step_by(step) {
-            let block = Block {
-                from,
-                to: k.min(from + step),
-            };
-            let columns = block.to - from;
+        for block in self.blocks(step) {
+            let columns = block.to - block.from;
             for (row, tables) in rows.clone().zip(space.chunks_exact_mut(stride)) {
-                self.tables(&activations[row * k + from..][..columns], tables);
+                self.tables(&activations[row * k + block.from..][..columns], tables);
             }
             for (tile, tables) in space[..rows.len() * stride]
                 .chunks(LOOKED_TILE * stride)

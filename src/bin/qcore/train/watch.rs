@@ -131,23 +131,24 @@ impl Watch {
         if !quantized {
             self.float_accuracy = Some(report.test_accuracy);
         }
-        self.points.push(Point {
+        let point = Point {
             quantized,
             loss: f64::from(report.train_loss),
             train_accuracy: 100.0 * f64::from(report.train_accuracy),
             test_accuracy: 100.0 * f64::from(report.test_accuracy),
-        });
-        self.tested = format!("test {:.2} %", 100.0 * report.test_accuracy);
+        };
+        self.tested = format!("test {:.2} %", point.test_accuracy);
         let text = format!(
             "epoch {:>3}/{} {:<9} loss {:.4}  training {:.2} %  {}  {:.0} images/s",
             report.epoch,
             report.epochs,
             if quantized { "quantized" } else { "float" },
             report.train_loss,
-            100.0 * report.train_accuracy,
+            point.train_accuracy,
             self.tested,
             report.images_per_second
         );
+        self.points.push(point);
         // On a terminal the bar says it; elsewhere a line an epoch does.
         if !std::io::stderr().is_terminal() {
             println!("{text}");
