@@ -29,6 +29,7 @@
 
 use super::panels::Strip;
 use super::sink::{self, put};
+use super::tilecodes::TileCodes;
 
 /// A vector of 32-bit lanes of some ISA. Every method is `#[inline(always)]` and must only be called from
 /// code compiled with that ISA's features.
@@ -148,6 +149,8 @@ pub(crate) struct Task<'a> {
     pub(crate) passes: &'a [Pass],
     /// What is subtracted from each row; null for nothing.
     pub(crate) row_sums: *const i32,
+    /// Codes to make of the sums, in the place of what the sink of the strip says.
+    pub(super) codes: Option<TileCodes>,
 }
 
 /// Runs `task` in tiles of `MR` rows by `NV` vectors.
@@ -155,7 +158,7 @@ pub(crate) struct Task<'a> {
 /// # Safety
 /// The caller is compiled with the features of V and C, and the pointers of `task` are valid for the sizes that its
 /// fields state: reads of weights, activations, NR starts a panel, `rows` row sums if not null, NR scales and
-/// biases a panel, writes of `lanes` elements in each of `rows` rows of the sink.
+/// biases a panel, writes of `lanes` elements in each of `rows` rows of the sink, or of the bits of all lanes of the panels.
 #[inline(always)]
 pub(super) unsafe fn run<V: Lanes, C: Count<V>, const MR: usize, const NV: usize>(task: &Task<'_>) {
     // SAFETY: passed on from the caller.
@@ -182,10 +185,12 @@ unsafe fn panels<V: Lanes, C: Count<V>, const MR: usize, const NV: usize, const 
     let mut left = Some(task.strip);
     while let Some(strip) = left {
         let (panel, rest) = strip.first(NV * V::LANES);
+        let before = task.strip.lanes - strip.lanes;
         // SAFETY: passed on from the caller: a panel is a part of the strip.
         unsafe {
             rows::<V, C, MR, NV, HOW>(&Task {
                 strip: panel,
+                codes: task.codes.map(|codes| codes.beyond(before)),
                 ..*task
             })
         }
@@ -232,7 +237,9 @@ unsafe fn tile<
     // starts are readable.
     unsafe {
         let first = task.activations.add(row * task.row_words);
-        sink::expect::<V, MR, NV>(&task.strip.sink, row);
+        if task.codes.is_none() {
+            sink::expect::<V, MR, NV>(&task.strip.sink, row);
+        }
         let mut sums = [[V::zero(); NV]; MR];
         if HOW == AND {
             for sums in &mut sums {
@@ -391,7 +398,7 @@ unsafe fn combine<V: Lanes, const HOW: u8>(w: V, a: V, z: V) -> V {
     }
 }
 
-/// Takes the sums of rows away where they count, and gives the result to the sink, lane by lane.
+/// Takes the sums of rows away where they count, and gives the result to the sink, lane by lane, or makes codes of it.
 #[inline(always)]
 unsafe fn finish<V: Lanes, const MR: usize, const NV: usize, const HOW: u8>(
     task: &Task<'_>,
@@ -410,6 +417,9 @@ unsafe fn finish<V: Lanes, const MR: usize, const NV: usize, const HOW: u8>(
                 }
             }
         }
-        put::<V, MR, NV>(&task.strip.sink, results, row, task.strip.lanes);
+        match &task.codes {
+            Some(codes) => codes.put::<V, MR, NV>(row, |i, v| results[i][v]),
+            None => put::<V, MR, NV>(&task.strip.sink, results, row, task.strip.lanes),
+        }
     }
 }

@@ -11,10 +11,13 @@ use super::bitgemm::Task;
 use super::bytegemm::ByteTask;
 use super::groupgemm::GroupTask;
 use super::sink::Sink;
+use super::tilecodes::TileCodes;
 use super::*;
 use crate::bits::PackedMatrix;
 use crate::quant::{ActQuantizer, Granularity, Linear, QuantRelu, Quantizer, Rounding, Scales};
+use codes::check_codes;
 
+mod codes;
 mod floats;
 mod lines;
 mod lut;
@@ -201,10 +204,7 @@ fn check_bits(
     let zeros = Fenced::new(&vec![0f32; kernels.nr], side);
     let mut out = Fenced::new(&vec![0i32; rows * lanes], side);
     let mut floats = Fenced::new(&vec![0f32; rows * lanes], side);
-    for sink in [
-        Sink::integers(out.as_mut_ptr(), lanes),
-        Sink::floats(floats.as_mut_ptr(), lanes, ones.as_ptr(), zeros.as_ptr()),
-    ] {
+    let run = |sink: Sink, codes: Option<TileCodes>| {
         let task = Task {
             strip: Strip {
                 weights: weights.as_ptr(),
@@ -223,9 +223,22 @@ fn check_bits(
                 true => sums.as_ptr(),
                 false => ptr::null(),
             },
+            codes,
         };
-        // SAFETY: the lengths of a task, as `Kernels::bitgemm` makes it.
+        // SAFETY: the lengths of a task, as `Kernels::bitgemm` and `Kernels::bit_codes` make it.
         unsafe { (kernels.bitgemm)(&task) }
+    };
+    run(Sink::integers(out.as_mut_ptr(), lanes), None);
+    let (ones, zeros) = (ones.as_ptr(), zeros.as_ptr());
+    run(Sink::floats(floats.as_mut_ptr(), lanes, ones, zeros), None);
+    if kernels.makes_codes() && lanes == kernels.nr {
+        let name = format!("{} {side:?} k={}", kernels.isa, w.cols());
+        let sum = |row: usize, lane: usize| out[row * lanes + lane];
+        for classes in [false, true] {
+            check_codes(&name, side, [rows, lanes], classes, sum, |codes| {
+                run(Sink::integers(ptr::null_mut(), 0), Some(codes));
+            });
+        }
     }
     let corners = [(0, 0), (rows - 1, lanes - 1)];
     for (row, lane) in corners {

@@ -8,11 +8,11 @@
 //!    makes them so when lines are filled, and what it adds to a sum is known when weights are laid out. Hence no
 //!    sums of rows, and no differences of fields: first layers have few columns to pay for such things with.
 //! 4. A panel has as many vectors of channels as it needs, at most those of the widest tile; fewer vectors have more rows.
-//! 5. Codes of 1 and 2 bits are made of the sums while these are in registers: stored and read again, sums of few columns
-//!    take a third of the time. More levels are compared as fast from memory.
+//! 5. Codes of 1 and 2 bits are made in the tile (see `tilecodes`).
 
 use super::bitgemm::Lanes;
 use super::bytecount::Dot;
+use super::tilecodes::TileCodes;
 
 /// A panel of weights times pixels of one line of the output.
 #[derive(Clone, Copy)]
@@ -48,21 +48,7 @@ pub(super) enum LineOut {
         lanes: usize,
     },
     /// Codes: how many thresholds a sum is above.
-    Codes(LineCodes),
-}
-
-/// Codes of 1 or 2 bits, of all lanes of a panel.
-#[derive(Clone, Copy)]
-pub(super) struct LineCodes {
-    /// The byte of the panel's first channels in the lowest plane of the first pixel; bytes from there to the next plane and
-    /// to the next pixel.
-    pub(super) at: *mut u8,
-    pub(super) plane: usize,
-    pub(super) pixel: usize,
-    /// 1 or 3, and thresholds from one level to the next.
-    pub(super) levels: usize,
-    pub(super) thresholds: *const i32,
-    pub(super) level: usize,
+    Codes(TileCodes),
 }
 
 /// Runs `task` in tiles of `MR` pixels by `NV` vectors.
@@ -191,58 +177,7 @@ unsafe fn tile<
                     }
                 }
             }
-            LineOut::Codes(codes) if codes.levels == 1 => put::<V, MR, NV, 1>(codes, pixel, sums),
-            LineOut::Codes(codes) => put::<V, MR, NV, 3>(codes, pixel, sums),
-        }
-    }
-}
-
-/// Writes the codes of `sums`, those of pixels `pixel` and up, whose `LEVELS` are 1 or 3.
-#[inline(always)]
-unsafe fn put<V: Lanes, const MR: usize, const NV: usize, const LEVELS: usize>(
-    codes: LineCodes,
-    pixel: usize,
-    sums: [[V; MR]; NV],
-) {
-    // Vectors whose bits fill a byte.
-    let together = 8usize.div_ceil(V::LANES).min(NV);
-    // SAFETY: the pixels exist, in each plane the bytes of all lanes of the panel, and thresholds of these lanes.
-    unsafe {
-        for (part, sums) in sums.chunks_exact(together).enumerate() {
-            let lane = part * together * V::LANES;
-            let mut thresholds = [[V::zero(); 2]; LEVELS];
-            for (level, thresholds) in thresholds.iter_mut().enumerate() {
-                let of_level = codes.thresholds.add(level * codes.level + lane);
-                for (v, thresholds) in thresholds.iter_mut().take(together).enumerate() {
-                    *thresholds = V::load(of_level.add(v * V::LANES).cast());
-                }
-            }
-            for i in 0..MR {
-                let mut passed = [0; LEVELS];
-                for (passed, thresholds) in passed.iter_mut().zip(thresholds) {
-                    for (v, (sums, threshold)) in sums.iter().zip(thresholds).enumerate() {
-                        *passed |= sums[i].above(threshold) << (v * V::LANES);
-                    }
-                }
-                let at = codes.at.add((pixel + i) * codes.pixel + lane / 8);
-                // Thresholds rise: who passes the third has passed the others.
-                put_bits::<V>(passed.iter().fold(0, |all, passed| all ^ passed), at);
-                if LEVELS == 3 {
-                    put_bits::<V>(passed[1], at.add(codes.plane));
-                }
-            }
-        }
-    }
-}
-
-/// Writes a bit for each lane, whole bytes of them.
-#[inline(always)]
-unsafe fn put_bits<V: Lanes>(bits: u32, at: *mut u8) {
-    // SAFETY: the caller vouches for LANES / 8 bytes, at least one.
-    unsafe {
-        match V::LANES {
-            16 => at.cast::<u16>().write_unaligned(bits as u16),
-            _ => *at = bits as u8,
+            LineOut::Codes(codes) => codes.put::<V, MR, NV>(pixel, |i, v| sums[v][i]),
         }
     }
 }

@@ -8,11 +8,12 @@
 //! of one. Lanes behind O, and columns behind the taps of a line, are zero.
 
 use super::bounds::Sequence;
-use super::linegemm::{LineCodes, LineOut, LineTask};
+use super::linegemm::{LineOut, LineTask};
 use super::panels::Lines;
+use super::tilecodes::CodeRows;
 use crate::bits::{Encoding, PackedRef};
 use crate::error::Result;
-use crate::shape::{elements, words};
+use crate::shape::elements;
 
 /// A line GEMM kernel: its tiles are `tiles[i]` pixels by `4 >> i` vectors of `lanes` channels, where that is not zero.
 #[derive(Clone, Copy)]
@@ -227,13 +228,8 @@ impl LineWeights {
 pub(crate) enum LineRows<'a> {
     /// Sums `[pixels, O]`.
     Sums(&'a mut [i32]),
-    /// Codes `[pixels, planes, ceil(O / 32)]` by thresholds, as those of
-    /// [`Kernels::requantize`](super::Kernels::requantize).
-    Codes {
-        words: &'a mut [u32],
-        thresholds: &'a [i32],
-        flip: &'a [u32],
-    },
+    /// Codes, a row for each pixel.
+    Codes(CodeRows<'a>),
 }
 
 impl LineRows<'_> {
@@ -244,42 +240,17 @@ impl LineRows<'_> {
                 let (first, rest) = sums.split_at_mut(pixels * o);
                 (LineRows::Sums(first), LineRows::Sums(rest))
             }
-            LineRows::Codes {
-                words: codes,
-                thresholds,
-                flip,
-            } => {
-                let planes = Self::planes(levels(thresholds, o));
-                let row = planes.expect("levels of a code") * words(o);
-                let (first, rest) = codes.split_at_mut(pixels * row);
-                let codes = |words| LineRows::Codes {
-                    words,
-                    thresholds,
-                    flip,
-                };
-                (codes(first), codes(rest))
+            LineRows::Codes(codes) => {
+                let (first, rest) = codes.split_at(pixels);
+                (LineRows::Codes(first), LineRows::Codes(rest))
             }
         }
     }
-
-    /// Planes of codes that are made of sums with so many levels, where a kernel makes them.
-    pub(crate) fn planes(levels: usize) -> Option<usize> {
-        match levels {
-            1 => Some(1),
-            3 => Some(2),
-            _ => None,
-        }
-    }
-}
-
-/// Levels of the thresholds of `o` channels, which are padded to whole words of codes.
-fn levels(thresholds: &[i32], o: usize) -> usize {
-    thresholds.len() / (32 * words(o))
 }
 
 impl LineKernel {
     /// What `out` says of `pixels`. Panics on lengths that do not fit together, and on levels for which there are no
-    /// [`LineRows::planes`].
+    /// [`CodeRows::planes`].
     pub(crate) fn run(&self, weights: &LineWeights, pixels: LinePixels<'_>, out: LineRows<'_>) {
         let o = weights.o;
         assert_eq!(
@@ -300,41 +271,11 @@ impl LineKernel {
                 };
                 self.panels(weights, pixels, count, sums);
             }
-            LineRows::Codes {
-                words: out,
-                thresholds,
-                flip,
-            } => {
-                let (plane, levels) = (words(o), levels(thresholds, o));
-                let planes = LineRows::planes(levels).expect("levels of a code");
-                let row = planes * plane;
-                let count = out.len() / row;
-                assert_eq!(out.len(), count * row);
-                assert_eq!(thresholds.len(), levels * plane * 32);
-                assert_eq!(flip.len(), plane);
-                // The bytes behind the last vector.
-                if !o.next_multiple_of(self.lanes).is_multiple_of(32) {
-                    out.fill(0);
-                }
-                let codes = |channel: usize, _: &Panel| {
-                    LineOut::Codes(LineCodes {
-                        at: bytemuck::cast_slice_mut(out)[channel / 8..].as_mut_ptr(),
-                        plane: 4 * plane,
-                        pixel: 4 * row,
-                        levels,
-                        thresholds: thresholds[channel..].as_ptr(),
-                        level: 32 * plane,
-                    })
-                };
+            LineRows::Codes(mut out) => {
+                let (count, codes) = out.raw(o, self.lanes, &[]);
+                let codes = |channel: usize, _: &Panel| LineOut::Codes(codes.beyond(channel));
                 self.panels(weights, pixels, count, codes);
-                // A bit of a code is the sum modulo 2 of an odd number of levels, so it turns as they do.
-                if flip.iter().any(|&bits| bits != 0) {
-                    for out in out.chunks_exact_mut(plane) {
-                        for (word, bits) in out.iter_mut().zip(flip) {
-                            *word ^= bits;
-                        }
-                    }
-                }
+                out.turn();
             }
         }
     }

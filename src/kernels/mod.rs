@@ -50,6 +50,7 @@ mod portable;
 mod quantize;
 mod rows;
 mod sink;
+mod tilecodes;
 mod view;
 
 // Miri neither maps pages nor forks.
@@ -71,6 +72,9 @@ pub(crate) use out::Out;
 use panels::{Panels, Strip};
 pub(crate) use quantize::Steps;
 pub(crate) use rows::{Function, RowTask};
+use sink::Sink;
+pub(crate) use tilecodes::CodeRows;
+use tilecodes::TileCodes;
 pub(crate) use view::MatMut;
 
 use crate::bits::{ByteRef, Encoding, PackedRef};
@@ -164,6 +168,48 @@ impl Kernels {
         row_sums: &[i32],
         out: Out<'_>,
     ) {
+        let (lanes, sink) = out.sink(activations.rows(), self.nr);
+        self.run_bits(weights, panel, activations, row_sums, lanes, sink, None);
+    }
+
+    /// Codes of the products of all `n` channels of `weights` with `activations`, on an ISA that [`Kernels::makes_codes`];
+    /// `classes` says for each row where its thresholds begin, and is empty if all have the first.
+    ///
+    /// Panics as [`Kernels::bitgemm`].
+    pub(crate) fn bit_codes(
+        &self,
+        weights: &BitWeights,
+        n: usize,
+        activations: PackedRef<'_>,
+        row_sums: &[i32],
+        classes: &[u32],
+        mut out: CodeRows<'_>,
+    ) {
+        assert!(self.makes_codes(), "panels of whole bytes");
+        let (rows, codes) = out.raw(n, self.nr, classes);
+        assert_eq!(rows, activations.rows(), "codes for each row");
+        let nowhere = Sink::integers(std::ptr::null_mut(), 0);
+        self.run_bits(weights, 0, activations, row_sums, n, nowhere, Some(codes));
+        out.turn();
+    }
+
+    /// Whether the bit GEMM can make codes: its panels are whole bytes of them.
+    pub(crate) fn makes_codes(&self) -> bool {
+        self.nr.is_multiple_of(8)
+    }
+
+    /// Panels of `weights` from `panel` on, of `lanes` channels, times `activations`: into `sink`, or `codes`.
+    #[allow(clippy::too_many_arguments)]
+    fn run_bits(
+        &self,
+        weights: &BitWeights,
+        panel: usize,
+        activations: PackedRef<'_>,
+        row_sums: &[i32],
+        lanes: usize,
+        sink: Sink,
+        codes: Option<TileCodes>,
+    ) {
         let rows = activations.rows();
         let algebra = &weights.algebra;
         assert!(
@@ -175,7 +221,6 @@ impl Kernels {
             if algebra.row_sums { rows } else { 0 },
             "a sum for each row"
         );
-        let (lanes, sink) = out.sink(rows, self.nr);
         if rows == 0 || lanes == 0 {
             return;
         }
@@ -200,10 +245,12 @@ impl Kernels {
             } else {
                 std::ptr::null()
             },
+            codes,
         };
         // SAFETY: `of` and `available`, the only ways to a row, have checked the features. The lengths
         // are checked above, those of `activations` by PackedRef; the passes name planes that both have,
-        // because they were made for these encodings; and `out` is an exclusive view of rows x lanes.
+        // because they were made for these encodings; and sink or codes are of an exclusive view of rows x lanes, which
+        // `Out::sink` or `CodeRows::raw` has checked, with thresholds of whole words of 32 channels, a multiple of panels.
         unsafe { (self.bitgemm)(&task) }
     }
 

@@ -8,7 +8,7 @@
 
 use crate::bits::{Encoding, PackedMut};
 use crate::error::{Error, Result};
-use crate::kernels::{Kernels, LineRows};
+use crate::kernels::{CodeRows, Kernels};
 use crate::quant::ActQuantizer;
 use crate::shape::{check_len, elements};
 
@@ -173,12 +173,13 @@ impl Thresholds {
         kernels.requantize(sums, self.n, &self.thresholds, &self.flip, planes, out);
     }
 
-    /// `out`, to be made of the sums of a line of pixels.
-    pub(crate) fn line_rows<'a>(&'a self, out: &'a mut [u32]) -> LineRows<'a> {
-        LineRows::Codes {
+    /// `out`, whose codes a product is to make of its sums.
+    pub(crate) fn code_rows<'a>(&'a self, out: &'a mut [u32]) -> CodeRows<'a> {
+        CodeRows {
             words: out,
             thresholds: &self.thresholds,
             flip: &self.flip,
+            levels: self.encoding.levels(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Fences around the line GEMM, whose oracle here is the product of the bytes themselves.
 
-use super::super::linegemm::{LineCodes, LineOut, LineTask};
+use super::super::linegemm::{LineOut, LineTask};
+use super::codes::check_codes;
 use super::*;
 
 #[test]
@@ -93,51 +94,19 @@ fn check(
             assert_eq!(out[pixel * lanes + lane], expected, "{name}");
         }
         // Codes of all lanes, those behind `o` too: sums are what was just checked, or zero.
-        for levels in [1, 3] {
-            let planes = if levels == 1 { 1 } else { 2 };
-            let threshold = |level: usize, lane: usize| {
-                let some = lane % pixels * lanes + lane % lanes;
-                out[some].saturating_add(level as i32 - 1)
-            };
-            let thresholds: Vec<i32> = (0..levels * width)
-                .map(|i| threshold(i / width, i % width))
-                .collect();
-            let thresholds = Fenced::new(&thresholds, side);
-            let bytes = width.div_ceil(8);
-            let mut codes = Fenced::new(&vec![0xA5u8; pixels * planes * bytes], side);
+        let sum = |pixel: usize, lane: usize| match lane < lanes {
+            true => out[pixel * lanes + lane],
+            false => 0,
+        };
+        let name = format!("{} {we} x {e}", kernels.isa);
+        check_codes(&name, side, [pixels, width], false, sum, |codes| {
             let task = LineTask {
-                out: LineOut::Codes(LineCodes {
-                    at: codes.as_mut_ptr(),
-                    plane: bytes,
-                    pixel: planes * bytes,
-                    levels,
-                    thresholds: thresholds.as_ptr(),
-                    level: width,
-                }),
+                out: LineOut::Codes(codes),
                 ..task
             };
             // SAFETY: as above.
             unsafe { (kernel.run)(&task) };
-            for (pixel, lane) in (0..pixels).flat_map(|p| (0..width).map(move |lane| (p, lane))) {
-                let sum = if lane < lanes {
-                    out[pixel * lanes + lane]
-                } else {
-                    0
-                };
-                let above = (0..levels).filter(|&level| sum > threshold(level, lane));
-                let bit = |plane: usize| {
-                    let byte = codes[(pixel * planes + plane) * bytes + lane / 8];
-                    usize::from(byte >> (lane % 8) & 1)
-                };
-                let code = (0..planes).map(|plane| bit(plane) << plane).sum::<usize>();
-                assert_eq!(
-                    code,
-                    above.count(),
-                    "{} {levels} levels {we} x {e}",
-                    kernels.isa
-                );
-            }
-        }
+        });
         channel += width;
     }
 }

@@ -80,6 +80,44 @@ impl Border {
         Ok(Some(Border { o, table }))
     }
 
+    /// Thresholds of every class, for sums to which nothing has been added: `thresholds` `[levels, P]` less what the class
+    /// adds, P being O and the channels that are padding.
+    pub(super) fn thresholds(&self, thresholds: &[i32], padded: usize) -> Vec<i32> {
+        let mut all = Vec::with_capacity(self.table.len() / self.o * thresholds.len());
+        for add in self.table.chunks_exact(self.o) {
+            for level in thresholds.chunks_exact(padded) {
+                let add = add.iter().chain(std::iter::repeat(&0));
+                // Sums are above i32::MIN, so what leaves i32 decides as its end does.
+                all.extend(level.iter().zip(add).map(|(t, add)| t.saturating_sub(*add)));
+            }
+        }
+        all
+    }
+
+    /// Where in those the thresholds of output pixels `block` begin, if a class has `len`.
+    pub(super) fn classes(
+        rows: &Axis,
+        cols: &Axis,
+        block: Range<usize>,
+        len: usize,
+        out: &mut [u32],
+    ) {
+        for segment in gather::segments(rows, cols, block) {
+            let class = rows.class(segment.y) * cols.classes.len();
+            let of = |x: usize| ((class + cols.class(x)) * len) as u32;
+            let xs = segment.xs;
+            let out = &mut out[segment.at..][..xs.len()];
+            let start = cols.whole.start.clamp(xs.start, xs.end);
+            let end = cols.whole.end.clamp(start, xs.end);
+            for x in (xs.start..start).chain(end..xs.end) {
+                out[x - xs.start] = of(x);
+            }
+            if start < end {
+                out[start - xs.start..end - xs.start].fill(of(start));
+            }
+        }
+    }
+
     /// Adds what the classes of output pixels `block` add to their sums.
     pub(super) fn run(&self, rows: &Axis, cols: &Axis, block: Range<usize>, sums: &mut [i32]) {
         for segment in gather::segments(rows, cols, block) {

@@ -65,8 +65,6 @@ pub struct Conv2d {
     /// Phases along each axis.
     steps: [usize; 2],
     finish: Finish,
-    /// Whether the product makes codes itself.
-    codes: bool,
     /// Output pixels of a block, or rows of output for a transposed convolution.
     block: usize,
     /// What blocks are multiples of.
@@ -222,7 +220,7 @@ impl Conv2d {
         parts: &Parts<'_>,
         geometry: Geometry,
         size: (usize, usize),
-        phases: Vec<Product>,
+        mut phases: Vec<Product>,
         steps: [usize; 2],
         finish: Finish,
     ) -> Result<Self> {
@@ -237,11 +235,10 @@ impl Conv2d {
         let finish = finish.prepare(bound as i32)?;
         let row_words = phases.iter().map(Product::row_words).max().unwrap_or(0);
         let fit = (BLOCK_BYTES / 4 / (row_words + o)).clamp(LEAST_ROWS, BLOCK_ROWS);
-        let codes = match &phases[..] {
-            [product] => product.makes_codes(&finish),
-            _ => false,
-        };
-        let wish = phases[0].block(parts.kernels, codes);
+        if let [product] = &mut phases[..] {
+            product.make_codes(&finish);
+        }
+        let wish = phases[0].block(parts.kernels);
         let block = match (phases.len(), wish) {
             (1, Some(block)) => block,
             (1, None) => fit / parts.kernels.mr() * parts.kernels.mr(),
@@ -258,7 +255,6 @@ impl Conv2d {
             phases,
             steps,
             finish,
-            codes,
             block,
             unit: match wish {
                 Some(_) => block.min(size.1),
@@ -402,7 +398,9 @@ impl Conv2d {
     pub fn describe(&self) -> String {
         let what = self.phases[0].describe(self.kernels);
         match self.phases.len() {
-            1 if self.codes => format!("{what} to codes, blocks of {} pixels", self.block),
+            1 if self.phases[0].makes_codes(Par::Caller) => {
+                format!("{what} to codes, blocks of {} pixels", self.block)
+            }
             1 => format!("{what}, blocks of {} pixels", self.block),
             phases => format!("{what}, {phases} phases, blocks of {} rows", self.block),
         }

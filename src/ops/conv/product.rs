@@ -12,12 +12,12 @@ use super::lines::Lines;
 use crate::bits::{ByteRef, Encoding, PackedMatrix, PackedRef};
 use crate::error::Result;
 use crate::kernels::bounds::Sequence;
-use crate::kernels::{Kernels, LineRows, MatMut};
+use crate::kernels::{CodeRows, Kernels, LineRows, MatMut};
 use crate::ops::Finish;
 use crate::ops::gemm::Activations;
 use crate::ops::gemm::method::{Integers, Method, Way};
 use crate::ops::par::Par;
-use crate::shape::words;
+use crate::shape::{WORD_BITS, words};
 
 /// One indirection table and the weights of its taps.
 pub(super) struct Product {
@@ -30,7 +30,14 @@ pub(super) struct Product {
     k: usize,
     how: How,
     border: Option<Border>,
+    /// Whether the product makes codes itself.
+    codes: bool,
+    /// Their thresholds, `[classes, levels, 32 ceil(O / 32)]`, if there is a border.
+    thresholds: Vec<i32>,
 }
+
+/// Thresholds of all classes, at most: few megabytes.
+const CLASSES: usize = 1 << 20;
 
 enum How {
     /// Each pixel is a row as it is.
@@ -125,6 +132,8 @@ impl Product {
             k,
             how,
             border,
+            codes: false,
+            thresholds: Vec::new(),
         })
     }
 
@@ -143,7 +152,7 @@ impl Product {
         (self.activation.planes() * words(self.k)).max(self.k.div_ceil(4))
     }
 
-    /// Elements of scratch for a block of `rows` output pixels.
+    /// Elements of scratch for a block of `rows` output pixels, beside that of their sums.
     pub(super) fn scratch(&self, rows: usize) -> usize {
         let most = |m: &Method| m.scratch_of_planes(rows).max(m.scratch_of_bytes(rows));
         match &self.how {
@@ -156,19 +165,47 @@ impl Product {
         }
     }
 
-    /// Output pixels of a block, if the product has a wish; `codes`: of which [`Product::makes_codes`].
-    pub(super) fn block(&self, kernels: &Kernels, codes: bool) -> Option<usize> {
+    /// Output pixels of a block, if the product has a wish.
+    pub(super) fn block(&self, kernels: &Kernels) -> Option<usize> {
         match &self.how {
-            How::Lines(lines) if codes => Some(lines.block_of_codes(&self.cols)),
+            How::Lines(lines) if self.codes => Some(lines.block_of_codes(&self.cols)),
             How::Lines(lines) => Some(lines.block(kernels, &self.cols)),
             _ => None,
         }
     }
 
-    /// Whether the product makes the codes of `finish` itself, without sums in between.
-    pub(super) fn makes_codes(&self, finish: &Finish) -> bool {
-        let levels = finish.thresholds().map(|t| t.encoding().levels());
-        matches!(self.how, How::Lines(_)) && levels.and_then(LineRows::planes).is_some()
+    /// Lets the product make the codes of `finish` itself, without sums in between, where it can.
+    pub(super) fn make_codes(&mut self, finish: &Finish) {
+        let Some(thresholds) = finish.thresholds() else {
+            return;
+        };
+        let few = CodeRows::planes(thresholds.encoding().levels()).is_some();
+        let thresholds = thresholds.code_rows(&mut []).thresholds;
+        let classes = self.rows.classes.len() * self.cols.classes.len();
+        let fits = classes.saturating_mul(thresholds.len()) <= CLASSES;
+        self.codes = few
+            && match &self.how {
+                How::Lines(_) => true,
+                How::Direct(method) => method.makes_codes(),
+                How::Gathered(methods) => {
+                    methods.len() == 1 && methods[0].makes_codes() && fits && self.k > 0
+                }
+                How::Depthwise(_) => false,
+            };
+        if let (true, Some(border)) = (self.codes, &self.border) {
+            let padded = self.o.next_multiple_of(WORD_BITS);
+            self.thresholds = border.thresholds(thresholds, padded);
+        }
+    }
+
+    /// Whether [`Product::run_codes`] is there, for work on the threads of `par`: those share the channels of sums alone.
+    pub(super) fn makes_codes(&self, par: Par<'_>) -> bool {
+        self.codes && (par.threads() == 1 || !self.needs_sums())
+    }
+
+    /// Whether sums may be asked for where codes are wanted.
+    pub(super) fn needs_sums(&self) -> bool {
+        !(self.codes && matches!(self.how, How::Lines(_)))
     }
 
     /// The codes of output pixels `block` into `out`, of a product that [`Product::makes_codes`].
@@ -177,14 +214,35 @@ impl Product {
         kernels: &Kernels,
         input: Activations<'_>,
         block: Range<usize>,
-        out: LineRows<'_>,
+        out: CodeRows<'_>,
         scratch: &mut [i32],
     ) {
-        let How::Lines(lines) = &self.how else {
-            unreachable!("a product that makes codes");
-        };
-        let axes = [&self.rows, &self.cols];
-        lines.run(kernels, axes, input, block, out, scratch);
+        match &self.how {
+            How::Lines(lines) => {
+                let axes = [&self.rows, &self.cols];
+                lines.run(kernels, axes, input, block, LineRows::Codes(out), scratch);
+            }
+            How::Direct(method) => {
+                method.run_codes(input.slice_rows(block), self.o, &[], out, scratch);
+            }
+            How::Gathered(methods) => {
+                let (classes, scratch) = scratch.split_at_mut(block.len());
+                let (gathered, scratch) = scratch.split_at_mut(block.len() * self.row_words());
+                let rows = self.gather(input, 0..self.channels, block.clone(), gathered);
+                let classes: &mut [u32] = bytemuck::cast_slice_mut(classes);
+                let (classes, out) = match self.border {
+                    None => (&[][..], out),
+                    Some(_) => {
+                        let len = out.thresholds.len();
+                        Border::classes(&self.rows, &self.cols, block, len, classes);
+                        let thresholds = &self.thresholds;
+                        (&*classes, CodeRows { thresholds, ..out })
+                    }
+                };
+                methods[0].run_codes(rows, self.o, classes, out, scratch);
+            }
+            How::Depthwise(_) => unreachable!("a product that makes codes"),
+        }
     }
 
     /// Bytes of the input lines that depthwise taps of a line of output read.

@@ -21,7 +21,7 @@ impl Conv2d {
         match &self.phases[..] {
             [product] => {
                 let scratch = product.scratch(self.block);
-                if self.codes {
+                if !product.needs_sums() {
                     return scratch;
                 }
                 self.block * self.o + scratch.max(self.finish.scratch_len())
@@ -67,9 +67,9 @@ impl Conv2d {
                 ([product], OutRows::I32(out)) => {
                     product.run(kernels, input, block, out, scratch, par);
                 }
-                ([product], OutRows::Codes(out)) if self.codes => {
+                ([product], OutRows::Codes(out)) if product.makes_codes(par) => {
                     let thresholds = self.finish.thresholds().expect("what makes codes");
-                    let out = thresholds.line_rows(out);
+                    let out = thresholds.code_rows(out);
                     product.run_codes(kernels, input, block, out, scratch);
                 }
                 (phases, out) => {

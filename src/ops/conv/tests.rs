@@ -462,3 +462,4 @@ fn bad_input_is_refused_by_name() {
 }
 
 mod finished;
+mod tile_codes;

@@ -6,7 +6,7 @@ use crate::bits::{ByteRef, Encoding, PackedRef};
 use crate::error::Result;
 use crate::kernels::bounds::Sequence;
 use crate::kernels::{
-    BitWeights, ByteKernel, ByteWeights, Kernels, LutKernel, LutWeights, MatMut, Out,
+    BitWeights, ByteKernel, ByteWeights, CodeRows, Kernels, LutKernel, LutWeights, MatMut, Out,
 };
 use crate::ops::Par;
 use crate::ops::grid::Grid;
@@ -225,6 +225,54 @@ impl Method {
         dress: &(impl Dress<T> + Sync),
     ) {
         let rows = activations.shape().1;
+        let (sums, planes) = self.bits(weights, activations, scratch);
+        let nr = self.kernels.nr();
+        let grid = Grid {
+            mr: self.kernels.mr(),
+            nr,
+            row_words: planes.row_words(),
+            steps: (weights.passes() * words(self.k) * nr / 8) as u64,
+            at_once: usize::MAX,
+        };
+        grid.run(rows, weights.len(), out, par, &|panel, rows, out| {
+            let out = dress.dress(rows.clone(), channels(panel, nr, &out), out);
+            let (sums, planes) = (some(sums, &rows), planes.slice_rows(rows));
+            self.kernels.bitgemm(weights, panel, planes, sums, out)
+        })
+    }
+
+    /// Whether sums can become codes of 1 and 2 bits while they are in registers.
+    pub(in crate::ops) fn makes_codes(&self) -> bool {
+        matches!(self.how, How::Bits(_)) && self.kernels.makes_codes()
+    }
+
+    /// The codes of all `n` channels and all rows of `activations`, which fit this method, into `out`; `classes` says for
+    /// each row where its thresholds begin, and is empty if all have the first. Panics unless it
+    /// [`Method::makes_codes`].
+    pub(in crate::ops) fn run_codes(
+        &self,
+        activations: Activations<'_>,
+        n: usize,
+        classes: &[u32],
+        out: CodeRows<'_>,
+        scratch: &mut [i32],
+    ) {
+        let How::Bits(weights) = &self.how else {
+            unreachable!("a method that makes codes");
+        };
+        let (sums, planes) = self.bits(weights, activations, scratch);
+        self.kernels
+            .bit_codes(weights, n, planes, sums, classes, out);
+    }
+
+    /// The sums of rows that a product of bits needs, and `activations` as planes.
+    fn bits<'a>(
+        &self,
+        weights: &BitWeights,
+        activations: Activations<'a>,
+        scratch: &'a mut [i32],
+    ) -> (&'a [i32], PackedRef<'a>) {
+        let rows = activations.shape().1;
         let (sums, rest) = scratch.split_at_mut(bit_sums(weights) * rows);
         let planes = match activations {
             Activations::Planes(planes) => planes,
@@ -235,20 +283,7 @@ impl Method {
         if !sums.is_empty() {
             self.kernels.row_sums(planes, sums);
         }
-        let nr = self.kernels.nr();
-        let grid = Grid {
-            mr: self.kernels.mr(),
-            nr,
-            row_words: planes.row_words(),
-            steps: (weights.passes() * words(self.k) * nr / 8) as u64,
-            at_once: usize::MAX,
-        };
-        let sums = &*sums;
-        grid.run(rows, weights.len(), out, par, &|panel, rows, out| {
-            let out = dress.dress(rows.clone(), channels(panel, nr, &out), out);
-            let (sums, planes) = (some(sums, &rows), planes.slice_rows(rows));
-            self.kernels.bitgemm(weights, panel, planes, sums, out)
-        })
+        (sums, planes)
     }
 
     #[allow(clippy::too_many_arguments)]

@@ -7,7 +7,7 @@ use crate::ops::Residual;
 use crate::quant::Linear;
 
 /// Numbers that look random, between -1 and 1.
-fn noise(seed: u64, len: usize) -> Vec<f32> {
+pub(super) fn noise(seed: u64, len: usize) -> Vec<f32> {
     let bits = |i: usize| (i as u64 ^ seed).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
     (0..len)
         .map(|i| bits(i) as f32 / 2f32.powi(23) - 1.0)
@@ -70,7 +70,7 @@ fn outputs() -> Vec<OutputKind> {
 }
 
 /// Runs `plan` over all of `x` and compares with the floats `expected` `[pixels, O]`.
-fn check_floats(
+pub(super) fn check_floats(
     plan: &Conv2d,
     x: &PackedMatrix,
     residual: Option<Residual<'_>>,
