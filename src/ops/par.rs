@@ -1,5 +1,6 @@
 //! On which threads an operation runs.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -106,13 +107,16 @@ impl Par<'_> {
         let lead = || {
             // Dropped, whether the work returns or panics.
             let _end = Raised(&done);
+            let _awaited = Awaited::new();
             work()
         };
         let watch = || {
+            // Not for ever, and shortly if somebody waits for this worker: it came here while it waited for a piece, and
+            // whoever has that may watch over its own work.
+            let most = WATCHES[usize::from(Awaited::is_here())];
+            let _awaited = Awaited::new();
             let mut idle = 0;
-            // Not for ever: whoever waits for a piece may find himself watching over the work of another, whose worker
-            // watches over his.
-            while idle < WATCHES && !done.load(Ordering::Acquire) {
+            while idle < most && !done.load(Ordering::Acquire) {
                 idle = match rayon::yield_now() {
                     Some(Yield::Executed) => 0,
                     _ => idle + 1,
@@ -223,6 +227,31 @@ fn fork<R: Send>(threads: usize, lead: impl FnOnce() -> R + Send, help: &(impl F
     }
 }
 
+/// A worker inside of work that was shared out, whose end somebody waits for.
+struct Awaited;
+
+thread_local! {
+    static AWAITED: Cell<usize> = const { Cell::new(0) };
+}
+
+impl Awaited {
+    fn new() -> Self {
+        AWAITED.set(AWAITED.get() + 1);
+        Awaited
+    }
+
+    /// Whether this thread is such a one.
+    fn is_here() -> bool {
+        AWAITED.get() > 0
+    }
+}
+
+impl Drop for Awaited {
+    fn drop(&mut self) {
+        AWAITED.set(AWAITED.get() - 1);
+    }
+}
+
 /// Raises a flag when it is dropped.
 struct Raised<'a>(&'a AtomicBool);
 
@@ -237,11 +266,13 @@ impl Drop for Raised<'_> {
 fn fork_join(threads: usize, work: &(impl Fn() + Sync)) {
     let busy = AtomicUsize::new(0);
     let help = || {
+        let _awaited = Awaited::new();
         busy.fetch_add(1, Ordering::Relaxed);
         work();
         busy.fetch_sub(1, Ordering::Release);
     };
     let lead = || {
+        let _awaited = Awaited::new();
         work();
         spin_while(|| busy.load(Ordering::Acquire) != 0);
     };
@@ -261,12 +292,13 @@ fn spin_while(waits: impl Fn() -> bool) {
 /// Vector instructions below which splitting costs more than it gives: about ten microseconds of a core.
 const SPLIT_COST: u64 = 1 << 15;
 
-/// Times that the caller looks whether the other threads are done before it sleeps: about as long as to wake it up.
-const SPINS: usize = 512;
+/// Times that the caller looks whether the other threads are done before it sleeps: a few tenths of a millisecond, longer
+/// than a piece takes. On a virtual machine who sleeps wakes up late: with a tenth of it two threads gained nothing there.
+const SPINS: usize = 1 << 13;
 
-/// Times that a worker looks for work in vain before it goes to sleep in the midst of a run: one or two tenths of a
-/// millisecond, longer than an operation that stays on one thread.
-const WATCHES: usize = 1024;
+/// Times that a worker looks for work in vain before it ends its watch over a run: about ten milliseconds, longer than
+/// any operation that stays on one thread; if the worker is waited for, one or two tenths of one.
+const WATCHES: [usize; 2] = [1 << 16, 1 << 10];
 
 #[cfg(test)]
 mod tests {

@@ -148,7 +148,10 @@ pub fn run(args: &Args) -> Result<()> {
     let mut products = Vec::new();
     for &shape in &shapes {
         for team in &teams {
-            bar.set_message(format!("{shape}, {}", table::threads(team.threads())));
+            bar.set_message(format!(
+                "{shape}, {}",
+                table::count(team.threads(), "thread")
+            ));
             let isas = swift(shape.macs() > PORTABLE_MACS);
             let measured = product::measure(&isas, &pairs, shape, team, effort, tick)?;
             products.extend(measured);

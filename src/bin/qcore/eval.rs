@@ -92,7 +92,7 @@ pub fn run(args: &Args) -> Result<()> {
             data.name,
             images.len(),
             model.isa(),
-            table::threads(pool.threads())
+            table::count(pool.threads(), "thread")
         );
     }
     Ok(())

@@ -48,7 +48,7 @@ pub fn run(args: &Args) -> Result<()> {
         "CPU: {} ({}), {}",
         cpu_name(),
         std::env::consts::ARCH,
-        table::threads(threads)
+        table::count(threads, "thread")
     );
     let mut table = Table::new(&["ISA", "compiled", "available", "chosen", "bit GEMM"]);
     for isa in Isa::ALL {

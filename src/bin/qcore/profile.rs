@@ -99,7 +99,7 @@ fn show(args: &Args, model: &Model, workspace: &Workspace, rows: &[Row], total: 
         args.model.display(),
         model.input(),
         model.isa(),
-        table::threads(workspace.threads()),
+        table::count(workspace.threads(), "thread"),
         args.batch
     );
     let heading = [

@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-/// So many threads, in words.
-pub fn threads(count: usize) -> String {
+/// So many of a thing.
+pub fn count(count: usize, thing: &str) -> String {
     match count {
-        1 => "1 thread".to_string(),
-        count => format!("{count} threads"),
+        1 => format!("1 {thing}"),
+        _ => format!("{count} {thing}s"),
     }
 }
 

@@ -91,7 +91,7 @@ fn train(args: &Args, recipe: Option<Recipe>, out: &Path) -> Result<Outcome> {
         recipe.bits_a,
         recipe.float_epochs,
         recipe.epochs,
-        table::threads(pool.threads())
+        table::count(pool.threads(), "thread")
     );
     let (begin, done) = (Instant::now(), trainer.done());
     let trained = trainer.run(Par::Pool(&pool), &mut watch);

@@ -24,8 +24,8 @@ pub(super) const KERNEL: LutKernel = LutKernel {
     vectors: 4,
     group: 4,
     share: 2,
-    // Sapphire Rapids, MAC a cycle, otherwise : tables, for 512^3, 4096 x 256 x 4096 and a GEMV of 1024 channels. 1 bit: 79 :
-    // 71, 81 : 75, 46 : 45, a loss for twice the memory. u2: 41 : 81, 40 : 72, 25 : 47. u4, bytes instead of popcounts: 26
+    // Sapphire Rapids, MAC a cycle, otherwise : tables, for 512^3, 4096 x 256 x 4096 and a GEMV of 1024 channels; tables
+    // with an index a byte, before two shared one. 1 bit: 79 : 71, 81 : 75, 46 : 45, a loss. u2: 41 : 81, 40 : 72, 25 : 47. u4, bytes instead of popcounts: 26
     // : 79, 26 : 63, 17 : 41 (with AVX-VNNI 39 : 67, 38 : 62, 22 : 44). Zen 5, whose loops in L1 give tables of 1 bit
     // 220 against 118, has not been measured with plans. From how many channels on is a count of instructions: tables of
     // 16 activations take as many cycles as 28 channels of u2 or 40 of u4 save.
@@ -34,8 +34,8 @@ pub(super) const KERNEL: LutKernel = LutKernel {
     // tables and sums of rows.
     worth_channels: [usize::MAX, 96, 64, 64],
     // Sapphire Rapids, bytes : tables, 64, 128 and 512 channels of K = 512. u2 x u2: 25 : 39, 27 : 50, 29 : 57. u2 x u4:
-    // 25 : 38, 28 : 45, 28 : 49. A GEMV of 4096 x 4096, which waits for the third-level cache and whose indices are twice
-    // as large, loses: 23 : 17 and 22 : 11; that cache gives 8 bytes a cycle there, others give three times as many.
+    // 25 : 38, 28 : 45, 28 : 49. A GEMV of 4096 x 4096, which waits for the third-level cache, lost with an index a byte,
+    // twice as large as the weights: 23 : 17 and 22 : 11. Two to a byte have not been measured.
     worth_channels_twice: [usize::MAX, 64, 64, 64],
     build,
     run,
@@ -44,7 +44,7 @@ pub(super) const KERNEL: LutKernel = LutKernel {
 /// Beside byte products in one instruction.
 pub(super) const BESIDE_DOTS: LutKernel = LutKernel {
     // Sapphire Rapids, a busy one, medians of three runs, bytes (u2 x u8) : tables. u2 x u2: 32 : 27 for 64 channels, 33 : 36
-    // for 512, 34 : 34 for 1024. u2 x u4: 32 : 30, 33 : 38, 34 : 35. Half of the memory is worth more than a draw.
+    // for 512, 34 : 34 for 1024. u2 x u4: 32 : 30, 33 : 38, 34 : 35.
     worth_channels_twice: [usize::MAX, 512, 512, 512],
     ..KERNEL
 };

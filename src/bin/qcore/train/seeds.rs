@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::options::Args;
 use super::{Outcome, train};
+use crate::table;
 
 /// Trains `recipe` with each of the seeds; `seeds.jsonl` in the output folder has a line for each that is done, then
 /// one for all.
@@ -58,8 +59,8 @@ pub fn run(args: &Args, recipe: &Recipe) -> Result<ExitCode> {
         None => String::new(),
     };
     println!(
-        "{} seeds: {:.2} % of the test images right in the mean{spread}",
-        seeds.len(),
+        "{}: {:.2} % of the test images right in the mean{spread}",
+        table::count(seeds.len(), "seed"),
         100.0 * mean
     );
     Ok(ExitCode::SUCCESS)
