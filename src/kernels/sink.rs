@@ -168,7 +168,9 @@ impl Sink {
 }
 
 /// Asks for the cache lines that a tile of whole panels will write, before its sums are made: a row of the result is
-/// pages away from the next, and stores that miss would be what the next tile waits for.
+/// pages away from the next, and stores that miss would be what the next tile waits for. Asked for one tile earlier,
+/// results that leave the second-level cache gained up to a half on Sapphire Rapids, and all others lost a twentieth to a
+/// tenth.
 #[inline(always)]
 pub(super) fn expect<V: Lanes, const MR: usize, const NV: usize>(sink: &Sink, row: usize) {
     for i in 0..MR {
