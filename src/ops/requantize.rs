@@ -183,6 +183,11 @@ impl Thresholds {
         }
     }
 
+    /// Thresholds `[levels, 32 ceil(N / 32)]` that sums are above before bits are turned.
+    pub(crate) fn padded(&self) -> &[i32] {
+        &self.thresholds
+    }
+
     /// The encoding of the codes.
     pub fn encoding(&self) -> Encoding {
         self.encoding

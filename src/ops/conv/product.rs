@@ -179,22 +179,21 @@ impl Product {
         let Some(thresholds) = finish.thresholds() else {
             return;
         };
-        let few = CodeRows::planes(thresholds.encoding().levels()).is_some();
-        let thresholds = thresholds.code_rows(&mut []).thresholds;
         let classes = self.rows.classes.len() * self.cols.classes.len();
-        let fits = classes.saturating_mul(thresholds.len()) <= CLASSES;
-        self.codes = few
-            && match &self.how {
-                How::Lines(_) => true,
-                How::Direct(method) => method.makes_codes(),
-                How::Gathered(methods) => {
-                    methods.len() == 1 && methods[0].makes_codes() && fits && self.k > 0
-                }
-                How::Depthwise(_) => false,
-            };
+        let fits = classes.saturating_mul(thresholds.padded().len()) <= CLASSES;
+        let can = match &self.how {
+            How::Lines(_) => true,
+            How::Direct(method) => method.makes_codes(),
+            How::Gathered(methods) => match &methods[..] {
+                [method] => method.makes_codes() && fits && self.k > 0,
+                _ => false,
+            },
+            How::Depthwise(_) => false,
+        };
+        self.codes = can && CodeRows::planes(thresholds.encoding().levels()).is_some();
         if let (true, Some(border)) = (self.codes, &self.border) {
             let padded = self.o.next_multiple_of(WORD_BITS);
-            self.thresholds = border.thresholds(thresholds, padded);
+            self.thresholds = border.thresholds(thresholds.padded(), padded);
         }
     }
 
