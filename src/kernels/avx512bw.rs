@@ -13,10 +13,11 @@
 use std::arch::x86_64::*;
 
 use super::avx512::{self, Zmm};
-use super::bitgemm::{self, Count, Lanes, Task};
+use super::bitgemm::{self, Count, Task};
 use super::bytecount::{self, Dot};
 use super::bytegemm::{self, ByteTask};
 use super::groupgemm::{self, GroupTask};
+use super::lanes::Lanes;
 use super::linegemm::{self, LineTask};
 use super::pack;
 use super::quantize::avx512 as quantize;

@@ -1,7 +1,7 @@
 //! The inner loops of products of bytes: what a tile of MR rows by NV vectors of channels sums over some steps of four
 //! columns. `bytegemm` says how weights become bytes and why sums may be nested.
 
-use super::bitgemm::{AHEAD, Lanes};
+use super::lanes::{AHEAD, Lanes};
 
 /// A way to multiply and add bytes in vectors of V. As [`Lanes`], to be called where the features are.
 pub(super) trait Dot<V: Lanes> {

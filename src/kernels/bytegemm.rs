@@ -40,8 +40,8 @@
 
 use std::mem::MaybeUninit;
 
-use super::bitgemm::Lanes;
 use super::bytecount::{self, Ahead, Bytes, CHUNK, Dot};
+use super::lanes::Lanes;
 use super::panels::Strip;
 use super::sink;
 

@@ -13,8 +13,8 @@
 //! The tile of floats is as large as that of counters, and registers hold one of them: while a group is counted the
 //! floats wait on the stack, which costs a load and a store for each of them at its end, not in the inner loop.
 
-use super::bitgemm::Lanes;
 use super::bytecount::{self, Ahead, Bytes, Dot};
+use super::lanes::Lanes;
 
 /// One panel of weights times `rows` rows of bytes.
 #[derive(Clone, Copy)]

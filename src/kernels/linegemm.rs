@@ -10,8 +10,8 @@
 //! 4. A panel has as many vectors of channels as it needs, at most those of the widest tile; fewer vectors have more rows.
 //! 5. Codes of 1 and 2 bits are made in the tile (see `tilecodes`).
 
-use super::bitgemm::Lanes;
 use super::bytecount::Dot;
+use super::lanes::Lanes;
 use super::tilecodes::TileCodes;
 
 /// A panel of weights times pixels of one line of the output.

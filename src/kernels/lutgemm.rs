@@ -31,7 +31,7 @@
 
 use std::mem::MaybeUninit;
 
-use super::bitgemm::{AHEAD, Lanes};
+use super::lanes::{AHEAD, Lanes};
 use super::sink::Sink;
 
 /// A vector of bytes of some ISA. As [`Lanes`], to be called where the features are.

@@ -28,6 +28,7 @@ mod floatsums;
 mod floatweights;
 mod groupgemm;
 mod groupweights;
+mod lanes;
 mod linegemm;
 mod lineweights;
 // Plain Rust has no tables.

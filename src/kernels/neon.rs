@@ -12,7 +12,8 @@
 
 use std::arch::aarch64::*;
 
-use super::bitgemm::{self, Count, Lanes, Task};
+use super::bitgemm::{self, Count, Task};
+use super::lanes::Lanes;
 use super::pack::{self, Codes};
 use super::quantize::neon as quantize;
 use super::{ByteKernel, GroupKernel, Kernels, LineKernel, neon_bytes, neon_lut};

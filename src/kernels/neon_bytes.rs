@@ -14,10 +14,10 @@
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-use super::bitgemm::Lanes;
 use super::bytecount::{self, Dot};
 use super::bytegemm::{self, ByteTask};
 use super::groupgemm::{self, GroupTask};
+use super::lanes::Lanes;
 use super::linegemm::{self, LineTask};
 use super::neon::Quad;
 

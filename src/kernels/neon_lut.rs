@@ -13,7 +13,7 @@
 use std::arch::aarch64::*;
 
 use super::LutKernel;
-use super::bitgemm::Lanes;
+use super::lanes::Lanes;
 use super::lutgemm::{self, BuildTask, ByteLanes, LutTask, Tables};
 use super::neon::Quad;
 

@@ -1,9 +1,10 @@
 //! The portable kernels: plain Rust, four lanes in an array. What every other ISA must equal.
 
-use super::bitgemm::{self, Count, Lanes, Task};
+use super::bitgemm::{self, Count, Task};
 use super::bytecount::{self, Dot};
 use super::bytegemm::{self, ByteTask};
 use super::groupgemm::{self, GroupTask};
+use super::lanes::Lanes;
 use super::linegemm::{self, LineTask};
 use super::pack::{self, Codes};
 use super::quantize::portable as quantize;

@@ -2,7 +2,7 @@
 
 use std::ptr::null;
 
-use super::bitgemm::Lanes;
+use super::lanes::Lanes;
 
 /// What becomes of a sum.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 //!
 //! Stored and read again, the sums of few columns take a third of the time. More levels are compared as fast from memory.
 
-use super::bitgemm::Lanes;
+use super::lanes::Lanes;
 
 /// Where the codes of a product go, of all lanes of its panels, and the thresholds that make them.
 #[derive(Clone, Copy)]

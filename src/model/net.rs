@@ -5,10 +5,12 @@ use super::memory::{Memory, Spot};
 use super::node::Node;
 use super::step::Step;
 use super::value::{Value, ValueType};
-use super::workspace::MAX_OUTPUTS;
 use crate::error::{Error, Result};
 use crate::isa::Isa;
 use crate::kernels::Kernels;
+
+/// Outputs of a model, at most.
+pub(crate) const MAX_OUTPUTS: usize = 8;
 
 /// A packed net, ready to run: what [`ModelBuilder::build`] makes and files hold. Immutable; threads may share it,
 /// each with a [`Workspace`](super::Workspace) of its own.

@@ -173,7 +173,7 @@ impl Model {
         mut outs: Outs<'a>,
     ) -> impl Iterator<Item = Batch<'a>> + Send {
         let len = self.input().len();
-        let mut units = [0; super::workspace::MAX_OUTPUTS];
+        let mut units = [0; super::net::MAX_OUTPUTS];
         for (unit, made) in units.iter_mut().zip(self.outputs()) {
             *unit = made.stored_len();
         }

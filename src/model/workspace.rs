@@ -1,7 +1,7 @@
 //! What a run reads and writes: images, results, and the memory between.
 
 use super::memory::LINE;
-use super::net::Model;
+use super::net::{MAX_OUTPUTS, Model};
 use super::value::{Kind, ValueType};
 use half::{bf16, f16};
 
@@ -143,9 +143,6 @@ impl<'a> Images<'a> {
         }
     }
 }
-
-/// Outputs of a model, at most.
-pub(crate) const MAX_OUTPUTS: usize = 8;
 
 /// Where the outputs of a run go: as many as the model has, the others none.
 pub(super) type Outs<'a> = [Option<OutRows<'a>>; MAX_OUTPUTS];
