@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use super::gather;
 use super::geometry::{Axis, Pad};
-use super::product::Parts;
+use super::parts::Parts;
 use crate::bits::{Encoding, PackedRef};
 use crate::error::{Error, Result};
 use crate::shape::elements;

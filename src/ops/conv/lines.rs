@@ -12,7 +12,7 @@
 use std::ops::Range;
 
 use super::geometry::{Axis, Pad};
-use super::product::Parts;
+use super::parts::Parts;
 use crate::bits::PackedRef;
 use crate::error::Result;
 use crate::kernels::bounds::Sequence;

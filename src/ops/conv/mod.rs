@@ -29,13 +29,15 @@ mod float;
 mod gather;
 pub(in crate::ops) mod geometry;
 mod lines;
+mod parts;
 mod product;
 mod run;
 
 pub use float::FloatConv2d;
 pub(in crate::ops) use gather::Writer;
 pub use geometry::{Geometry, Pad, Padding};
-use product::{Parts, Product, Route};
+use parts::{Parts, Route};
+use product::Product;
 
 /// Bytes of gathered rows and sums in a block: a part of a second-level cache, which also holds the weights.
 const BLOCK_BYTES: usize = 128 * 1024;

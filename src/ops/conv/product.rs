@@ -6,16 +6,17 @@ use bytemuck::Pod;
 
 use super::border::Border;
 use super::depthwise::Depthwise;
-use super::gather::{self, BitLayout, Layout, Writer};
-use super::geometry::{Axis, Pad};
+use super::gather::{self, BitLayout, Layout};
+use super::geometry::Axis;
 use super::lines::Lines;
-use crate::bits::{ByteRef, Encoding, PackedMatrix, PackedRef};
+use super::parts::{Parts, Route};
+use crate::bits::{ByteRef, Encoding, PackedRef};
 use crate::error::Result;
 use crate::kernels::bounds::Sequence;
 use crate::kernels::{CodeRows, Kernels, LineRows, MatMut};
 use crate::ops::Finish;
 use crate::ops::gemm::Activations;
-use crate::ops::gemm::method::{Integers, Method, Way};
+use crate::ops::gemm::method::{Integers, Method};
 use crate::ops::par::Par;
 use crate::shape::{WORD_BITS, words};
 
@@ -50,30 +51,6 @@ enum How {
     Depthwise(Depthwise),
 }
 
-/// The ways of a convolution that is not depthwise.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Route {
-    /// Taps in lines of bytes, where that serves.
-    Lines,
-    /// Rows that are gathered, or pixels as rows, and a method.
-    Rows(Way),
-}
-
-/// What a product is made of.
-pub(super) struct Parts<'a> {
-    pub(super) kernels: &'static Kernels,
-    /// How, if not the fastest.
-    pub(super) route: Option<Route>,
-    /// All taps, `[O, KH KW C / groups]`.
-    pub(super) filters: PackedRef<'a>,
-    /// Columns of a filter, KW.
-    pub(super) width: usize,
-    pub(super) activation: Encoding,
-    pub(super) channels: usize,
-    pub(super) groups: usize,
-    pub(super) pad: Pad,
-}
-
 impl Product {
     /// The product of the taps that `rows` and `cols` name.
     pub(super) fn new(parts: &Parts<'_>, rows: Axis, cols: Axis) -> Result<Self> {
@@ -81,7 +58,7 @@ impl Product {
         let (o, encoding) = (parts.filters.rows(), parts.filters.encoding());
         let per_group = parts.channels / groups;
         let taps = rows.taps.len() * cols.taps.len();
-        let all = select(parts, &rows, &cols);
+        let all = parts.select(&rows, &cols);
         // Rows of bytes are whole words, so that nobody has to pad them once more. Bits behind K are zero, and zero is the
         // integer 0 except for bipolar activations, which are never bytes here.
         let k = match activation {
@@ -410,30 +387,4 @@ impl Product {
             How::Depthwise(_) => format!("{}: depthwise, channels in lanes", kernels.isa()),
         }
     }
-}
-
-/// The taps of `rows` x `cols` alone, in their order: `[O, taps C / groups]`.
-fn select(parts: &Parts<'_>, rows: &Axis, cols: &Axis) -> PackedMatrix {
-    let (filters, per_group) = (parts.filters, parts.channels / parts.groups);
-    let (encoding, o) = (filters.encoding(), filters.rows());
-    let (old, new) = (
-        words(filters.cols()),
-        words(rows.taps.len() * cols.taps.len() * per_group),
-    );
-    let mut chosen = vec![0; o * encoding.planes() * new];
-    if new > 0 {
-        let planes = filters.words().chunks_exact(old);
-        for (from, to) in planes.zip(chosen.chunks_exact_mut(new)) {
-            let mut writer = Writer::new(to);
-            for ky in &rows.taps {
-                for kx in &cols.taps {
-                    let tap = (ky * parts.width + kx) * per_group;
-                    writer.append(from, tap..tap + per_group);
-                }
-            }
-            writer.end();
-        }
-    }
-    let k = rows.taps.len() * cols.taps.len() * per_group;
-    PackedMatrix::from_words(encoding, o, k, chosen).expect("fields of words in the packed form")
 }
