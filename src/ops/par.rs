@@ -121,7 +121,7 @@ impl Par<'_> {
                     Some(Yield::Executed) => 0,
                     _ => idle + 1,
                 };
-                std::hint::spin_loop();
+                pause(idle);
             }
         };
         pool.install(|| fork(threads, lead, &watch))
@@ -281,24 +281,35 @@ fn fork_join(threads: usize, work: &(impl Fn() + Sync)) {
 
 /// Waits as long as others may be at their last pieces: to sleep for so short a time takes longer than it.
 fn spin_while(waits: impl Fn() -> bool) {
-    for _ in 0..SPINS {
+    for i in 0..WAITS {
         if !waits() {
             break;
         }
-        std::hint::spin_loop();
+        pause(i);
+    }
+}
+
+/// A moment between two looks, the `i`-th: after some of them other threads may want the processor more.
+fn pause(i: usize) {
+    match i < SPINS {
+        true => std::hint::spin_loop(),
+        false => std::thread::yield_now(),
     }
 }
 
 /// Vector instructions below which splitting costs more than it gives: about ten microseconds of a core.
 const SPLIT_COST: u64 = 1 << 15;
 
+/// Looks before others may have the processor in between: about as long as to wake a thread up.
+const SPINS: usize = 512;
+
 /// Times that the caller looks whether the other threads are done before it sleeps: a few tenths of a millisecond, longer
-/// than a piece takes. On a virtual machine who sleeps wakes up late: with a tenth of it two threads gained nothing there.
-const SPINS: usize = 1 << 13;
+/// than a piece takes. On a virtual machine who sleeps wakes up late: with `SPINS` alone two threads gained nothing there.
+const WAITS: usize = 2 * SPINS;
 
 /// Times that a worker looks for work in vain before it ends its watch over a run: about ten milliseconds, longer than
 /// any operation that stays on one thread; if the worker is waited for, one or two tenths of one.
-const WATCHES: [usize; 2] = [1 << 16, 1 << 10];
+const WATCHES: [usize; 2] = [1 << 14, 1 << 10];
 
 #[cfg(test)]
 mod tests {
