@@ -256,12 +256,13 @@ mod tests {
             terms.map(|(x, d)| f64::from(*x) * f64::from(*d)).sum()
         };
         let state = &mut (layer, values);
-        assert_quotients(state, &d_values, 1e-4, |s, i, h| s.1[i] += h, loss);
+        let add = |s: &mut (Linear, Vec<f32>), i: usize, h: f32| s.1[i] += h;
+        assert_quotients("d_a", state, &d_values, 1, 1e-4, add, loss);
         let add = |(layer, _): &mut (Linear, Vec<f32>), i: usize, h: f32| {
             layer.weights.latent[i] += h;
             layer.weights.project(Rng::new(3)).unwrap();
         };
-        assert_quotients(state, &d_weights, 1e-4, add, loss);
+        assert_quotients("d_w", state, &d_weights, 1, 1e-4, add, loss);
     }
 
     #[test]

@@ -304,11 +304,11 @@ const SPLIT_COST: u64 = 1 << 15;
 const SPINS: usize = 512;
 
 /// Times that the caller looks whether the other threads are done before it sleeps: a few tenths of a millisecond, longer
-/// than a piece takes. On a virtual machine who sleeps wakes up late: with `SPINS` alone two threads gained nothing there.
+/// than a piece takes. On a virtual machine who sleeps wakes up late: with `SPINS` alone two threads gained little there.
 const WAITS: usize = 2 * SPINS;
 
 /// Times that a worker looks for work in vain before it ends its watch over a run: about ten milliseconds, longer than
-/// any operation that stays on one thread; if the worker is waited for, one or two tenths of one.
+/// any operation that stays on one thread; if the worker is waited for, a few tenths of one.
 const WATCHES: [usize; 2] = [1 << 14, 1 << 10];
 
 #[cfg(test)]

@@ -25,8 +25,9 @@ pub(super) const KERNEL: LutKernel = LutKernel {
     group: 4,
     share: 2,
     // Sapphire Rapids, MAC a cycle, otherwise : tables, for 512^3, 4096 x 256 x 4096 and a GEMV of 1024 channels; tables
-    // with an index a byte, before two shared one. 1 bit: 79 : 71, 81 : 75, 46 : 45, a loss. u2: 41 : 81, 40 : 72, 25 : 47. u4, bytes instead of popcounts: 26
-    // : 79, 26 : 63, 17 : 41 (with AVX-VNNI 39 : 67, 38 : 62, 22 : 44). Zen 5, whose loops in L1 give tables of 1 bit
+    // with an index a byte, before two shared one. 1 bit: 79 : 71, 81 : 75, 46 : 45, a loss. u2: 41 : 81, 40 : 72, 25 :
+    // 47. u4, bytes instead of popcounts: 26 : 79, 26 : 63, 17 : 41 (with AVX-VNNI 39 : 67, 38 : 62, 22 : 44). Zen 5,
+    // whose loops in L1 give tables of 1 bit
     // 220 against 118, has not been measured with plans. From how many channels on is a count of instructions: tables of
     // 16 activations take as many cycles as 28 channels of u2 or 40 of u4 save.
     // Tried in vain there: tables of the next rows and lines of the result asked for beforehand, three groups unrolled
