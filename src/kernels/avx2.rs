@@ -18,6 +18,7 @@ use super::groupgemm::{self, GroupTask};
 use super::lanes::Lanes;
 use super::linegemm::{self, LineTask};
 use super::pack;
+use super::piece::features;
 use super::quantize::avx2 as quantize;
 use super::{ByteKernel, GroupKernel, Kernels, LineKernel};
 use crate::bits::Encoding;
@@ -339,6 +340,10 @@ impl Lanes for Ymm {
 
 /// Popcounts by a table of nibbles, in bytes.
 struct Nibbles;
+
+features!(Nibbles, "avx2,fma,popcnt");
+features!(Madd, "avx2,fma,popcnt");
+features!(Vnni, "avx2,fma,popcnt,avxvnni");
 
 impl Count<Ymm> for Nibbles {
     const FLUSH: usize = 31;

@@ -18,6 +18,7 @@ use super::groupgemm::{self, GroupTask};
 use super::lanes::Lanes;
 use super::linegemm::{self, LineTask};
 use super::pack::{self, Codes};
+use super::piece::features;
 use super::quantize::avx512 as quantize;
 use super::{ByteKernel, GroupKernel, Kernels, LineKernel};
 use crate::bits::Encoding;
@@ -321,6 +322,15 @@ impl Lanes for Zmm {
 
 /// vpopcntd: whole lanes.
 struct Popcnt;
+
+features!(
+    Popcnt,
+    "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni,avx512vbmi"
+);
+features!(
+    Vnni,
+    "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni,avx512vbmi"
+);
 
 impl Count<Zmm> for Popcnt {
     const FLUSH: usize = usize::MAX;

@@ -20,6 +20,7 @@ use super::groupgemm::{self, GroupTask};
 use super::lanes::Lanes;
 use super::linegemm::{self, LineTask};
 use super::pack;
+use super::piece::features;
 use super::quantize::avx512 as quantize;
 use super::{ByteKernel, GroupKernel, Kernels, LineKernel};
 use crate::bits::Encoding;
@@ -110,6 +111,9 @@ unsafe fn row_sums(words: &[u32], encoding: Encoding, sums: &mut [i32]) {
 
 /// Popcounts by a table of nibbles, in bytes.
 struct Nibbles;
+
+features!(Nibbles, "avx512f,avx512bw,avx512dq,avx512vl");
+features!(Madd, "avx512f,avx512bw,avx512dq,avx512vl");
 
 // SAFETY of every block below: the intrinsics need AVX-512 F and BW, which the callers carry, as `Count` and
 // `Dot` demand.

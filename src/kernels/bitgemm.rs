@@ -27,13 +27,16 @@
 //! Not done here: blocking of K. A plane of a panel of 32 channels is K * 4 bytes, in L1 up to K = 8192 or so,
 //! and behind that it streams from L2 at the rate that the tile asks for.
 
+use std::marker::PhantomData;
+
 use super::lanes::{AHEAD, Lanes};
 use super::panels::Strip;
+use super::piece::{Features, Piece};
 use super::sink::{self, put};
 use super::tilecodes::TileCodes;
 
 /// A way to count bits in vectors of V. As [`Lanes`], to be called where the features are.
-pub(super) trait Count<V: Lanes> {
+pub(super) trait Count<V: Lanes>: Features {
     /// Steps after which a counter must be widened; `usize::MAX` if it counts in whole lanes.
     const FLUSH: usize;
 
@@ -96,12 +99,13 @@ pub(crate) struct Task<'a> {
 /// biases a panel, writes of `lanes` elements in each of `rows` rows of the sink, or of the bits of all lanes of the panels.
 #[inline(always)]
 pub(super) unsafe fn run<V: Lanes, C: Count<V>, const MR: usize, const NV: usize>(task: &Task<'_>) {
+    let by = PhantomData;
     // SAFETY: passed on from the caller.
     unsafe {
         match task.combine {
-            Combine::And => panels::<V, C, MR, NV, AND>(task),
-            Combine::Xor => panels::<V, C, MR, NV, XOR>(task),
-            Combine::XorNonzero => panels::<V, C, MR, NV, XOR_NONZERO>(task),
+            Combine::And => C::call(Panels::<V, C, MR, NV, AND> { task, by }),
+            Combine::Xor => C::call(Panels::<V, C, MR, NV, XOR> { task, by }),
+            Combine::XorNonzero => C::call(Panels::<V, C, MR, NV, XOR_NONZERO> { task, by }),
         }
     }
 }
@@ -110,23 +114,32 @@ const AND: u8 = 0;
 const XOR: u8 = 1;
 const XOR_NONZERO: u8 = 2;
 
-#[inline(always)]
-unsafe fn panels<V: Lanes, C: Count<V>, const MR: usize, const NV: usize, const HOW: u8>(
-    task: &Task<'_>,
-) {
-    let mut left = Some(task.strip);
-    while let Some(strip) = left {
-        let (panel, rest) = strip.first(NV * V::LANES);
-        let before = task.strip.lanes - strip.lanes;
-        // SAFETY: passed on from the caller: a panel is a part of the strip.
-        unsafe {
-            rows::<V, C, MR, NV, HOW>(&Task {
-                strip: panel,
-                codes: task.codes.map(|codes| codes.beyond(before)),
-                ..*task
-            })
+/// All panels of the task.
+struct Panels<'a, V, C, const MR: usize, const NV: usize, const HOW: u8> {
+    task: &'a Task<'a>,
+    by: PhantomData<(V, C)>,
+}
+
+impl<V: Lanes, C: Count<V>, const MR: usize, const NV: usize, const HOW: u8> Piece
+    for Panels<'_, V, C, MR, NV, HOW>
+{
+    #[inline(always)]
+    unsafe fn run(self) {
+        let task = self.task;
+        let mut left = Some(task.strip);
+        while let Some(strip) = left {
+            let (panel, rest) = strip.first(NV * V::LANES);
+            let before = task.strip.lanes - strip.lanes;
+            // SAFETY: passed on from the caller: a panel is a part of the strip.
+            unsafe {
+                rows::<V, C, MR, NV, HOW>(&Task {
+                    strip: panel,
+                    codes: task.codes.map(|codes| codes.beyond(before)),
+                    ..*task
+                })
+            }
+            left = rest;
         }
-        left = rest;
     }
 }
 

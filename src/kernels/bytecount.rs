@@ -2,9 +2,10 @@
 //! columns. `bytegemm` says how weights become bytes and why sums may be nested.
 
 use super::lanes::{AHEAD, Lanes};
+use super::piece::Features;
 
 /// A way to multiply and add bytes in vectors of V. As [`Lanes`], to be called where the features are.
-pub(super) trait Dot<V: Lanes> {
+pub(super) trait Dot<V: Lanes>: Features {
     /// Sums of products that are not yet in 32-bit lanes, or are.
     type Counter: Copy;
     /// Counters that are to be in flight, as far as there are registers: those of tiles with fewer rows work on

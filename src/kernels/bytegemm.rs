@@ -38,11 +38,13 @@
 //! 8. A tile of few rows has too few counters to hide the latency of an addition: it works on several steps
 //!    at once, each with counters of its own.
 
+use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 
 use super::bytecount::{self, Ahead, Bytes, CHUNK, Dot};
 use super::lanes::Lanes;
 use super::panels::Strip;
+use super::piece::Piece;
 use super::sink;
 
 /// Panels of weights times `rows` rows of bytes.
@@ -123,7 +125,9 @@ unsafe fn panels<
                     from: 0,
                     to: task.words,
                 };
-                rows::<V, D, MR, NV, BITS, FIELDS, SIGNED>(&task, block);
+                D::call(Rows::<V, D, MR, NV, BITS, FIELDS, SIGNED>::new(
+                    &task, block,
+                ));
             }
         }
         left = rest;
@@ -196,8 +200,8 @@ unsafe fn unpacked<
                 to,
             };
             match D::WIDE {
-                true => rows::<V, D, MR, NV, 8, 1, SIGNED>(task, block),
-                false => rows::<V, D, MR, NV, BITS, 1, SIGNED>(task, block),
+                true => D::call(Rows::<V, D, MR, NV, 8, 1, SIGNED>::new(task, block)),
+                false => D::call(Rows::<V, D, MR, NV, BITS, 1, SIGNED>::new(task, block)),
             }
         }
         if last {
@@ -207,8 +211,41 @@ unsafe fn unpacked<
     }
 }
 
-#[inline(always)]
-unsafe fn rows<
+/// All rows of a panel times a block of it.
+struct Rows<
+    'a,
+    V,
+    D,
+    const MR: usize,
+    const NV: usize,
+    const BITS: usize,
+    const FIELDS: usize,
+    const SIGNED: bool,
+> {
+    task: &'a ByteTask,
+    block: Block,
+    by: PhantomData<(V, D)>,
+}
+
+impl<
+    'a,
+    V,
+    D,
+    const MR: usize,
+    const NV: usize,
+    const BITS: usize,
+    const FIELDS: usize,
+    const SIGNED: bool,
+> Rows<'a, V, D, MR, NV, BITS, FIELDS, SIGNED>
+{
+    #[inline(always)]
+    fn new(task: &'a ByteTask, block: Block) -> Self {
+        let by = PhantomData;
+        Rows { task, block, by }
+    }
+}
+
+impl<
     V: Lanes,
     D: Dot<V>,
     const MR: usize,
@@ -216,46 +253,48 @@ unsafe fn rows<
     const BITS: usize,
     const FIELDS: usize,
     const SIGNED: bool,
->(
-    task: &ByteTask,
-    block: Block,
-) {
-    let (tiles, chunks) = (task.rows / MR, (block.to - block.from).div_ceil(CHUNK));
-    // Few tiles read their weights as fast as they come: nothing is gained by asking for more.
-    let lines = match tiles * chunks {
-        shares if tiles >= 4 => block.lines.div_ceil(shares.max(1)),
-        _ => 0,
-    };
-    // Whole cache lines.
-    let at_once = NV
-        .div_ceil(chunks.max(1))
-        .next_multiple_of((16 / V::LANES).max(1));
-    // SAFETY: every tile starts at a row below `rows` and covers no row behind it.
-    unsafe {
-        let mut row = 0;
-        let mut behind = block.behind;
-        while task.rows - row >= MR {
-            let (result, stride) = task.strip.sink.rows_from(row);
-            let ahead = Ahead {
-                result,
-                stride,
-                vectors: NV,
-                at_once,
-                rows: task.rows - row >= 2 * MR,
-                weights: behind,
-                lines,
-            };
-            tile::<V, D, MR, NV, BITS, FIELDS, SIGNED>(task, block, row, ahead);
-            behind = behind.wrapping_add(16 * lines * chunks);
-            row += MR;
-        }
-        // Few sizes of tiles: each is code that is compiled, and loaded, for every kind of weights.
-        while MR > 2 && task.rows - row >= 2 {
-            tile::<V, D, 2, NV, BITS, FIELDS, SIGNED>(task, block, row, Ahead::NOTHING);
-            row += 2;
-        }
-        if row < task.rows {
-            tile::<V, D, 1, NV, BITS, FIELDS, SIGNED>(task, block, row, Ahead::NOTHING);
+> Piece for Rows<'_, V, D, MR, NV, BITS, FIELDS, SIGNED>
+{
+    #[inline(always)]
+    unsafe fn run(self) {
+        let Rows { task, block, .. } = self;
+        let (tiles, chunks) = (task.rows / MR, (block.to - block.from).div_ceil(CHUNK));
+        // Few tiles read their weights as fast as they come: nothing is gained by asking for more.
+        let lines = match tiles * chunks {
+            shares if tiles >= 4 => block.lines.div_ceil(shares.max(1)),
+            _ => 0,
+        };
+        // Whole cache lines.
+        let at_once = NV
+            .div_ceil(chunks.max(1))
+            .next_multiple_of((16 / V::LANES).max(1));
+        // SAFETY: every tile starts at a row below `rows` and covers no row behind it.
+        unsafe {
+            let mut row = 0;
+            let mut behind = block.behind;
+            while task.rows - row >= MR {
+                let (result, stride) = task.strip.sink.rows_from(row);
+                let ahead = Ahead {
+                    result,
+                    stride,
+                    vectors: NV,
+                    at_once,
+                    rows: task.rows - row >= 2 * MR,
+                    weights: behind,
+                    lines,
+                };
+                tile::<V, D, MR, NV, BITS, FIELDS, SIGNED>(task, block, row, ahead);
+                behind = behind.wrapping_add(16 * lines * chunks);
+                row += MR;
+            }
+            // Few sizes of tiles: each is code that is compiled, and loaded, for every kind of weights.
+            while MR > 2 && task.rows - row >= 2 {
+                tile::<V, D, 2, NV, BITS, FIELDS, SIGNED>(task, block, row, Ahead::NOTHING);
+                row += 2;
+            }
+            if row < task.rows {
+                tile::<V, D, 1, NV, BITS, FIELDS, SIGNED>(task, block, row, Ahead::NOTHING);
+            }
         }
     }
 }

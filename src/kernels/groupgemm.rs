@@ -13,8 +13,11 @@
 //! The tile of floats is as large as that of counters, and registers hold one of them: while a group is counted the
 //! floats wait on the stack, which costs a load and a store for each of them at its end, not in the inner loop.
 
+use std::marker::PhantomData;
+
 use super::bytecount::{self, Ahead, Bytes, Dot};
 use super::lanes::Lanes;
+use super::piece::Piece;
 
 /// One panel of weights times `rows` rows of bytes.
 #[derive(Clone, Copy)]
@@ -62,21 +65,36 @@ pub(crate) struct GroupTask {
 /// fields state.
 #[inline(always)]
 pub(super) unsafe fn run<V: Lanes, D: Dot<V>, const MR: usize, const NV: usize>(task: &GroupTask) {
+    let by = PhantomData;
     // SAFETY: passed on from the caller.
     unsafe {
         match (task.bits, task.signed) {
-            (2, false) => rows::<V, D, MR, NV, 2, 4, false>(task),
-            (2, true) => rows::<V, D, MR, NV, 2, 4, true>(task),
-            (4, false) => rows::<V, D, MR, NV, 4, 2, false>(task),
-            (4, true) => rows::<V, D, MR, NV, 4, 2, true>(task),
-            (_, false) => rows::<V, D, MR, NV, 8, 1, false>(task),
-            (_, true) => rows::<V, D, MR, NV, 8, 1, true>(task),
+            (2, false) => D::call(Rows::<V, D, MR, NV, 2, 4, false> { task, by }),
+            (2, true) => D::call(Rows::<V, D, MR, NV, 2, 4, true> { task, by }),
+            (4, false) => D::call(Rows::<V, D, MR, NV, 4, 2, false> { task, by }),
+            (4, true) => D::call(Rows::<V, D, MR, NV, 4, 2, true> { task, by }),
+            (_, false) => D::call(Rows::<V, D, MR, NV, 8, 1, false> { task, by }),
+            (_, true) => D::call(Rows::<V, D, MR, NV, 8, 1, true> { task, by }),
         }
     }
 }
 
-#[inline(always)]
-unsafe fn rows<
+/// All rows of the panel.
+struct Rows<
+    'a,
+    V,
+    D,
+    const MR: usize,
+    const NV: usize,
+    const BITS: usize,
+    const FIELDS: usize,
+    const SIGNED: bool,
+> {
+    task: &'a GroupTask,
+    by: PhantomData<(V, D)>,
+}
+
+impl<
     V: Lanes,
     D: Dot<V>,
     const MR: usize,
@@ -84,23 +102,26 @@ unsafe fn rows<
     const BITS: usize,
     const FIELDS: usize,
     const SIGNED: bool,
->(
-    task: &GroupTask,
-) {
-    // SAFETY: every tile starts at a row below `rows` and covers no row behind it.
-    unsafe {
-        let mut row = 0;
-        while task.rows - row >= MR {
-            tile::<V, D, MR, NV, BITS, FIELDS, SIGNED>(task, row);
-            row += MR;
-        }
-        // Few sizes of tiles: each is code that is compiled, and loaded, for every kind of weights.
-        while MR > 2 && task.rows - row >= 2 {
-            tile::<V, D, 2, NV, BITS, FIELDS, SIGNED>(task, row);
-            row += 2;
-        }
-        if row < task.rows {
-            tile::<V, D, 1, NV, BITS, FIELDS, SIGNED>(task, row);
+> Piece for Rows<'_, V, D, MR, NV, BITS, FIELDS, SIGNED>
+{
+    #[inline(always)]
+    unsafe fn run(self) {
+        let task = self.task;
+        // SAFETY: every tile starts at a row below `rows` and covers no row behind it.
+        unsafe {
+            let mut row = 0;
+            while task.rows - row >= MR {
+                tile::<V, D, MR, NV, BITS, FIELDS, SIGNED>(task, row);
+                row += MR;
+            }
+            // Few sizes of tiles: each is code that is compiled, and loaded, for every kind of weights.
+            while MR > 2 && task.rows - row >= 2 {
+                tile::<V, D, 2, NV, BITS, FIELDS, SIGNED>(task, row);
+                row += 2;
+            }
+            if row < task.rows {
+                tile::<V, D, 1, NV, BITS, FIELDS, SIGNED>(task, row);
+            }
         }
     }
 }

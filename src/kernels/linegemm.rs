@@ -10,8 +10,11 @@
 //! 4. A panel has as many vectors of channels as it needs, at most those of the widest tile; fewer vectors have more rows.
 //! 5. Codes of 1 and 2 bits are made in the tile (see `tilecodes`).
 
+use std::marker::PhantomData;
+
 use super::bytecount::Dot;
 use super::lanes::Lanes;
+use super::piece::Piece;
 use super::tilecodes::TileCodes;
 
 /// A panel of weights times pixels of one line of the output.
@@ -66,47 +69,50 @@ pub(super) unsafe fn run<
 >(
     task: &LineTask,
 ) {
+    let by = PhantomData;
     // SAFETY: passed on from the caller.
     unsafe {
         match task.bits {
             // Sums of 32 bits need no care.
-            _ if D::limit(SIGNED) > 0 => pixels::<V, D, SIGNED, MR, NV, 8>(task),
-            2 => pixels::<V, D, SIGNED, MR, NV, 2>(task),
-            4 => pixels::<V, D, SIGNED, MR, NV, 4>(task),
-            _ => pixels::<V, D, SIGNED, MR, NV, 8>(task),
+            _ if D::limit(SIGNED) > 0 => D::call(Pixels::<V, D, SIGNED, MR, NV, 8> { task, by }),
+            2 => D::call(Pixels::<V, D, SIGNED, MR, NV, 2> { task, by }),
+            4 => D::call(Pixels::<V, D, SIGNED, MR, NV, 4> { task, by }),
+            _ => D::call(Pixels::<V, D, SIGNED, MR, NV, 8> { task, by }),
         }
     }
 }
 
-#[inline(always)]
-unsafe fn pixels<
-    V: Lanes,
-    D: Dot<V>,
-    const SIGNED: bool,
-    const MR: usize,
-    const NV: usize,
-    const BITS: usize,
->(
-    task: &LineTask,
-) {
-    let mut pixel = 0;
-    // SAFETY: every tile starts at a pixel below `pixels` and covers none behind it.
-    unsafe {
-        while task.pixels - pixel >= MR {
-            tile::<V, D, SIGNED, MR, NV, BITS>(task, pixel);
-            pixel += MR;
-        }
-        while MR > 4 && task.pixels - pixel >= 4 {
-            tile::<V, D, SIGNED, 4, NV, BITS>(task, pixel);
-            pixel += 4;
-        }
-        while MR > 2 && task.pixels - pixel >= 2 {
-            tile::<V, D, SIGNED, 2, NV, BITS>(task, pixel);
-            pixel += 2;
-        }
-        while pixel < task.pixels {
-            tile::<V, D, SIGNED, 1, NV, BITS>(task, pixel);
-            pixel += 1;
+/// All pixels of the task.
+struct Pixels<'a, V, D, const SIGNED: bool, const MR: usize, const NV: usize, const BITS: usize> {
+    task: &'a LineTask,
+    by: PhantomData<(V, D)>,
+}
+
+impl<V: Lanes, D: Dot<V>, const SIGNED: bool, const MR: usize, const NV: usize, const BITS: usize>
+    Piece for Pixels<'_, V, D, SIGNED, MR, NV, BITS>
+{
+    #[inline(always)]
+    unsafe fn run(self) {
+        let task = self.task;
+        let mut pixel = 0;
+        // SAFETY: every tile starts at a pixel below `pixels` and covers none behind it.
+        unsafe {
+            while task.pixels - pixel >= MR {
+                tile::<V, D, SIGNED, MR, NV, BITS>(task, pixel);
+                pixel += MR;
+            }
+            while MR > 4 && task.pixels - pixel >= 4 {
+                tile::<V, D, SIGNED, 4, NV, BITS>(task, pixel);
+                pixel += 4;
+            }
+            while MR > 2 && task.pixels - pixel >= 2 {
+                tile::<V, D, SIGNED, 2, NV, BITS>(task, pixel);
+                pixel += 2;
+            }
+            while pixel < task.pixels {
+                tile::<V, D, SIGNED, 1, NV, BITS>(task, pixel);
+                pixel += 1;
+            }
         }
     }
 }

@@ -29,9 +29,11 @@
 //!
 //! Bits of weights behind K are zero, so what tables hold of activations behind K is never taken.
 
+use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 
 use super::lanes::{AHEAD, Lanes};
+use super::piece::{Features, Piece};
 use super::sink::Sink;
 
 /// A vector of bytes of some ISA. As [`Lanes`], to be called where the features are.
@@ -65,7 +67,7 @@ pub(super) trait ByteLanes: Copy {
 }
 
 /// Tables of bytes in vectors of some ISA. As [`Lanes`], to be called where the features are.
-pub(super) trait Tables {
+pub(super) trait Tables: Features {
     type Bytes: ByteLanes;
     /// Activations of a table.
     const GROUP: usize;
@@ -219,42 +221,46 @@ unsafe fn panel<
 >(
     task: &LutTask,
 ) {
+    let by = PhantomData;
     let mut vector = 0;
     while vector < task.vectors {
         // SAFETY: vector < vectors, and no more vectors are asked for than remain.
         unsafe {
             match task.vectors - vector {
-                1 => rows::<T, MR, 1, FEW, SHARE>(task, vector),
-                2 if NV > 2 => rows::<T, MR, 2, FEW, SHARE>(task, vector),
-                3 if NV > 3 => rows::<T, MR, 3, FEW, SHARE>(task, vector),
-                _ => rows::<T, MR, NV, FEW, SHARE>(task, vector),
+                1 => T::call(Rows::<T, MR, 1, FEW, SHARE> { task, vector, by }),
+                2 if NV > 2 => T::call(Rows::<T, MR, 2, FEW, SHARE> { task, vector, by }),
+                3 if NV > 3 => T::call(Rows::<T, MR, 3, FEW, SHARE> { task, vector, by }),
+                _ => T::call(Rows::<T, MR, NV, FEW, SHARE> { task, vector, by }),
             }
         }
         vector += NV;
     }
 }
 
-#[inline(always)]
-unsafe fn rows<
-    T: Tables,
-    const MR: usize,
-    const NV: usize,
-    const FEW: usize,
-    const SHARE: usize,
->(
-    task: &LutTask,
+/// All rows times `NV` vectors of the panel, from `vector` on.
+struct Rows<'a, T, const MR: usize, const NV: usize, const FEW: usize, const SHARE: usize> {
+    task: &'a LutTask,
     vector: usize,
-) {
-    // SAFETY: every tile starts at a row below `rows` and covers no row behind it.
-    unsafe {
-        let mut row = 0;
-        while task.rows - row >= MR {
-            tile::<T, MR, NV, FEW, SHARE>(task, vector, row);
-            row += MR;
-        }
-        while MR > 1 && row < task.rows {
-            tile::<T, 1, NV, FEW, SHARE>(task, vector, row);
-            row += 1;
+    by: PhantomData<T>,
+}
+
+impl<T: Tables, const MR: usize, const NV: usize, const FEW: usize, const SHARE: usize> Piece
+    for Rows<'_, T, MR, NV, FEW, SHARE>
+{
+    #[inline(always)]
+    unsafe fn run(self) {
+        let Rows { task, vector, .. } = self;
+        // SAFETY: every tile starts at a row below `rows` and covers no row behind it.
+        unsafe {
+            let mut row = 0;
+            while task.rows - row >= MR {
+                tile::<T, MR, NV, FEW, SHARE>(task, vector, row);
+                row += MR;
+            }
+            while MR > 1 && row < task.rows {
+                tile::<T, 1, NV, FEW, SHARE>(task, vector, row);
+                row += 1;
+            }
         }
     }
 }

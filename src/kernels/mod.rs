@@ -47,6 +47,7 @@ mod neon_lut;
 mod out;
 mod pack;
 mod panels;
+mod piece;
 mod portable;
 mod quantize;
 mod rows;

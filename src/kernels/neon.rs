@@ -15,6 +15,7 @@ use std::arch::aarch64::*;
 use super::bitgemm::{self, Count, Task};
 use super::lanes::Lanes;
 use super::pack::{self, Codes};
+use super::piece::features;
 use super::quantize::neon as quantize;
 use super::{ByteKernel, GroupKernel, Kernels, LineKernel, neon_bytes, neon_lut};
 use crate::bits::Encoding;
@@ -325,6 +326,8 @@ unsafe fn floats(x: float32x4_t) -> Quad {
 
 /// cnt: popcounts in bytes.
 struct Cnt;
+
+features!(Cnt, "neon");
 
 impl Count<Quad> for Cnt {
     const FLUSH: usize = 31;

@@ -20,6 +20,7 @@ use super::groupgemm::{self, GroupTask};
 use super::lanes::Lanes;
 use super::linegemm::{self, LineTask};
 use super::neon::Quad;
+use super::piece::features;
 
 /// # Safety
 /// The contract of the table entry of `neon`.
@@ -118,6 +119,10 @@ pub(super) unsafe fn linegemm_i8mm(task: &LineTask) {
 
 /// Products in lanes of 16 bits, the two lower lanes' and the two upper lanes' apart.
 struct Long;
+
+features!(Long, "neon");
+features!(Alike, "neon,dotprod");
+features!(Mixed, "neon,dotprod,i8mm");
 
 // SAFETY of every block below: the intrinsics need NEON, which the callers carry, as `Dot` demands.
 impl Dot<Quad> for Long {

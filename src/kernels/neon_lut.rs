@@ -16,6 +16,7 @@ use super::LutKernel;
 use super::lanes::Lanes;
 use super::lutgemm::{self, BuildTask, ByteLanes, LutTask, Tables};
 use super::neon::Quad;
+use super::piece::features;
 
 /// Lookups a byte up to which sums of 16 bits stay in registers: those of activations of 4 and 3 bits.
 const FEW: usize = 4;
@@ -128,6 +129,8 @@ impl ByteLanes for Sixteen {
         }
     }
 }
+
+features!(Sixteen, "neon");
 
 // SAFETY: as above.
 impl Tables for Sixteen {

@@ -7,6 +7,7 @@ use super::groupgemm::{self, GroupTask};
 use super::lanes::Lanes;
 use super::linegemm::{self, LineTask};
 use super::pack::{self, Codes};
+use super::piece::features;
 use super::quantize::portable as quantize;
 use super::{ByteKernel, GroupKernel, Kernels, LineKernel};
 use crate::bits::Encoding;
@@ -212,6 +213,9 @@ impl Lanes for Words {
 
 /// Popcounts of words.
 struct Popcount;
+
+features!(Popcount);
+features!(Plain);
 
 impl Count<Words> for Popcount {
     const FLUSH: usize = usize::MAX;

@@ -65,6 +65,27 @@ impl Pool {
             work()
         }
     }
+
+    /// Runs `work` on the caller and on up to `threads - 1` workers. Not generic, or all of rayon would be compiled for
+    /// each operation.
+    fn on_each(&self, threads: usize, work: &(dyn Fn() + Sync)) {
+        if self.threads.current_thread_index().is_some() {
+            return fork_join(threads, work);
+        }
+        // From outside of the pool rayon allocates: it boxes each job of a scope, and what passes its queue of entry lies
+        // in blocks. `broadcast` collects its jobs in a vector, and both that and `join` let the caller sleep meanwhile.
+        let busy = AtomicUsize::new(threads - 1);
+        self.threads.in_place_scope(|scope| {
+            for _ in 1..threads {
+                scope.spawn(|_| {
+                    work();
+                    busy.fetch_sub(1, Ordering::Release);
+                });
+            }
+            work();
+            spin_while(|| busy.load(Ordering::Acquire) != 0);
+        });
+    }
 }
 
 /// On which threads an operation runs: the same results on all.
@@ -104,11 +125,12 @@ impl Par<'_> {
             return work();
         };
         let done = AtomicBool::new(false);
-        let lead = || {
+        let (mut work, mut result) = (Some(work), None);
+        let mut lead = || {
             // Dropped, whether the work returns or panics.
             let _end = Raised(&done);
             let _awaited = Awaited::new();
-            work()
+            result = work.take().map(|work| work());
         };
         let watch = || {
             // Not for ever, and shortly if somebody waits for this worker: it came here while it waited for a piece, and
@@ -124,7 +146,8 @@ impl Par<'_> {
                 pause(idle);
             }
         };
-        pool.install(|| fork(threads, lead, &watch))
+        pool.install(|| fork(threads, &mut lead, &watch));
+        result.expect("the lead has run, or its panic is passed on")
     }
 
     /// Runs both halves, at once if there are threads for it. Only inside [`Par::enter`].
@@ -156,26 +179,10 @@ impl Par<'_> {
         }
         let pieces = Mutex::new(pieces);
         let take = || pieces.lock().unwrap_or_else(PoisonError::into_inner).next();
-        let all = || {
+        pool.on_each(threads, &|| {
             while let Some(piece) = take() {
                 work(piece);
             }
-        };
-        if pool.threads.current_thread_index().is_some() {
-            return fork_join(threads, &all);
-        }
-        // From outside of the pool rayon allocates: it boxes each job of a scope, and what passes its queue of entry lies
-        // in blocks. `broadcast` collects its jobs in a vector, and both that and `join` let the caller sleep meanwhile.
-        let busy = AtomicUsize::new(threads - 1);
-        pool.threads.in_place_scope(|scope| {
-            for _ in 1..threads {
-                scope.spawn(|_| {
-                    all();
-                    busy.fetch_sub(1, Ordering::Release);
-                });
-            }
-            all();
-            spin_while(|| busy.load(Ordering::Acquire) != 0);
         });
     }
 
@@ -217,12 +224,12 @@ impl Par<'_> {
 
 /// Calls `lead` on the calling worker and `help` on as many others as are free, `threads` in all: halves of halves, so that
 /// many threads wake up in few steps.
-fn fork<R: Send>(threads: usize, lead: impl FnOnce() -> R + Send, help: &(impl Fn() + Sync)) -> R {
+fn fork(threads: usize, lead: &mut (dyn FnMut() + Send), help: &(dyn Fn() + Sync)) {
     match threads / 2 {
         0 => lead(),
         half => {
             let first = || fork(threads - half, lead, help);
-            rayon::join(first, || fork(half, help, help)).0
+            rayon::join(first, || fork(half, &mut || help(), help));
         }
     }
 }
@@ -263,7 +270,7 @@ impl Drop for Raised<'_> {
 
 /// Calls `work` on the calling worker and, at the same time, on as many others as are free, `threads` in all: by jobs on
 /// the stack, so that nothing is allocated.
-fn fork_join(threads: usize, work: &(impl Fn() + Sync)) {
+fn fork_join(threads: usize, work: &(dyn Fn() + Sync)) {
     let busy = AtomicUsize::new(0);
     let help = || {
         let _awaited = Awaited::new();
@@ -271,12 +278,12 @@ fn fork_join(threads: usize, work: &(impl Fn() + Sync)) {
         work();
         busy.fetch_sub(1, Ordering::Release);
     };
-    let lead = || {
+    let mut lead = || {
         let _awaited = Awaited::new();
         work();
         spin_while(|| busy.load(Ordering::Acquire) != 0);
     };
-    fork(threads, lead, &help);
+    fork(threads, &mut lead, &help);
 }
 
 /// Waits as long as others may be at their last pieces: to sleep for so short a time takes longer than it.

@@ -15,6 +15,7 @@ use std::arch::x86_64::*;
 use super::Ymm;
 use crate::kernels::LutKernel;
 use crate::kernels::lutgemm::{self, BuildTask, ByteLanes, LutTask, Tables};
+use crate::kernels::piece::features;
 
 pub(super) const KERNEL: LutKernel = LutKernel {
     name: "vpshufb",
@@ -127,6 +128,8 @@ impl ByteLanes for Fours {
         }
     }
 }
+
+features!(Fours, "avx2,fma,popcnt");
 
 // SAFETY: as above.
 impl Tables for Fours {

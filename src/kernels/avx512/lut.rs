@@ -14,6 +14,7 @@ use std::arch::x86_64::*;
 use super::bytes::Bytes;
 use crate::kernels::LutKernel;
 use crate::kernels::lutgemm::{self, BuildTask, LutTask, Tables};
+use crate::kernels::piece::features;
 
 pub(super) const KERNEL: LutKernel = LutKernel {
     name: "vpermb",
@@ -53,6 +54,11 @@ unsafe fn run(task: &LutTask) {
 
 /// Tables of 64 sums of 6 activations.
 struct Sixes;
+
+features!(
+    Sixes,
+    "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni,avx512vbmi"
+);
 
 // SAFETY of every block below: the intrinsics need the features that the callers carry, as `Tables` demands;
 // memory is what the trait's method says that the caller vouches for.

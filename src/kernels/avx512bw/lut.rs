@@ -13,6 +13,7 @@ use std::arch::x86_64::*;
 use crate::kernels::LutKernel;
 use crate::kernels::avx512::bytes::Bytes;
 use crate::kernels::lutgemm::{self, BuildTask, LutTask, Tables};
+use crate::kernels::piece::features;
 
 pub(super) const KERNEL: LutKernel = LutKernel {
     name: "vpshufb",
@@ -50,6 +51,8 @@ unsafe fn run(task: &LutTask) {
 
 /// Tables of 16 sums of 4 activations, four times in a vector.
 struct Fours;
+
+features!(Fours, "avx512f,avx512bw,avx512dq,avx512vl");
 
 // SAFETY of every block below: the intrinsics need AVX-512 F and BW, which the callers carry, as `Tables` demands;
 // memory is what the trait's method says that the caller vouches for.
