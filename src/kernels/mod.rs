@@ -330,9 +330,23 @@ impl Kernels {
 
     /// Quantizes a row of floats into its planes. Panics unless `out` is planes x ceil(K / 32) long.
     pub(crate) fn quantize(&self, x: &[f32], steps: &Steps, planes: usize, out: &mut [u32]) {
-        assert_eq!(out.len(), planes * words(x.len()));
+        self.quantize_rows(x, [1, x.len()], steps, planes, out);
+    }
+
+    /// Quantizes rows of floats `[rows, K]` into their planes. Panics unless `out` is rows x planes x ceil(K / 32) long.
+    pub(crate) fn quantize_rows(
+        &self,
+        x: &[f32],
+        [rows, cols]: [usize; 2],
+        steps: &Steps,
+        planes: usize,
+        out: &mut [u32],
+    ) {
+        assert_eq!(x.len(), rows * cols);
+        assert_eq!(out.len(), rows * planes * words(cols));
+        let size = [rows, cols];
         // SAFETY: features as above; `x` and `out` have the lengths that are passed or follow.
-        unsafe { (self.quantize.planes)(x.as_ptr(), x.len(), steps, planes, out.as_mut_ptr()) }
+        unsafe { (self.quantize.planes)(x.as_ptr(), size, steps, planes, out.as_mut_ptr()) }
     }
 
     /// Quantizes floats into a byte each, not by the sign. Panics unless `out` is as long as `x`.

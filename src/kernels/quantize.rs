@@ -27,8 +27,8 @@ use crate::quant::{ActQuantizer, Quantizer, Rounding};
 /// The functions of one ISA.
 #[derive(Clone, Copy)]
 pub(super) struct Entries {
-    /// Floats, how many, the quantizer, planes, and where their words go.
-    pub(super) planes: unsafe fn(*const f32, usize, &Steps, usize, *mut u32),
+    /// Floats, rows and columns of them, the quantizer, planes, and where their words go, row by row.
+    pub(super) planes: unsafe fn(*const f32, [usize; 2], &Steps, usize, *mut u32),
     /// Floats, how many, the quantizer, and where a byte for each goes.
     pub(super) bytes: unsafe fn(*const f32, usize, &Steps, *mut u8),
     /// The least and greatest of 0 and the floats that are not NaN.
@@ -181,23 +181,28 @@ impl<F: Floats, const RULE: u8, const PLANES: usize> Put<F> for Many<RULE, PLANE
     }
 }
 
-/// Quantizes `cols` floats from `x` into `planes` planes of ceil(cols / 32) words from `out`.
+/// Quantizes rows of floats from `x`, `[rows, cols]`, into `planes` planes of ceil(cols / 32) words each, from `out`.
 ///
 /// # Safety
-/// The caller is compiled with F's features; `x` is readable for `cols` floats and `out` writable for
-/// `planes * ceil(cols / 32)` words.
+/// The caller is compiled with F's features; `x` is readable for as many floats and `out` writable for as many words.
 #[inline(always)]
-unsafe fn planes<F: Floats>(x: *const f32, cols: usize, q: &Steps, planes: usize, out: *mut u32) {
+unsafe fn planes<F: Floats>(
+    x: *const f32,
+    size: [usize; 2],
+    q: &Steps,
+    planes: usize,
+    out: *mut u32,
+) {
     // SAFETY: passed on from the caller.
     unsafe {
         match (q.rule, planes) {
-            (ABOVE, 1) => blocks::<F, One<ABOVE>>(x, cols, q, out),
-            (FROM, 1) => blocks::<F, One<FROM>>(x, cols, q, out),
-            (ABOVE, 2) => blocks::<F, Two<ABOVE>>(x, cols, q, out),
-            (FROM, 2) => blocks::<F, Two<FROM>>(x, cols, q, out),
-            (ABOVE, _) => many::<F, ABOVE>(x, cols, q, planes, out),
-            (FROM, _) => many::<F, FROM>(x, cols, q, planes, out),
-            _ => many::<F, LINEAR>(x, cols, q, planes, out),
+            (ABOVE, 1) => blocks::<F, One<ABOVE>>(x, size, q, out),
+            (FROM, 1) => blocks::<F, One<FROM>>(x, size, q, out),
+            (ABOVE, 2) => blocks::<F, Two<ABOVE>>(x, size, q, out),
+            (FROM, 2) => blocks::<F, Two<FROM>>(x, size, q, out),
+            (ABOVE, _) => many::<F, ABOVE>(x, size, q, planes, out),
+            (FROM, _) => many::<F, FROM>(x, size, q, planes, out),
+            _ => many::<F, LINEAR>(x, size, q, planes, out),
         }
     }
 }
@@ -205,7 +210,7 @@ unsafe fn planes<F: Floats>(x: *const f32, cols: usize, q: &Steps, planes: usize
 #[inline(always)]
 unsafe fn many<F: Floats, const RULE: u8>(
     x: *const f32,
-    cols: usize,
+    size: [usize; 2],
     q: &Steps,
     planes: usize,
     out: *mut u32,
@@ -213,20 +218,34 @@ unsafe fn many<F: Floats, const RULE: u8>(
     // SAFETY: passed on from the caller.
     unsafe {
         match planes {
-            1 => blocks::<F, Many<RULE, 1>>(x, cols, q, out),
-            2 => blocks::<F, Many<RULE, 2>>(x, cols, q, out),
-            3 => blocks::<F, Many<RULE, 3>>(x, cols, q, out),
-            4 => blocks::<F, Many<RULE, 4>>(x, cols, q, out),
-            5 => blocks::<F, Many<RULE, 5>>(x, cols, q, out),
-            6 => blocks::<F, Many<RULE, 6>>(x, cols, q, out),
-            7 => blocks::<F, Many<RULE, 7>>(x, cols, q, out),
-            _ => blocks::<F, Many<RULE, 8>>(x, cols, q, out),
+            1 => blocks::<F, Many<RULE, 1>>(x, size, q, out),
+            2 => blocks::<F, Many<RULE, 2>>(x, size, q, out),
+            3 => blocks::<F, Many<RULE, 3>>(x, size, q, out),
+            4 => blocks::<F, Many<RULE, 4>>(x, size, q, out),
+            5 => blocks::<F, Many<RULE, 5>>(x, size, q, out),
+            6 => blocks::<F, Many<RULE, 6>>(x, size, q, out),
+            7 => blocks::<F, Many<RULE, 7>>(x, size, q, out),
+            _ => blocks::<F, Many<RULE, 8>>(x, size, q, out),
         }
     }
 }
 
 #[inline(always)]
-unsafe fn blocks<F: Floats, P: Put<F>>(x: *const f32, cols: usize, q: &Steps, out: *mut u32) {
+unsafe fn blocks<F: Floats, P: Put<F>>(
+    x: *const f32,
+    [rows, cols]: [usize; 2],
+    q: &Steps,
+    out: *mut u32,
+) {
+    let words = cols.div_ceil(32);
+    for row in 0..rows {
+        // SAFETY: passed on from the caller: a row of floats, and one of words.
+        unsafe { row_blocks::<F, P>(x.add(row * cols), cols, q, out.add(row * P::PLANES * words)) }
+    }
+}
+
+#[inline(always)]
+unsafe fn row_blocks<F: Floats, P: Put<F>>(x: *const f32, cols: usize, q: &Steps, out: *mut u32) {
     let words = cols.div_ceil(32);
     let (whole, rest) = (cols / F::BLOCK, cols % F::BLOCK);
     // SAFETY: whole blocks lie below `cols`, in floats and in words; the rest is copied to and from buffers of

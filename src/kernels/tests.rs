@@ -35,6 +35,12 @@ fn random(e: Encoding, count: usize, seed: u64) -> Vec<i32> {
         .collect()
 }
 
+/// A matrix of one value. Only a row is packed: large ones are made by the thousand.
+fn constant(e: Encoding, rows: usize, cols: usize, value: i32) -> PackedMatrix {
+    let row = PackedMatrix::pack(e, 1, cols, &vec![value; cols]).unwrap();
+    PackedMatrix::from_words(e, rows, cols, row.words().repeat(rows)).unwrap()
+}
+
 /// Runs `check` on every ISA that is here, and names those that are not.
 fn each_isa(check: impl Fn(&Kernels)) {
     for isa in Isa::ALL {
@@ -189,8 +195,8 @@ fn accumulators_survive_their_worst_case() {
                     (we.max(), e.min()),
                     (we.min(), e.min()),
                 ] {
-                    let packed_w = PackedMatrix::pack(we, n, k, &vec![w; n * k]).unwrap();
-                    let packed_a = PackedMatrix::pack(e, m, k, &vec![a; m * k]).unwrap();
+                    let packed_w = constant(we, n, k, w);
+                    let packed_a = constant(e, m, k, a);
                     let expected = w * a * k as i32;
                     let got = product(kernels, &packed_w, &packed_a);
                     let name = kernels.isa();
@@ -397,8 +403,8 @@ fn byte_accumulators_survive_their_worst_case() {
                         (we.max(), e.min()),
                         (we.min(), e.min()),
                     ] {
-                        let packed_w = PackedMatrix::pack(we, 3, k, &vec![w; 3 * k]).unwrap();
-                        let packed_a = PackedMatrix::pack(e, 2, k, &vec![a; 2 * k]).unwrap();
+                        let packed_w = constant(we, 3, k, w);
+                        let packed_a = constant(e, 2, k, a);
                         let Some(got) = byte_product(kernels, &packed_w, &packed_a) else {
                             continue;
                         };

@@ -244,12 +244,13 @@ impl Pass<'_> {
                     let mut floats = [0f32; CHUNK];
                     let (first, len) = (channels.start, channels.len());
                     let floats = self.floats_in(pixels, channels, &mut floats);
+                    if len == c {
+                        let rows = floats.len() / c;
+                        let out = &mut out[..rows * planes * w];
+                        return kernels.quantize_rows(floats, [rows, c], &steps, planes, out);
+                    }
                     let rows = floats.chunks_exact(len);
                     for (floats, out) in rows.zip(out.chunks_exact_mut(planes * w)) {
-                        if len == c {
-                            kernels.quantize(floats, &steps, planes, out);
-                            continue;
-                        }
                         let mut codes = [0u32; 8 * CHUNK / 32];
                         let chunk = words(len);
                         let codes = &mut codes[..planes * chunk];

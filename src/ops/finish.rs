@@ -199,7 +199,7 @@ impl Finish {
             ResidualAt::Nowhere => 0,
             // Rows of floats, and their codes a byte each.
             _ => {
-                let elements = self.residual_rows() * self.n;
+                let elements = self.rows_together() * self.n;
                 elements + elements.div_ceil(4)
             }
         }
@@ -292,14 +292,19 @@ impl Finish {
         if self.n == 0 {
             return;
         }
-        let out = match (out, &self.thresholds) {
+        let mut out = match (out, &self.thresholds) {
             (OutRows::I32(out), _) => return out.copy_from_slice(sums),
             (OutRows::Codes(out), Some(thresholds)) => {
                 return thresholds.run_rows(kernels, sums, out);
             }
             (out, _) => out,
         };
-        let finish = |sums: &mut [i32], residual: Option<&[f32]>| {
+        let (together, row) = (self.rows_together(), self.row_len(&out));
+        for (i, sums) in sums.chunks_mut(together * self.n).enumerate() {
+            let (first, rows) = (pixel + i * together, sums.len() / self.n);
+            let residual = residual.map(|residual| {
+                self.residual_floats(kernels, residual, first..first + rows, scratch)
+            });
             kernels.row(RowTask::Finish {
                 sums,
                 floats: false,
@@ -309,24 +314,12 @@ impl Finish {
                 first: self.residual == ResidualAt::BeforeFunction,
                 function: self.function.as_rows(),
             });
-        };
-        match residual {
-            None => finish(sums, None),
-            Some(Residual::Floats(all)) => {
-                let floats = &all[pixel * self.n..][..sums.len()];
-                finish(sums, Some(floats));
-            }
-            Some(others) => {
-                let together = self.residual_rows();
-                for (i, sums) in sums.chunks_mut(together * self.n).enumerate() {
-                    let first = pixel + i * together;
-                    let rows = first..first + sums.len() / self.n;
-                    let floats = self.residual_floats(kernels, others, rows, scratch);
-                    finish(sums, Some(floats));
-                }
-            }
+            self.put(kernels, bytemuck::cast_slice(sums), out.take(rows * row));
         }
-        let floats: &[f32] = bytemuck::cast_slice(sums);
+    }
+
+    /// Rows of finished floats, as what leaves.
+    fn put(&self, kernels: &Kernels, floats: &[f32], out: OutRows<'_>) {
         match (out, self.output) {
             (OutRows::F32(out), _) => out.copy_from_slice(floats),
             (OutRows::F16(out), _) => Float::narrow(floats, out),
@@ -340,23 +333,16 @@ impl Finish {
                 if matches!(self.n, 8 | 16) {
                     return short_rows(kernels, floats, self.n, &steps, planes, out);
                 }
-                // Rows of one plane of whole words are one long row.
-                let row = match (planes, self.n % 32) {
-                    (1, 0) => floats.len(),
-                    _ => self.n,
-                };
-                let rows = floats.chunks_exact(row);
-                for (floats, out) in rows.zip(out.chunks_exact_mut(planes * words(row))) {
-                    kernels.quantize(floats, &steps, planes, out);
-                }
+                let size = [floats.len() / self.n, self.n];
+                kernels.quantize_rows(floats, size, &steps, planes, out);
             }
             _ => unreachable!("the plan has matched the output with its kind"),
         }
     }
 
-    /// Rows of a residual that are made floats together: enough that calls cost little, few enough for the first-level
-    /// cache.
-    fn residual_rows(&self) -> usize {
+    /// Rows that become floats together, with their residual, and leave: enough that calls cost little, few enough that
+    /// their floats stay in the first-level cache. So a block is passed over once.
+    fn rows_together(&self) -> usize {
         (2048 / self.n.max(1)).clamp(1, 64)
     }
 

@@ -29,15 +29,15 @@ pub(in crate::kernels) const BW_ENTRIES: Entries = Entries {
 };
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,gfni")]
-unsafe fn planes(x: *const f32, cols: usize, q: &Steps, planes: usize, out: *mut u32) {
+unsafe fn planes(x: *const f32, size: [usize; 2], q: &Steps, planes: usize, out: *mut u32) {
     // SAFETY: this function carries the features of Wide<true>; the rest is the contract of the table entry.
-    unsafe { super::planes::<Wide<true>>(x, cols, q, planes, out) }
+    unsafe { super::planes::<Wide<true>>(x, size, q, planes, out) }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-unsafe fn planes_bw(x: *const f32, cols: usize, q: &Steps, planes: usize, out: *mut u32) {
+unsafe fn planes_bw(x: *const f32, size: [usize; 2], q: &Steps, planes: usize, out: *mut u32) {
     // SAFETY: as above, for Wide<false>.
-    unsafe { super::planes::<Wide<false>>(x, cols, q, planes, out) }
+    unsafe { super::planes::<Wide<false>>(x, size, q, planes, out) }
 }
 
 /// # Safety

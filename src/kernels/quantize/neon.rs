@@ -20,9 +20,9 @@ pub(in crate::kernels) const ENTRIES: Entries = Entries {
 };
 
 #[target_feature(enable = "neon")]
-unsafe fn planes(x: *const f32, cols: usize, q: &Steps, planes: usize, out: *mut u32) {
+unsafe fn planes(x: *const f32, size: [usize; 2], q: &Steps, planes: usize, out: *mut u32) {
     // SAFETY: this function carries the features of Wide; the rest is the contract of the table entry.
-    unsafe { super::planes::<Wide>(x, cols, q, planes, out) }
+    unsafe { super::planes::<Wide>(x, size, q, planes, out) }
 }
 
 #[target_feature(enable = "neon")]

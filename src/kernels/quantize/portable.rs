@@ -8,9 +8,9 @@ pub(in crate::kernels) const ENTRIES: Entries = Entries {
     range,
 };
 
-unsafe fn planes(x: *const f32, cols: usize, q: &Steps, planes: usize, out: *mut u32) {
+unsafe fn planes(x: *const f32, size: [usize; 2], q: &Steps, planes: usize, out: *mut u32) {
     // SAFETY: the contract of the table entry; there are no features to ask for.
-    unsafe { super::planes::<Plain>(x, cols, q, planes, out) }
+    unsafe { super::planes::<Plain>(x, size, q, planes, out) }
 }
 
 unsafe fn bytes(x: *const f32, cols: usize, q: &Steps, out: *mut u8) {

@@ -55,8 +55,8 @@ fn nested_sums_survive_their_worst_case() {
                         (we.max(), e.min()),
                     ] {
                         let n = 9 * kernels.byte_kernel().map_or(1, |kernel| kernel.lanes) / 8;
-                        let packed_w = PackedMatrix::pack(we, n, k, &vec![w; n * k]).unwrap();
-                        let packed_a = PackedMatrix::pack(e, 1, k, &vec![a; k]).unwrap();
+                        let packed_w = constant(we, n, k, w);
+                        let packed_a = constant(e, 1, k, a);
                         if let Some(got) = byte_product(kernels, &packed_w, &packed_a) {
                             let (name, expected) = (kernels.isa(), w * a * k as i32);
                             let right = got.iter().all(|&v| v == expected);

@@ -38,8 +38,8 @@ fn many_rows_survive_their_worst_case() {
                     (s8, we.min(), s8.min()),
                 ] {
                     let m = 97;
-                    let packed_w = PackedMatrix::pack(we, 3, k, &vec![w; 3 * k]).unwrap();
-                    let packed_a = PackedMatrix::pack(e, m, k, &vec![a; m * k]).unwrap();
+                    let packed_w = constant(we, 3, k, w);
+                    let packed_a = constant(e, m, k, a);
                     if let Some(got) = byte_product(kernels, &packed_w, &packed_a) {
                         let (name, expected) = (kernels.isa(), w * a * k as i32);
                         let right = got.iter().all(|&v| v == expected);
