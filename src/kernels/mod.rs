@@ -1,9 +1,10 @@
 //! The micro-kernels, by operation, and the one table in which operations and ISAs cross.
 //!
 //! `bitgemm`, `bytegemm`, `groupgemm`, `linegemm`, `lutgemm`, `floatgemm`, `floatsums`, `pack` and `quantize` hold the
-//! algorithms, each once and generic over a small vector trait. A file per ISA gives that trait its instructions and
-//! fills one row of [`Kernels`]. Whoever wants a kernel takes a row ([`Kernels::of`]); tests, benches, `qcore info` and
-//! the C functions walk all of them ([`Kernels::available`]). A new ISA is a file and a row here.
+//! algorithms, each once and generic over a small vector trait; `piece` says where they are cut into functions. A file
+//! per ISA gives that trait its instructions and fills one row of [`Kernels`]. Whoever wants a kernel takes a row
+//! ([`Kernels::of`]); tests, benches, `qcore info` and the C functions walk all of them ([`Kernels::available`]). A new
+//! ISA is a file and a row here.
 //!
 //! Kernels allocate nothing, start no thread and ask nothing of the CPU. The methods of `Kernels` are
 //! their safe doors: they check lengths, so that no caller needs `unsafe`.
