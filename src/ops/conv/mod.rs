@@ -3,8 +3,9 @@
 //! 1. The output is cut into blocks of pixels, and threads take one after the other.
 //! 2. A block's taps are gathered by the indirection table (see `geometry`) into rows in the cache (see `gather`);
 //!    no matrix of all patches is ever made. Those rows serve all panels of output channels, which is why they are
-//!    gathered instead of chasing pointers in the innermost loop.
-//!    Where that costs more than the products, as of first layers, nothing is gathered: see `lines`.
+//!    gathered instead of chasing pointers in the innermost loop. Gathering takes 5 to 10 % of a 3 x 3 layer of 1-bit
+//!    codes (against the same product of rows that lie there, Sapphire Rapids); blocks small enough for the first-level
+//!    cache made it no less. Where it costs more than the products, as of first layers, nothing is gathered: see `lines`.
 //! 3. Any method of [`Gemm`](crate::ops::Gemm) multiplies them into a block of sums, `border` puts the pad right, and a
 //!    [`Finish`] makes the output of the block while it is in the cache.
 //!
