@@ -1,5 +1,8 @@
 //! Products of f32 matrices: the one door to the crate `gemm`.
 //!
+//! `gemm` takes raw pointers, so this file holds the one `unsafe` block outside of `isa`, `kernels` and `ffi`;
+//! `tests/rooms.rs` names it and lets no other in.
+//!
 //! Training needs three products of a layer, and each is one call:
 //!
 //! ```text
