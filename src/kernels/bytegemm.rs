@@ -125,9 +125,11 @@ unsafe fn panels<
                     from: 0,
                     to: task.words,
                 };
-                D::call(Rows::<V, D, MR, NV, BITS, FIELDS, SIGNED>::new(
-                    &task, block,
-                ));
+                D::call(Rows::<V, D, MR, NV, BITS, FIELDS, SIGNED> {
+                    task: &task,
+                    block,
+                    by: PhantomData,
+                });
             }
         }
         left = rest;
@@ -199,9 +201,10 @@ unsafe fn unpacked<
                 from,
                 to,
             };
+            let by = PhantomData;
             match D::WIDE {
-                true => D::call(Rows::<V, D, MR, NV, 8, 1, SIGNED>::new(task, block)),
-                false => D::call(Rows::<V, D, MR, NV, BITS, 1, SIGNED>::new(task, block)),
+                true => D::call(Rows::<V, D, MR, NV, 8, 1, SIGNED> { task, block, by }),
+                false => D::call(Rows::<V, D, MR, NV, BITS, 1, SIGNED> { task, block, by }),
             }
         }
         if last {
@@ -225,24 +228,6 @@ struct Rows<
     task: &'a ByteTask,
     block: Block,
     by: PhantomData<(V, D)>,
-}
-
-impl<
-    'a,
-    V,
-    D,
-    const MR: usize,
-    const NV: usize,
-    const BITS: usize,
-    const FIELDS: usize,
-    const SIGNED: bool,
-> Rows<'a, V, D, MR, NV, BITS, FIELDS, SIGNED>
-{
-    #[inline(always)]
-    fn new(task: &'a ByteTask, block: Block) -> Self {
-        let by = PhantomData;
-        Rows { task, block, by }
-    }
 }
 
 impl<
