@@ -2,6 +2,7 @@
 
 use super::Panels;
 use super::bitgemm::{Combine, Pass};
+use super::bitrows::BitRows;
 use super::bounds::Sequence;
 use crate::bits::{Encoding, PackedRef};
 use crate::error::{Error, Result};
@@ -11,7 +12,8 @@ pub(crate) struct BitWeights {
     pub(super) panels: Panels,
     pub(super) algebra: Algebra,
     activation: Encoding,
-    words: usize,
+    /// Where the words of a plane of a row of activations are that lie in order.
+    pub(super) in_order: Vec<u32>,
 }
 
 impl BitWeights {
@@ -30,7 +32,7 @@ impl BitWeights {
             panels: Panels::new(weights, nr)?,
             algebra: Algebra::new(weights, activation, nr),
             activation,
-            words: crate::shape::words(weights.cols()),
+            in_order: (0..crate::shape::words(weights.cols()) as u32).collect(),
         })
     }
 
@@ -77,9 +79,8 @@ impl BitWeights {
     }
 
     /// Whether `activations` are of the encoding and K that the weights were laid out for.
-    pub(super) fn fits(&self, activations: PackedRef<'_>) -> bool {
-        activations.encoding() == self.activation
-            && crate::shape::words(activations.cols()) == self.words
+    pub(super) fn fits(&self, activations: BitRows<'_>) -> bool {
+        activations.encoding() == self.activation && activations.words() == self.in_order.len()
     }
 }
 

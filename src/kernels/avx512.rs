@@ -129,10 +129,12 @@ pub(super) unsafe fn requantize(task: &pack::Requantize, sums: *const i32, out: 
     unsafe { pack::requantize::<Halves>(task, sums, out) }
 }
 
-#[target_feature(
-    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni,avx512vbmi"
-)]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,popcnt")]
 unsafe fn row_sums(words: &[u32], encoding: Encoding, sums: &mut [i32]) {
+    // Rows that are pixels, of few words, are counted before a vector has been added up.
+    if words.len() <= 8 * encoding.planes() * sums.len() {
+        return super::row_sums_with(words, sums, |row| pack::row_sum(row, encoding));
+    }
     super::row_sums_with(words, sums, |row| {
         let mut sum = 0i32;
         for (plane, words) in row.chunks_exact(row.len() / encoding.planes()).enumerate() {

@@ -29,6 +29,7 @@
 
 use std::marker::PhantomData;
 
+use super::bitrows::BitRows;
 use super::lanes::{AHEAD, Lanes};
 use super::panels::Strip;
 use super::piece::{Features, Piece};
@@ -76,13 +77,10 @@ pub(crate) struct Pass {
 pub(crate) struct Task<'a> {
     /// Panels `[planes, words, NR]`.
     pub(crate) strip: Strip,
-    /// Rows `[planes, words]`, back to back.
-    pub(crate) activations: *const u32,
-    /// Words in a row of activations: planes x words.
-    pub(crate) row_words: usize,
-    /// Words in a plane.
+    pub(crate) activations: BitRows<'a>,
+    /// Words in a plane, and where in a plane of a row of activations each lies.
     pub(crate) words: usize,
-    pub(crate) rows: usize,
+    pub(crate) columns: *const u32,
     pub(crate) combine: Combine,
     pub(crate) passes: &'a [Pass],
     /// What is subtracted from each row; null for nothing.
@@ -95,8 +93,9 @@ pub(crate) struct Task<'a> {
 ///
 /// # Safety
 /// The caller is compiled with the features of V and C, and the pointers of `task` are valid for the sizes that its
-/// fields state: reads of weights, activations, NR starts a panel, `rows` row sums if not null, NR scales and
-/// biases a panel, writes of `lanes` elements in each of `rows` rows of the sink, or of the bits of all lanes of the panels.
+/// fields state: reads of weights, `words` columns, NR starts a panel, a row sum for each row if not null, NR scales and
+/// biases a panel, writes of `lanes` elements in each row of the sink, or of the bits of all lanes of the panels. Each
+/// column is one that all planes of the rows have.
 #[inline(always)]
 pub(super) unsafe fn run<V: Lanes, C: Count<V>, const MR: usize, const NV: usize>(task: &Task<'_>) {
     let by = PhantomData;
@@ -150,16 +149,16 @@ unsafe fn rows<V: Lanes, C: Count<V>, const MR: usize, const NV: usize, const HO
     // SAFETY: every tile starts at a row below `rows` and covers no row behind it.
     unsafe {
         let mut row = 0;
-        while task.rows - row >= MR {
+        while task.activations.rows() - row >= MR {
             tile::<V, C, MR, NV, HOW, MR>(task, row);
             row += MR;
         }
         // Few sizes of tiles: each is code that is compiled, and loaded, for every kind of weights.
-        while MR > 2 && task.rows - row >= 2 {
+        while MR > 2 && task.activations.rows() - row >= 2 {
             tile::<V, C, 2, NV, HOW, MR>(task, row);
             row += 2;
         }
-        if row < task.rows {
+        if row < task.activations.rows() {
             tile::<V, C, 1, NV, HOW, MR>(task, row);
         }
     }
@@ -181,7 +180,10 @@ unsafe fn tile<
     // SAFETY: rows row .. row + MR exist; `count` and `finish` stay inside what the task states, and NR
     // starts are readable.
     unsafe {
-        let first = task.activations.add(row * task.row_words);
+        let mut first = [task.activations.row(row); MR];
+        for (i, first) in first.iter_mut().enumerate().skip(1) {
+            *first = task.activations.row(row + i);
+        }
         if task.codes.is_none() {
             sink::expect::<V, MR, NV>(&task.strip.sink, row);
         }
@@ -202,15 +204,15 @@ unsafe fn tile<
                 passes = match rest {
                     [a, b, c, rest @ ..] if 4 * MR <= FULL && same(&[*a, *b, *c]) => {
                         let four = [*pass, *a, *b, *c];
-                        count::<V, C, MR, NV, HOW, FULL, 4>(task, four, first, &mut sums);
+                        count::<V, C, MR, NV, HOW, FULL, 4>(task, four, &first, &mut sums);
                         rest
                     }
                     [a, rest @ ..] if 2 * MR <= FULL && same(&[*a]) => {
-                        count::<V, C, MR, NV, HOW, FULL, 2>(task, [*pass, *a], first, &mut sums);
+                        count::<V, C, MR, NV, HOW, FULL, 2>(task, [*pass, *a], &first, &mut sums);
                         rest
                     }
                     rest => {
-                        count::<V, C, MR, NV, HOW, FULL, 1>(task, [*pass], first, &mut sums);
+                        count::<V, C, MR, NV, HOW, FULL, 1>(task, [*pass], &first, &mut sums);
                         rest
                     }
                 };
@@ -224,7 +226,7 @@ unsafe fn tile<
                 shift: 0,
                 negative: false,
             };
-            count::<V, C, MR, NV, HOW, FULL, 1>(task, [pass], first, &mut sums);
+            count::<V, C, MR, NV, HOW, FULL, 1>(task, [pass], &first, &mut sums);
             for sums in &mut sums {
                 for (v, sum) in sums.iter_mut().enumerate() {
                     let start = V::load(task.strip.start.add(v * V::LANES).cast());
@@ -249,31 +251,41 @@ unsafe fn count<
 >(
     task: &Task<'_>,
     passes: [Pass; P],
-    first: *const u32,
+    first: &[*const u32; MR],
     sums: &mut [[V; NV]; MR],
 ) {
-    // SAFETY: k < words, so weights are read inside the planes of the panel (with XOR_NONZERO the plane
-    // behind the sign exists: weights are ternary) and activations inside their planes.
+    // SAFETY: k < words, so weights are read inside the planes of the panel (with XOR_NONZERO the plane behind the sign
+    // exists: weights are ternary), a column is there, and activations are read where it says.
     unsafe {
-        let plane = NV * V::LANES * task.words;
+        let rows = &task.activations;
+        let words = task.words;
+        let plane = NV * V::LANES * words;
         let weights = task.strip.weights.add(passes[0].weight_plane * plane);
-        let activations = passes.map(|pass| first.add(pass.activation_plane * task.words));
+        // Not `map` of the array, which becomes a call here.
+        let mut activations = [*first; P];
+        for (rows_of, pass) in activations.iter_mut().zip(&passes) {
+            for row in rows_of {
+                *row = row.add(pass.activation_plane * rows.plane);
+            }
+        }
         // The weights of tiles of few rows are read once, and nothing else takes as long.
         let ahead = MR <= 2 && FULL > MR;
         // All rows wait for their counts if there are registers: see `Count::WAITING`.
         let wait = HOW == XOR_NONZERO && MR * NV <= C::WAITING;
         let mut k = 0;
-        while k < task.words {
+        while k < words {
             let end = if C::FLUSH == usize::MAX {
-                task.words
+                words
             } else {
-                task.words.min(k + C::FLUSH)
+                words.min(k + C::FLUSH)
             };
             let mut counters = [[[V::zero(); NV]; MR]; P];
             while k < end {
+                let column = *task.columns.add(k) as usize;
+                let weights = weights.add(k * NV * V::LANES);
                 let (mut w, mut z) = ([V::zero(); NV], [V::zero(); NV]);
                 for v in 0..NV {
-                    let at = (k * NV + v) * V::LANES;
+                    let at = v * V::LANES;
                     w[v] = V::load(weights.add(at));
                     if ahead {
                         V::prefetch(weights.wrapping_add(at + AHEAD));
@@ -287,8 +299,8 @@ unsafe fn count<
                 }
                 if wait {
                     let mut bits = [[V::zero(); NV]; MR];
-                    for (i, bits) in bits.iter_mut().enumerate() {
-                        let a = V::splat(*activations[0].add(i * task.row_words + k));
+                    for (row, bits) in activations[0].iter().zip(&mut bits) {
+                        let a = V::splat(*row.add(column));
                         for v in 0..NV {
                             bits[v] = combine::<V, HOW>(w[v], a, z[v]).in_order();
                         }
@@ -302,8 +314,8 @@ unsafe fn count<
                     continue;
                 }
                 for (activations, counters) in activations.iter().zip(&mut counters) {
-                    for (i, counters) in counters.iter_mut().enumerate() {
-                        let a = V::splat(*activations.add(i * task.row_words + k)).in_order();
+                    for (row, counters) in activations.iter().zip(counters) {
+                        let a = V::splat(*row.add(column)).in_order();
                         for v in 0..NV {
                             let bits = combine::<V, HOW>(w[v], a, z[v]);
                             counters[v] = C::count(counters[v], bits);

@@ -204,7 +204,16 @@ fn check_bits(
     let zeros = Fenced::new(&vec![0f32; kernels.nr], side);
     let mut out = Fenced::new(&vec![0i32; rows * lanes], side);
     let mut floats = Fenced::new(&vec![0f32; rows * lanes], side);
-    let run = |sink: Sink, codes: Option<TileCodes>| {
+    // The same rows, back to back and word by word through the tables.
+    let k_words = words(view.cols());
+    let starts: Vec<u32> = (0..rows)
+        .map(|row| (row * view.row_words()) as u32)
+        .collect();
+    let columns: Vec<u32> = (0..k_words as u32).collect();
+    let (starts, columns) = (Fenced::new(&starts, side), Fenced::new(&columns, side));
+    let packed = PackedRef::packed_here(a.encoding(), rows, view.cols(), &activations);
+    let found = BitRows::indirect(a.encoding(), &activations, &starts, k_words, &columns);
+    let run_of = |activations: BitRows<'_>, sink: Sink, codes: Option<TileCodes>| {
         let task = Task {
             strip: Strip {
                 weights: weights.as_ptr(),
@@ -213,10 +222,9 @@ fn check_bits(
                 lanes,
                 sink,
             },
-            activations: activations.as_ptr(),
-            row_words: view.row_words(),
-            words: words(view.cols()),
-            rows,
+            activations,
+            words: k_words,
+            columns: columns.as_ptr(),
             combine: algebra.combine,
             passes: &algebra.passes,
             row_sums: match algebra.row_sums {
@@ -228,7 +236,11 @@ fn check_bits(
         // SAFETY: the lengths of a task, as `Kernels::bitgemm` and `Kernels::bit_codes` make it.
         unsafe { (kernels.bitgemm)(&task) }
     };
+    let run = |sink: Sink, codes: Option<TileCodes>| run_of(packed.into(), sink, codes);
+    run_of(found, Sink::integers(out.as_mut_ptr(), lanes), None);
+    let through_tables = out.to_vec();
     run(Sink::integers(out.as_mut_ptr(), lanes), None);
+    assert_eq!(through_tables, *out, "{}: tables of rows", kernels.isa);
     let (ones, zeros) = (ones.as_ptr(), zeros.as_ptr());
     run(Sink::floats(floats.as_mut_ptr(), lanes, ones, zeros), None);
     if kernels.makes_codes() && lanes == kernels.nr {

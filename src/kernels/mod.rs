@@ -17,6 +17,7 @@ mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod avx512bw;
 mod bitgemm;
+mod bitrows;
 pub mod bounds;
 mod bytecount;
 mod bytegemm;
@@ -63,6 +64,7 @@ mod fences;
 mod tests;
 
 pub(crate) use algebra::BitWeights;
+pub(crate) use bitrows::BitRows;
 pub(crate) use byteweights::{ByteKernel, ByteWeights};
 pub(crate) use depthwise::DepthwiseTask;
 pub(crate) use floatgemm::{BLOCK, FEW, STRIDE};
@@ -167,7 +169,7 @@ impl Kernels {
         &self,
         weights: &BitWeights,
         panel: usize,
-        activations: PackedRef<'_>,
+        activations: BitRows<'_>,
         row_sums: &[i32],
         out: Out<'_>,
     ) {
@@ -183,7 +185,7 @@ impl Kernels {
         &self,
         weights: &BitWeights,
         n: usize,
-        activations: PackedRef<'_>,
+        activations: BitRows<'_>,
         row_sums: &[i32],
         classes: &[u32],
         mut out: CodeRows<'_>,
@@ -207,7 +209,7 @@ impl Kernels {
         &self,
         weights: &BitWeights,
         panel: usize,
-        activations: PackedRef<'_>,
+        activations: BitRows<'_>,
         row_sums: &[i32],
         lanes: usize,
         sink: Sink,
@@ -237,10 +239,9 @@ impl Kernels {
                 lanes,
                 sink,
             },
-            activations: activations.words().as_ptr(),
-            row_words: activations.row_words(),
-            words: words(activations.cols()),
-            rows,
+            activations,
+            words: activations.words(),
+            columns: activations.columns().unwrap_or(&weights.in_order).as_ptr(),
             combine: algebra.combine,
             passes: &algebra.passes,
             row_sums: if algebra.row_sums {

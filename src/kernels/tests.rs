@@ -86,7 +86,7 @@ fn product(kernels: &Kernels, w: &PackedMatrix, a: &PackedMatrix) -> Vec<i32> {
         let all = MatMut::new("out", &mut out, m, wide).unwrap();
         let (_, rest) = all.split_cols(panel * kernels.nr());
         let (mine, _) = rest.split_cols((at_once * kernels.nr()).min(n - panel * kernels.nr()));
-        kernels.bitgemm(&weights, panel, a.view(), &sums, Out::I32(mine));
+        kernels.bitgemm(&weights, panel, a.view().into(), &sums, Out::I32(mine));
     }
     let clean = out
         .chunks(wide)
@@ -249,7 +249,7 @@ fn scale_and_bias_are_the_same_floats_everywhere() {
                 scale,
                 bias,
             };
-            kernels.bitgemm(&weights, panel, a.view(), &row_sums, out);
+            kernels.bitgemm(&weights, panel, a.view().into(), &row_sums, out);
         }
         let same = out
             .iter()

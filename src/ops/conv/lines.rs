@@ -12,6 +12,7 @@
 use std::ops::Range;
 
 use super::geometry::{Axis, Pad};
+use super::linebuffer::{self, LineBuffer};
 use super::parts::Parts;
 use crate::bits::PackedRef;
 use crate::error::Result;
@@ -41,15 +42,10 @@ const TAPS: usize = 32 * 1024;
 /// Filters for the line kernel, and where its lines lie.
 pub(super) struct Lines {
     weights: LineWeights,
+    lines: LineBuffer,
     channels: usize,
     o: usize,
     pad: u8,
-    /// Lines that a kernel spans, those between its taps included.
-    span: usize,
-    /// Lines of the buffer from one line of the output to the next.
-    advance: usize,
-    /// Bytes of a line of the buffer.
-    line: usize,
     /// Bytes of sums in a block.
     sums: usize,
 }
@@ -59,12 +55,11 @@ impl Lines {
     pub(super) fn serves(parts: &Parts<'_>, rows: &Axis, cols: &Axis) -> bool {
         let taps = rows.taps.len().min(cols.taps.len());
         let neighbours = cols.tap_step == 1 || cols.taps.len() == 1;
-        let line = width(cols).saturating_mul(parts.channels);
         parts.groups == 1
             && taps > 0
             && neighbours
             && LineWeights::serves(parts.filters.encoding())
-            && span(rows).saturating_mul(line) <= LIMIT
+            && LineBuffer::new(rows, cols, parts.channels).least() <= LIMIT
     }
 
     /// Whether that is faster than `way`, which gathered rows would be multiplied in.
@@ -98,14 +93,11 @@ impl Lines {
             Pad::PlusOne => 1,
             Pad::MinusOne => -1,
         };
-        let span = span(rows);
         Ok(Lines {
             pad: weights.line_bytes().of(pad),
+            lines: LineBuffer::new(rows, cols, parts.channels),
             channels: parts.channels,
             o: filters.rows(),
-            span,
-            advance: span.min(rows.step),
-            line: width(cols) * parts.channels,
             sums: match parts.activation.planes() {
                 5.. => COPIED,
                 _ => UNPACKED,
@@ -117,8 +109,7 @@ impl Lines {
     /// Output pixels of a block that leaves codes: the taps of these lines stay in the first-level cache, and few of them
     /// are filled once more for the next block.
     pub(super) fn block_of_codes(&self, cols: &Axis) -> usize {
-        let fit = (TAPS / self.line).saturating_sub(self.span) / self.advance;
-        (fit + 1) * cols.count()
+        self.lines.fit(TAPS) * cols.count()
     }
 
     /// Output pixels of a block that leaves sums, whole lines of them if those are few enough, else a multiple of a tile.
@@ -134,9 +125,9 @@ impl Lines {
     /// Elements of scratch for a block of `pixels` output pixels.
     pub(super) fn scratch(&self, cols: &Axis, pixels: usize) -> usize {
         // Pixels of a block may begin and end inside of a line.
-        let lines = (pixels.saturating_sub(1)).div_ceil(cols.count()) * self.advance + self.span;
+        let lines = pixels.saturating_sub(1).div_ceil(cols.count()) + 1;
         // Behind the last line there are the bytes that meet no weights.
-        (lines * self.line + 4).div_ceil(4)
+        (self.lines.len(lines, 1) + 4).div_ceil(4)
     }
 
     /// What `out` says of output pixels `block`, numbered across the images of `input`.
@@ -149,77 +140,22 @@ impl Lines {
         out: LineRows<'_>,
         scratch: &mut [i32],
     ) {
-        let (height, width) = (rows.count(), cols.count());
         let buffer: &mut [u8] = bytemuck::cast_slice_mut(scratch);
-        let (mut first, mut rest) = (block.start, out);
-        while first < block.end {
-            // What the block has of one image.
-            let image = first / (height * width);
-            let end = block.end.min((image + 1) * height * width);
-            let ys = first / width % height..(end - 1) / width % height + 1;
-            let from = first % width;
-            let xs = match ys.len() {
-                1 => from..from + end - first,
-                _ => 0..width,
-            };
-            self.fill(kernels, [rows, cols], input, image, &ys, &xs, buffer);
-            for (i, _) in ys.enumerate() {
-                let start = if i == 0 { from } else { 0 };
-                let count = (width - start).min(end - first);
-                let (some, behind) = rest.split_at(count, self.o);
-                let pitch = cols.step * self.channels;
-                let at = i * self.advance * self.line + start * pitch;
-                let pixels = LinePixels {
-                    bytes: &buffer[at..],
-                    pitch,
-                    line: rows.tap_step * self.line,
-                };
+        let (pitch, mut rest) = (self.lines.pitch(cols), out);
+        let line = self.lines.tap(rows, cols, [1, 0]);
+        for part in linebuffer::parts(rows, cols, block) {
+            let axes = [rows, cols];
+            self.lines
+                .fill(axes, &part, self.pad, buffer, |pixels, out| {
+                    self.bytes(kernels, input.slice_rows(pixels), out);
+                });
+            for (y, xs) in part.lines(cols).enumerate() {
+                let (some, behind) = rest.split_at(xs.len(), self.o);
+                let bytes = &buffer[self.lines.at(cols, y, xs.start)..];
+                let pixels = LinePixels { bytes, pitch, line };
                 kernels.line_kernel().run(&self.weights, pixels, some);
-                (first, rest) = (first + count, behind);
+                rest = behind;
             }
-        }
-    }
-
-    /// Fills the buffer with the lines that outputs `ys` of an image read, as far as outputs `xs` read them.
-    #[allow(clippy::too_many_arguments)]
-    fn fill(
-        &self,
-        kernels: &Kernels,
-        [rows, cols]: [&Axis; 2],
-        input: Activations<'_>,
-        image: usize,
-        ys: &Range<usize>,
-        xs: &Range<usize>,
-        buffer: &mut [u8],
-    ) {
-        let channels = self.channels;
-        // Pixels of the buffer that are read, and those of them that are inside of the image.
-        let seen = xs.start * cols.step..(xs.end - 1) * cols.step + cols.taps.len();
-        let column = |pixel: usize| cols.from(0) + pixel as isize;
-        let inside = |pixel: usize| column(pixel).clamp(0, cols.input as isize) as usize;
-        let there = inside(seen.start)..inside(seen.end);
-        let before = there.start as isize - column(seen.start);
-        let lines = (ys.len() - 1) * self.advance + self.span;
-        for (i, line) in buffer.chunks_exact_mut(self.line).take(lines).enumerate() {
-            // Lines between the taps of one line of the output and those of the next are left out.
-            let (y, tap) = match rows.step > self.span {
-                true => (i / self.span, i % self.span),
-                false => (0, i),
-            };
-            let y = rows.from(ys.start + y) + tap as isize;
-            let line = &mut line[seen.start * channels..seen.end * channels];
-            let outside = y < 0 || y >= rows.input as isize || there.is_empty();
-            if outside {
-                line.fill(self.pad);
-                continue;
-            }
-            let from = (image * rows.input + y as usize) * cols.input;
-            let pixels = from + there.start..from + there.end;
-            let (left, line) = line.split_at_mut(before as usize * channels);
-            let (codes, right) = line.split_at_mut(pixels.len() * channels);
-            left.fill(self.pad);
-            right.fill(self.pad);
-            self.bytes(kernels, input.slice_rows(pixels), codes);
         }
     }
 
@@ -260,14 +196,4 @@ impl Lines {
             kernel.name
         )
     }
-}
-
-/// Lines that the taps of an output span.
-fn span(rows: &Axis) -> usize {
-    (rows.taps.len() - 1) * rows.tap_step + 1
-}
-
-/// Pixels that the taps of all outputs span.
-fn width(cols: &Axis) -> usize {
-    (cols.count() - 1) * cols.step + cols.taps.len()
 }

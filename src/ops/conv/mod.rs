@@ -1,11 +1,10 @@
 //! Convolution of packed images by packed filters.
 //!
 //! 1. The output is cut into blocks of pixels, and threads take one after the other.
-//! 2. A block's taps are gathered by the indirection table (see `geometry`) into rows in the cache (see `gather`);
-//!    no matrix of all patches is ever made. Those rows serve all panels of output channels, which is why they are
-//!    gathered instead of chasing pointers in the innermost loop. Gathering takes 5 to 10 % of a 3 x 3 layer of 1-bit
-//!    codes (against the same product of rows that lie there, Sapphire Rapids); blocks small enough for the first-level
-//!    cache made it no less. Where it costs more than the products, as of first layers, nothing is gathered: see `lines`.
+//! 2. Where taps are whole words of bits, or the products of first layers, the lines of input that a block reads are
+//!    copied once with their pad, and kernels find the taps in them by tables of where they are: see `bitlines` and
+//!    `lines`. Other taps are gathered by the indirection table (see `geometry`) into rows in the cache (see `gather`),
+//!    which serve all panels of output channels. No matrix of all patches is ever made.
 //! 3. Any method of [`Gemm`](crate::ops::Gemm) multiplies them into a block of sums, `border` puts the pad right, and a
 //!    [`Finish`] makes the output of the block while it is in the cache.
 //!
@@ -24,11 +23,13 @@ use crate::shape::{elements, words};
 
 use super::{Activations, Finish, Gemm, OutRows, Par};
 
+mod bitlines;
 mod border;
 mod depthwise;
 mod float;
 mod gather;
 pub(in crate::ops) mod geometry;
+mod linebuffer;
 mod lines;
 mod parts;
 mod product;
@@ -236,11 +237,11 @@ impl Conv2d {
         let bound =
             k as i64 * i64::from(weight.magnitude()) * i64::from(parts.activation.magnitude());
         let finish = finish.prepare(bound as i32)?;
-        let row_words = phases.iter().map(Product::row_words).max().unwrap_or(0);
-        let fit = (BLOCK_BYTES / 4 / (row_words + o)).clamp(LEAST_ROWS, BLOCK_ROWS);
         if let [product] = &mut phases[..] {
             product.make_codes(&finish);
         }
+        let pixel_words = phases.iter().map(Product::pixel_words).max().unwrap_or(1);
+        let fit = (BLOCK_BYTES / 4 / pixel_words.max(1)).clamp(LEAST_ROWS, BLOCK_ROWS);
         let wish = phases[0].block(parts.kernels);
         let block = match (phases.len(), wish) {
             (1, Some(block)) => block,

@@ -1,9 +1,11 @@
-//! The sums of a block of output pixels: gather, multiply by any method, put the border right.
+//! The sums of a block of output pixels: find or gather their taps, multiply by any method, put the border right.
 
 use std::ops::Range;
 
 use bytemuck::Pod;
 
+use super::BLOCK_ROWS;
+use super::bitlines::{BitLines, Taps};
 use super::border::Border;
 use super::depthwise::Depthwise;
 use super::gather::{self, BitLayout, Layout};
@@ -45,8 +47,8 @@ enum How {
     Direct(Method),
     /// Taps in lines of bytes.
     Lines(Lines),
-    /// A method for each group.
-    Gathered(Vec<Method>),
+    /// A method for each group, of rows that are gathered unless their taps are found in lines.
+    Rows(Vec<Method>, Option<BitLines>),
     /// Each channel by itself.
     Depthwise(Depthwise),
 }
@@ -92,7 +94,9 @@ impl Product {
             if identity {
                 How::Direct(method(0)?)
             } else {
-                How::Gathered((0..groups).map(method).collect::<Result<_>>()?)
+                let methods: Vec<Method> = (0..groups).map(method).collect::<Result<_>>()?;
+                let lines = BitLines::new(&methods, activation, parts.channels, &rows, &cols);
+                How::Rows(methods, lines)
             }
         };
         // The pad of lines is a byte among others.
@@ -125,8 +129,17 @@ impl Product {
     }
 
     /// Words of a gathered row, in the larger of its two forms.
-    pub(super) fn row_words(&self) -> usize {
+    fn row_words(&self) -> usize {
         (self.activation.planes() * words(self.k)).max(self.k.div_ceil(4))
+    }
+
+    /// Words that an output pixel of a block takes: those of its taps, and of its sums if they are not made into codes at once.
+    pub(super) fn pixel_words(&self) -> usize {
+        let taps = match &self.how {
+            How::Rows(_, Some(lines)) => lines.len(self.axes(), BLOCK_ROWS).div_ceil(BLOCK_ROWS),
+            _ => self.row_words(),
+        };
+        taps + if self.codes { 0 } else { self.o }
     }
 
     /// Elements of scratch for a block of `rows` output pixels, beside that of their sums.
@@ -134,8 +147,12 @@ impl Product {
         let most = |m: &Method| m.scratch_of_planes(rows).max(m.scratch_of_bytes(rows));
         match &self.how {
             How::Direct(method) => most(method),
-            How::Gathered(methods) => {
-                methods.iter().map(most).max().unwrap_or(0) + rows * self.row_words()
+            How::Rows(methods, lines) => {
+                let gathered =
+                    methods.iter().map(most).max().unwrap_or(0) + rows * self.row_words();
+                let lines = lines.as_ref().map_or(0, |l| l.scratch(self.axes(), rows));
+                // Beside the classes of codes.
+                rows + gathered.max(lines)
             }
             How::Lines(lines) => lines.scratch(&self.cols, rows),
             How::Depthwise(_) => self.depthwise_bytes().div_ceil(4),
@@ -161,7 +178,7 @@ impl Product {
         let can = match &self.how {
             How::Lines(_) => true,
             How::Direct(method) => method.makes_codes(),
-            How::Gathered(methods) => match &methods[..] {
+            How::Rows(methods, _) => match &methods[..] {
                 [method] => method.makes_codes() && fits && self.k > 0,
                 _ => false,
             },
@@ -195,27 +212,43 @@ impl Product {
     ) {
         match &self.how {
             How::Lines(lines) => {
-                let axes = [&self.rows, &self.cols];
-                lines.run(kernels, axes, input, block, LineRows::Codes(out), scratch);
+                lines.run(
+                    kernels,
+                    self.axes(),
+                    input,
+                    block,
+                    LineRows::Codes(out),
+                    scratch,
+                );
             }
             How::Direct(method) => {
-                method.run_codes(input.slice_rows(block), self.o, &[], out, scratch);
+                let (sums, rows) = method.bit_rows(input.slice_rows(block), scratch);
+                method.run_codes(rows, sums, self.o, &[], out);
             }
-            How::Gathered(methods) => {
+            How::Rows(methods, lines) => {
                 let (classes, scratch) = scratch.split_at_mut(block.len());
-                let (gathered, scratch) = scratch.split_at_mut(block.len() * self.row_words());
-                let rows = self.gather(input, 0..self.channels, block.clone(), gathered);
                 let classes: &mut [u32] = bytemuck::cast_slice_mut(classes);
                 let (classes, out) = match self.border {
                     None => (&[][..], out),
                     Some(_) => {
-                        let len = out.thresholds.len();
-                        Border::classes(&self.rows, &self.cols, block, len, classes);
+                        let (axes, len) = (self.axes(), out.thresholds.len());
+                        Border::classes(axes[0], axes[1], block.clone(), len, classes);
                         let thresholds = &self.thresholds;
                         (&*classes, CodeRows { thresholds, ..out })
                     }
                 };
-                methods[0].run_codes(rows, self.o, classes, out, scratch);
+                match self.taps(kernels, lines, input, &block, scratch) {
+                    Ok(taps) => {
+                        methods[0].run_codes(taps.group(0), taps.sums, self.o, classes, out)
+                    }
+                    Err(scratch) => {
+                        let len = block.len() * self.row_words();
+                        let (gathered, scratch) = scratch.split_at_mut(len);
+                        let rows = self.gather(input, 0..self.channels, block, gathered);
+                        let (sums, rows) = methods[0].bit_rows(rows, scratch);
+                        methods[0].run_codes(rows, sums, self.o, classes, out);
+                    }
+                }
             }
             How::Depthwise(_) => unreachable!("a product that makes codes"),
         }
@@ -243,38 +276,60 @@ impl Product {
                 method.run(rows, self.all(out), scratch, par, &Integers);
             }
             How::Lines(lines) => {
-                let axes = [&self.rows, &self.cols];
                 let out = LineRows::Sums(out);
-                lines.run(kernels, axes, input, block.clone(), out, scratch);
+                lines.run(kernels, self.axes(), input, block.clone(), out, scratch);
             }
             // A phase without taps.
-            How::Gathered(_) if self.k == 0 => out.fill(0),
-            How::Gathered(methods) => {
-                let (gathered, scratch) = scratch.split_at_mut(block.len() * self.row_words());
+            How::Rows(..) if self.k == 0 => out.fill(0),
+            How::Rows(methods, lines) => {
                 let channels = self.o / methods.len();
+                let per_group = self.channels / methods.len();
+                let mut taps = self.taps(kernels, lines, input, &block, scratch);
                 for (group, method) in methods.iter().enumerate() {
-                    let per_group = self.channels / methods.len();
-                    let from = group * per_group..(group + 1) * per_group;
-                    let rows = self.gather(input, from, block.clone(), gathered);
                     let (_, right) = self.all(out).split_cols(group * channels);
                     let (out, _) = right.split_cols(channels);
-                    method.run(rows, out, scratch, par, &Integers);
+                    match &mut taps {
+                        Ok(taps) => {
+                            method.run_bits(taps.group(group), taps.sums, out, par, &Integers);
+                        }
+                        Err(scratch) => {
+                            let len = block.len() * self.row_words();
+                            let (gathered, scratch) = scratch.split_at_mut(len);
+                            let from = group * per_group..(group + 1) * per_group;
+                            let rows = self.gather(input, from, block.clone(), gathered);
+                            method.run(rows, out, scratch, par, &Integers);
+                        }
+                    }
                 }
             }
             How::Depthwise(depthwise) => {
                 let bytes = &mut bytemuck::cast_slice_mut(scratch)[..self.depthwise_bytes()];
-                depthwise.run(
-                    kernels,
-                    [&self.rows, &self.cols],
-                    input,
-                    block.clone(),
-                    out,
-                    bytes,
-                );
+                depthwise.run(kernels, self.axes(), input, block.clone(), out, bytes);
             }
         }
         if let Some(border) = &self.border {
             border.run(&self.rows, &self.cols, block, out);
+        }
+    }
+
+    fn axes(&self) -> [&Axis; 2] {
+        [&self.rows, &self.cols]
+    }
+
+    /// The taps of output pixels `block` in lines, or `scratch` back where rows are gathered.
+    fn taps<'a>(
+        &'a self,
+        kernels: &Kernels,
+        lines: &'a Option<BitLines>,
+        input: Activations<'_>,
+        block: &Range<usize>,
+        scratch: &'a mut [i32],
+    ) -> std::result::Result<Taps<'a>, &'a mut [i32]> {
+        match (lines, input) {
+            (Some(lines), Activations::Planes(planes)) => {
+                Ok(lines.rows(kernels, self.axes(), planes, block.clone(), scratch))
+            }
+            _ => Err(scratch),
         }
     }
 
@@ -362,7 +417,7 @@ impl Product {
     pub(super) fn bytes(&self) -> usize {
         match &self.how {
             How::Direct(method) => method.bytes(),
-            How::Gathered(methods) => methods.iter().map(Method::bytes).sum(),
+            How::Rows(methods, _) => methods.iter().map(Method::bytes).sum(),
             How::Lines(lines) => lines.weight_bytes(),
             How::Depthwise(depthwise) => depthwise.bytes(),
         }
@@ -372,7 +427,7 @@ impl Product {
     pub(super) fn sequence(&self) -> Option<(Sequence, usize)> {
         match &self.how {
             How::Direct(method) => Some(method.sequence()),
-            How::Gathered(methods) => methods.first().map(Method::sequence),
+            How::Rows(methods, _) => methods.first().map(Method::sequence),
             How::Lines(lines) => Some((lines.sequence(), 1)),
             How::Depthwise(_) => None,
         }
@@ -382,7 +437,13 @@ impl Product {
     pub(super) fn describe(&self, kernels: &Kernels) -> String {
         match &self.how {
             How::Direct(method) => format!("{}, pixels as rows", method.describe()),
-            How::Gathered(methods) => format!("{}, gathered rows", methods[0].describe()),
+            How::Rows(methods, lines) => {
+                let rows = match lines {
+                    Some(_) => "taps in lines of bits",
+                    None => "gathered rows",
+                };
+                format!("{}, {rows}", methods[0].describe())
+            }
             How::Lines(lines) => lines.describe(kernels),
             How::Depthwise(_) => format!("{}: depthwise, channels in lanes", kernels.isa()),
         }

@@ -6,7 +6,8 @@ use crate::bits::{ByteRef, Encoding, PackedRef};
 use crate::error::Result;
 use crate::kernels::bounds::Sequence;
 use crate::kernels::{
-    BitWeights, ByteKernel, ByteWeights, CodeRows, Kernels, LutKernel, LutWeights, MatMut, Out,
+    BitRows, BitWeights, ByteKernel, ByteWeights, CodeRows, Kernels, LutKernel, LutWeights, MatMut,
+    Out,
 };
 use crate::ops::Par;
 use crate::ops::grid::Grid;
@@ -207,7 +208,10 @@ impl Method {
             return;
         }
         match &self.how {
-            How::Bits(weights) => self.run_bits(weights, activations, out, scratch, par, dress),
+            How::Bits(_) => {
+                let (sums, rows) = self.bit_rows(activations, scratch);
+                self.run_bits(rows, sums, out, par, dress);
+            }
             How::Bytes(kernel, weights) => {
                 self.run_bytes(kernel, weights, activations, out, scratch, par, dress)
             }
@@ -215,65 +219,83 @@ impl Method {
         }
     }
 
-    fn run_bits<T: Send>(
+    /// The products of rows of bits, by a method of bits: as [`Method::run`], with the sums of the rows if it
+    /// [`Method::needs_row_sums`].
+    pub(in crate::ops) fn run_bits<T: Send>(
         &self,
-        weights: &BitWeights,
-        activations: Activations<'_>,
+        rows: BitRows<'_>,
+        sums: &[i32],
         out: MatMut<'_, T>,
-        scratch: &mut [i32],
         par: Par<'_>,
         dress: &(impl Dress<T> + Sync),
     ) {
-        let rows = activations.shape().1;
-        let (sums, planes) = self.bits(weights, activations, scratch);
+        let weights = self.bits();
         let nr = self.kernels.nr();
+        let k_words = rows.words();
         let grid = Grid {
             mr: self.kernels.mr(),
             nr,
-            row_words: planes.row_words(),
-            steps: (weights.passes() * words(self.k) * nr / 8) as u64,
+            row_words: rows.encoding().planes() * k_words,
+            steps: (weights.passes() * k_words * nr / 8) as u64,
             at_once: usize::MAX,
         };
-        grid.run(rows, weights.len(), out, par, &|panel, rows, out| {
-            let out = dress.dress(rows.clone(), channels(panel, nr, &out), out);
-            let (sums, planes) = (some(sums, &rows), planes.slice_rows(rows));
-            self.kernels.bitgemm(weights, panel, planes, sums, out)
-        })
+        grid.run(
+            rows.rows(),
+            weights.len(),
+            out,
+            par,
+            &|panel, some_rows, out| {
+                let out = dress.dress(some_rows.clone(), channels(panel, nr, &out), out);
+                let (sums, rows) = (some(sums, &some_rows), rows.slice_rows(some_rows));
+                self.kernels.bitgemm(weights, panel, rows, sums, out)
+            },
+        )
+    }
+
+    /// Whether this multiplies bits.
+    pub(in crate::ops) fn is_bits(&self) -> bool {
+        matches!(self.how, How::Bits(_))
     }
 
     /// Whether sums can become codes of 1 and 2 bits while they are in registers.
     pub(in crate::ops) fn makes_codes(&self) -> bool {
-        matches!(self.how, How::Bits(_)) && self.kernels.makes_codes()
+        self.is_bits() && self.kernels.makes_codes()
     }
 
-    /// The codes of all `n` channels and all rows of `activations`, which fit this method, into `out`; `classes` says for
-    /// each row where its thresholds begin, and is empty if all have the first. Panics unless it
-    /// [`Method::makes_codes`].
+    /// Whether a method of bits wants the sums of rows.
+    pub(in crate::ops) fn needs_row_sums(&self) -> bool {
+        self.bits().needs_row_sums()
+    }
+
+    /// The codes of all `n` channels and all `rows`; `classes` says for each row where its thresholds begin, and is empty if
+    /// all have the first; `sums` as in [`Method::run_bits`]. Panics unless it [`Method::makes_codes`].
     pub(in crate::ops) fn run_codes(
         &self,
-        activations: Activations<'_>,
+        rows: BitRows<'_>,
+        sums: &[i32],
         n: usize,
         classes: &[u32],
         out: CodeRows<'_>,
-        scratch: &mut [i32],
     ) {
-        let How::Bits(weights) = &self.how else {
-            unreachable!("a method that makes codes");
-        };
-        let (sums, planes) = self.bits(weights, activations, scratch);
         self.kernels
-            .bit_codes(weights, n, planes, sums, classes, out);
+            .bit_codes(self.bits(), n, rows, sums, classes, out);
+    }
+
+    fn bits(&self) -> &BitWeights {
+        match &self.how {
+            How::Bits(weights) => weights,
+            _ => unreachable!("a method of bits"),
+        }
     }
 
     /// The sums of rows that a product of bits needs, and `activations` as planes.
-    fn bits<'a>(
+    pub(in crate::ops) fn bit_rows<'a>(
         &self,
-        weights: &BitWeights,
         activations: Activations<'a>,
         scratch: &'a mut [i32],
-    ) -> (&'a [i32], PackedRef<'a>) {
+    ) -> (&'a [i32], BitRows<'a>) {
         let rows = activations.shape().1;
-        let (sums, rest) = scratch.split_at_mut(bit_sums(weights) * rows);
+        let (sums, rest) = scratch.split_at_mut(bit_sums(self.bits()) * rows);
         let planes = match activations {
             Activations::Planes(planes) => planes,
             Activations::Bytes(bytes) => self
@@ -283,7 +305,7 @@ impl Method {
         if !sums.is_empty() {
             self.kernels.row_sums(planes, sums);
         }
-        (sums, planes)
+        (sums, planes.into())
     }
 
     #[allow(clippy::too_many_arguments)]
