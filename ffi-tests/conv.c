@@ -12,7 +12,7 @@ enum { IMAGES = 3, SIDE = 11, SMALL = 6, POOLED = 3, C0 = 3, C = 40, CLASSES = 1
 /* A layer as the loops see it. */
 typedef struct layer {
   size_t side, channels, output_channels, kernel, stride, padding, groups, out_side;
-  int32_t pad;
+  int32_t pad, zero_point;
   packed filters;
   float *scale, *bias, *slope;
 } layer;
@@ -40,6 +40,7 @@ static layer new_layer(size_t side, size_t channels, size_t o, size_t kernel, si
   l.groups = groups;
   l.out_side = (side + 2 * l.padding - kernel) / stride + 1;
   l.pad = QC_PAD_ZERO;
+  l.zero_point = 0;
   l.filters = random_packed(weights, o, kernel * kernel * channels / groups, seed);
   l.scale = numbers(o, factor, seed + 1);
   l.bias = numbers(o, 1, seed + 2);
@@ -72,7 +73,7 @@ static int32_t *sums_of(const layer *l, const int32_t *x) {
               for (c = 0; c < per_group; c++, w++) {
                 size_t channel = n / (o / l->groups) * per_group + c;
                 sum += *w * (iy < l->side && ix < l->side
-                                 ? x[((image * l->side + iy) * l->side + ix) * l->channels + channel]
+                                 ? x[((image * l->side + iy) * l->side + ix) * l->channels + channel] - l->zero_point
                                  : outside);
               }
             }
@@ -109,6 +110,7 @@ static qc_conv2d *new_conv(const layer *l, int32_t activation, const qc_finish *
   for (i = 0; i < 4; i++) options.padding[i] = l->padding;
   options.groups = l->groups;
   options.pad = l->pad;
+  options.zero_point = l->zero_point;
   options.filters = l->filters.words;
   options.filter_words = l->filters.n_words;
   options.finish = finish;
@@ -281,7 +283,8 @@ static void net(const char *isa, const qc_pool *pool) {
   s8.bits = 8;
   s8.alpha = 0.0625f;
 
-  /* Bytes to codes of two bits. */
+  /* Bytes whose zero is 100, and not that of the pad's bits, to codes of two bits. */
+  a.zero_point = 100;
   finish = new_finish(&a, QC_OUT_CODES, &relu2);
   sums = sums_of(&a, pixel_values);
   for (i = 0; i < first.count; i++) {
@@ -292,7 +295,8 @@ static void net(const char *isa, const qc_pool *pool) {
   same_codes(first, pixels, C);
   free(sums);
 
-  /* Depthwise, to signs. */
+  /* Depthwise, to signs; codes whose zero is 1. */
+  b.zero_point = 1;
   finish = new_finish(&b, QC_OUT_CODES, &sign);
   sums = sums_of(&b, first.values);
   for (i = 0; i < second.count; i++) {

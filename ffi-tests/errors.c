@@ -409,6 +409,8 @@ static void convolutions(void) {
   REFUSES(o.activation_encoding = QC_TERNARY, "activation is ternary");
   REFUSES(o.pad = 3, "pad is 3");
   REFUSES(o.pad = QC_PAD_PLUS_ONE, "expected zero, or bipolar activations");
+  REFUSES(o.zero_point = 4, "zero_point is 4; expected 0 or an integer of u2");
+  REFUSES(o.reserved = 1, "reserved is 1");
   REFUSES(o.transposed = 2, "transposed is 2");
   REFUSES(o.output_padding[1] = 1, "output_padding is [0, 1]");
   REFUSES((o.transposed = 1, o.output_padding[1] = 1), "output padding is 1");

@@ -1044,6 +1044,15 @@ typedef struct qc_conv2d_options {
    * Name of the ISA to run on, or NULL for what `QCORE_ISA` says, or else the best. Default: NULL.
    */
   const char *isa;
+  /**
+   * The integer of images that stands for 0, one of their encoding: sums are those of filter x (image - zero_point), and
+   * the zero of a pad is the zero point. Default: 0.
+   */
+  int32_t zero_point;
+  /**
+   * 0.
+   */
+  int32_t reserved;
 } qc_conv2d_options;
 
 /**

@@ -12,7 +12,7 @@ use super::status::{Answer, Failure};
 use super::{Handle, enter, free};
 use crate::bits::{ByteRef, PackedRef};
 use crate::error::Error;
-use crate::ops::{Activations, Conv2d, Finish, Geometry, Pad, Padding};
+use crate::ops::{Activations, Affine, Conv2d, Finish, Geometry, Pad, Padding};
 use crate::shape::elements;
 
 /// Pad: the integer 0, exactly, also around bipolar activations, which have no code for it.
@@ -72,18 +72,25 @@ pub struct qc_conv2d_options {
     pub finish: *const qc_finish,
     /// Name of the ISA to run on, or NULL for what `QCORE_ISA` says, or else the best. Default: NULL.
     pub isa: *const c_char,
+    /// The integer of images that stands for 0, one of their encoding: sums are those of filter x (image - zero_point), and
+    /// the zero of a pad is the zero point. Default: 0.
+    pub zero_point: i32,
+    /// 0.
+    pub reserved: i32,
 }
 
 // SAFETY: repr(C), the size first, two fields of four bytes, seventeen as wide as the size, two of four bytes, four as
-// wide as the size: no padding; integers and raw pointers.
+// wide as the size, two of four bytes: no padding; integers and raw pointers.
 unsafe impl Growing for qc_conv2d_options {}
-const _: () = assert!(size_of::<qc_conv2d_options>() == size_of::<[usize; 22]>() + 4 * 4);
+const _: () = assert!(size_of::<qc_conv2d_options>() == size_of::<[usize; 22]>() + 6 * 4);
 
 /// What a plan is made of, or a node of a model.
 pub(super) struct Parts<'a> {
     pub(super) filters: PackedRef<'a>,
     pub(super) geometry: Geometry,
     pub(super) pad: Pad,
+    /// The integer of images that stands for 0.
+    pub(super) zero_point: i32,
     /// Of a transposed convolution: its output padding.
     pub(super) transposed: Option<[usize; 2]>,
     pub(super) finish: Finish,
@@ -106,9 +113,14 @@ impl qc_conv2d_options {
             filters,
             geometry,
             pad,
+            zero_point,
             transposed,
             finish,
         } = parts;
+        let activation = Affine {
+            encoding: activation,
+            zero_point,
+        };
         Ok(match transposed {
             Some(extra) => Conv2d::transposed(isa, filters, activation, geometry, extra, finish)?,
             None => Conv2d::on(isa, filters, activation, geometry, pad, finish)?,
@@ -131,6 +143,9 @@ impl qc_conv2d_options {
                 return Err(Error::argument("pad", other, expected).into());
             }
         };
+        if self.reserved != 0 {
+            return Err(Error::argument("reserved", self.reserved, 0).into());
+        }
         let transposed = match self.transposed {
             0 => None,
             1 => Some(self.output_padding),
@@ -177,6 +192,7 @@ impl qc_conv2d_options {
             filters,
             geometry,
             pad,
+            zero_point: self.zero_point,
             transposed,
             finish,
         })
@@ -234,6 +250,8 @@ pub unsafe extern "C" fn qc_conv2d_options_init(
         filter_words: 0,
         finish: std::ptr::null(),
         isa: std::ptr::null(),
+        zero_point: 0,
+        reserved: 0,
     };
     // SAFETY: the caller promises what the head of the header says about pointers and structs.
     enter(|| unsafe { init("options", options, struct_size, defaults) })

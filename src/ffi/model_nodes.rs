@@ -73,6 +73,7 @@ unsafe fn conv(
     let conv = Conv {
         groups: parts.geometry.groups,
         pad: parts.pad,
+        zero_point: parts.zero_point,
         transposed: parts.transposed,
         residual: summand(builder, residual)?,
         ..Conv::new(owned(parts.filters)?, window, parts.finish)
@@ -154,6 +155,7 @@ unsafe fn linear(
     // SAFETY: the contract is this function's.
     let parts = unsafe { options.parts()? };
     let linear = Linear {
+        zero_point: parts.zero_point,
         residual: summand(builder, residual)?,
         ..Linear::new(owned(parts.filters)?, parts.finish)
     };

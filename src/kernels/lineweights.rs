@@ -167,6 +167,11 @@ impl LineWeights {
         })
     }
 
+    /// What the channels start from, O of them and padding.
+    pub(crate) fn start_mut(&mut self) -> &mut [i32] {
+        &mut self.start
+    }
+
     /// First word and vectors of each panel.
     #[cfg(test)]
     pub(super) fn panels(&self) -> impl Iterator<Item = (usize, usize)> {

@@ -76,7 +76,8 @@ fn one(node: &Node, reads: &[(&Naive, ValueType)], image: &Naive) -> Naive {
         Op::Linear(linear) => {
             let w = linear.weights.unpack();
             let rows = w.chunks(shape.len());
-            let dot = |row: &[i32]| row.iter().zip(x.integers()).map(|(w, a)| w * a).sum();
+            let of = |(w, a): (&i32, &i32)| w * (a - linear.zero_point);
+            let dot = |row: &[i32]| row.iter().zip(x.integers()).map(of).sum();
             let sums = rows.map(dot).collect();
             let residual = added(linear.residual.map_or(1.0, |r| r.scale));
             finish(&linear.finish, &Naive::Integers(sums), residual)
@@ -224,7 +225,7 @@ fn conv_sums(conv: &Conv, x: &[i32], shape: &ValueType, made: &ValueType) -> Vec
     let [kh, kw] = window.kernel;
     let (c_in, o_all) = (shape.channels / conv.groups, made.channels);
     let outside = match conv.pad {
-        Pad::Zero => 0,
+        Pad::Zero => conv.zero_point,
         Pad::PlusOne => 1,
         Pad::MinusOne => -1,
     };
@@ -250,7 +251,7 @@ fn conv_sums(conv: &Conv, x: &[i32], shape: &ValueType, made: &ValueType) -> Vec
                 let a = from.map_or(outside, |(y, xx)| {
                     x[(y * shape.width + xx) * shape.channels + group * c_in + c]
                 });
-                *sum += a * w(o, (ky * kw + kx) * c_in + c);
+                *sum += (a - conv.zero_point) * w(o, (ky * kw + kx) * c_in + c);
             }
         }
     }

@@ -83,6 +83,8 @@ pub struct Conv {
     pub groups: usize,
     /// What stands outside of the image.
     pub pad: Pad,
+    /// The integer of the codes that enter which stands for 0, as [`Affine`](crate::ops::Affine) says.
+    pub zero_point: i32,
     /// A transposed convolution, with so many more rows and columns of output below and to the right.
     pub transposed: Option<[usize; 2]>,
     /// What follows the sums.
@@ -92,13 +94,14 @@ pub struct Conv {
 }
 
 impl Conv {
-    /// One group, the integer 0 outside of the image, no residual.
+    /// One group, the integer 0 outside of the image, no zero point, no residual.
     pub fn new(filters: PackedMatrix, window: Window, finish: Finish) -> Self {
         Conv {
             filters,
             window,
             groups: 1,
             pad: Pad::Zero,
+            zero_point: 0,
             transposed: None,
             finish,
             residual: None,
@@ -119,6 +122,8 @@ impl Conv {
 pub struct Linear {
     /// `[N, H W C]`, any encoding, the elements of an image in the order NHWC.
     pub weights: PackedMatrix,
+    /// The integer of the codes that enter which stands for 0.
+    pub zero_point: i32,
     /// What follows the sums.
     pub finish: Finish,
     /// What the finish adds, if it adds something: an image of 1 x 1 x N.
@@ -126,10 +131,11 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// Without residual.
+    /// Without zero point and residual.
     pub fn new(weights: PackedMatrix, finish: Finish) -> Self {
         Linear {
             weights,
+            zero_point: 0,
             finish,
             residual: None,
         }

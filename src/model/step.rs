@@ -7,7 +7,7 @@ use crate::bits::Encoding;
 use crate::error::{Error, Result};
 use crate::kernels::Kernels;
 use crate::ops::{
-    AveragePool, Conv2d, Finish, FloatConv2d, Geometry, MaxPool, OutputKind, ResidualAt,
+    Affine, AveragePool, Conv2d, Finish, FloatConv2d, Geometry, MaxPool, OutputKind, ResidualAt,
 };
 use crate::quant::{ActQuantizer, Quantizer};
 
@@ -77,15 +77,19 @@ impl Step {
         let (isa, filters) = (kernels.isa(), conv.filters.view());
         let kind = leaves(&conv.finish);
         let finish = conv.finish.clone();
+        let codes = Affine {
+            encoding,
+            zero_point: conv.zero_point,
+        };
         let plan = match conv.transposed {
-            None => Conv2d::on(isa, filters, encoding, geometry, conv.pad, finish)?,
+            None => Conv2d::on(isa, filters, codes, geometry, conv.pad, finish)?,
             Some(_) if conv.pad != Default::default() => {
                 let value = format!("{:?}", conv.pad);
                 return Err(Error::argument("pad", value, "zero where transposed"));
             }
             Some(extra) => {
                 check_phases(&geometry, extra)?;
-                Conv2d::transposed(isa, filters, encoding, geometry, extra, finish)?
+                Conv2d::transposed(isa, filters, codes, geometry, extra, finish)?
             }
         };
         let (height, width) = plan.size();
@@ -113,6 +117,10 @@ impl Step {
             return Err(Error::argument("K", value, expected));
         }
         let kind = leaves(&linear.finish);
+        let codes = Affine {
+            encoding,
+            zero_point: linear.zero_point,
+        };
         // Bytes of an image lie as those of one pixel.
         let geometry = match image.kind {
             Kind::Bytes(_) => Geometry::new(1, 1, image.len(), 1),
@@ -125,7 +133,7 @@ impl Step {
         let plan = Conv2d::on(
             kernels.isa(),
             linear.weights.view(),
-            encoding,
+            codes,
             geometry,
             Default::default(),
             linear.finish.clone(),

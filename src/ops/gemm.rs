@@ -19,7 +19,7 @@ pub(super) mod method;
 mod rows;
 mod tables;
 
-pub use activations::Activations;
+pub use activations::{Activations, Affine};
 pub use epilogue::{Epilogue, Methods};
 use groups::Groups;
 use method::{Integers, Method, Scaled, Way};
@@ -154,7 +154,9 @@ impl Gemm {
         for sum in &mut channel_sums {
             *sum = sum.wrapping_add((k as i32).wrapping_mul(weight.offset()));
         }
-        method.subtract(zero_point, &channel_sums);
+        for (start, sum) in method.start_mut().iter_mut().zip(&channel_sums) {
+            *start = start.wrapping_sub(sum.wrapping_mul(zero_point));
+        }
         let floats = match scale {
             None => None,
             Some(scales) => {

@@ -25,7 +25,7 @@ pub use elementwise::{Elements, apply, dequantize};
 pub use finish::{
     ActivationFn, Finish, OutRows, OutputKind, Residual, ResidualAt, fold_batch_norm,
 };
-pub use gemm::{Activations, Epilogue, Gemm, Methods, RowScales};
+pub use gemm::{Activations, Affine, Epilogue, Gemm, Methods, RowScales};
 pub use par::{Par, Pool};
 pub use pool::{AveragePool, MaxPool};
 pub use quantize::{pack_codes, quantize, quantize_bytes, quantize_rows, quantize_rows_bytes};

@@ -136,10 +136,12 @@ impl Reader<'_> {
             OpText::Linear {
                 outputs,
                 weights,
+                zero_point,
                 finish,
                 ..
             } => Op::Linear(Linear {
                 weights: self.weights(&weights, outputs, image.len())?,
+                zero_point,
                 finish: self.finish(&finish, outputs)?,
                 residual,
             }),
@@ -205,6 +207,7 @@ impl Reader<'_> {
             window,
             groups: text.groups,
             pad: text.pad.into(),
+            zero_point: text.zero_point,
             transposed: text.transposed,
             finish: self.finish(&text.finish, text.outputs)?,
             residual,

@@ -31,6 +31,8 @@ pub(super) enum OpText {
     Linear {
         outputs: usize,
         weights: String,
+        #[serde(default, skip_serializing_if = "is_zero")]
+        zero_point: i32,
         finish: FinishText,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         residual_scale: Option<f64>,
@@ -72,6 +74,10 @@ pub(super) enum OpText {
     },
 }
 
+fn is_zero(zero_point: &i32) -> bool {
+    *zero_point == 0
+}
+
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ConvText {
@@ -80,6 +86,8 @@ pub(super) struct ConvText {
     pub(super) window: WindowText,
     pub(super) groups: usize,
     pub(super) pad: PadText,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) zero_point: i32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) transposed: Option<[usize; 2]>,
     pub(super) finish: FinishText,

@@ -79,6 +79,7 @@ impl Tensors<'_> {
                 window: (&conv.window).into(),
                 groups: conv.groups,
                 pad: conv.pad.into(),
+                zero_point: conv.zero_point,
                 transposed: conv.transposed,
                 finish: self.finish(&conv.finish),
                 residual_scale: conv.residual.map(scale),
@@ -86,6 +87,7 @@ impl Tensors<'_> {
             Op::Linear(linear) => OpText::Linear {
                 outputs: linear.weights.rows(),
                 weights: self.weights(&linear.weights),
+                zero_point: linear.zero_point,
                 finish: self.finish(&linear.finish),
                 residual_scale: linear.residual.map(scale),
             },

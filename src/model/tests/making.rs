@@ -132,6 +132,13 @@ fn residual(b: &ModelBuilder, random: &mut Random, made: [usize; 3]) -> Option<S
     Some(Scaled { value, scale })
 }
 
+/// 0, or what an integer of these codes is.
+fn zero_point(kind: Kind, random: &mut Random) -> i32 {
+    let code = random.below(256) as u8;
+    let integer = kind.encoding().and_then(|e| e.decode(code));
+    integer.filter(|_| random.below(3) > 0).unwrap_or(0)
+}
+
 fn conv(b: &mut ModelBuilder, x: Value, random: &mut Random) -> crate::Result<Value> {
     let shape = b.type_of(x)?;
     let window = window(random);
@@ -161,6 +168,7 @@ fn conv(b: &mut ModelBuilder, x: Value, random: &mut Random) -> crate::Result<Va
             2 if bipolar => Pad::MinusOne,
             _ => Pad::Zero,
         },
+        zero_point: zero_point(shape.kind, random),
         transposed,
         residual,
         ..Conv::new(
@@ -179,6 +187,7 @@ fn linear(b: &mut ModelBuilder, x: Value, random: &mut Random) -> crate::Result<
     let size = (k as f32).sqrt() * shape.kind.encoding().map_or(1, |e| e.magnitude()) as f32;
     let finish = finish(random, n, size, residual.is_some(), false);
     let linear = Linear {
+        zero_point: zero_point(shape.kind, random),
         residual,
         ..Linear::new(weights(random, n, k), finish)
     };

@@ -1,9 +1,9 @@
 //! Pads that are not the code of zero bits: what is added to the sums of pixels at the border.
 //!
-//! Taps outside of the image are gathered as zero bits. For unsigned and signed activations those are the integer 0.
-//! For bipolar ones they are -1, so that a tap of weights w has given -w where 0 was meant, or +w. Which taps
-//! are outside depends on the border class of the row and of the column alone: a table `[classes, O]` holds what
-//! to add.
+//! Taps outside of the image are zero bits. For unsigned and signed activations those are the integer 0, which is not what
+//! stands for 0 where there is a zero point. For bipolar ones they are -1, so that a tap of weights w has given -w where
+//! 0 was meant, or +w. Which taps are outside depends on the border class of the row and of the column alone: a table
+//! `[classes, O]` holds what to add.
 
 use std::ops::Range;
 
@@ -34,10 +34,12 @@ impl Border {
         rows: &Axis,
         cols: &Axis,
     ) -> Result<Option<Self>> {
+        // What is meant, less what zero bits stand for.
         let factor = match (parts.activation, parts.pad) {
-            (Encoding::Bipolar, Pad::Zero) => 1,
+            (Encoding::Bipolar, Pad::Zero) => parts.zero_point + 1,
             (Encoding::Bipolar, Pad::PlusOne) => 2,
-            _ => 0,
+            (Encoding::Bipolar, Pad::MinusOne) => 0,
+            _ => parts.zero_point,
         };
         let (kh, kw) = (rows.taps.len(), cols.taps.len());
         let whole = rows.whole.len() == rows.count() && cols.whole.len() == cols.count();

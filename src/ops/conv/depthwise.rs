@@ -38,6 +38,11 @@ impl Depthwise {
         Depthwise { weights, start }
     }
 
+    /// What the channels start from.
+    pub(super) fn start_mut(&mut self) -> &mut [i32] {
+        &mut self.start
+    }
+
     /// Bytes of the weights.
     pub(super) fn bytes(&self) -> usize {
         2 * self.weights.len()

@@ -87,9 +87,10 @@ impl Lines {
         cols: &Axis,
     ) -> Result<Self> {
         let kernel = parts.kernels.line_kernel();
-        let weights = LineWeights::new(filters, rows.taps.len(), parts.activation, kernel)?;
+        let mut weights = LineWeights::new(filters, rows.taps.len(), parts.activation, kernel)?;
+        parts.subtract_zero(filters, weights.start_mut());
         let pad = match parts.pad {
-            Pad::Zero => 0,
+            Pad::Zero => parts.zero_point,
             Pad::PlusOne => 1,
             Pad::MinusOne => -1,
         };

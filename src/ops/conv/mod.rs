@@ -21,7 +21,7 @@ use crate::kernels::Kernels;
 use crate::kernels::bounds::Sequence;
 use crate::shape::{elements, words};
 
-use super::{Activations, Finish, Gemm, OutRows, Par};
+use super::{Activations, Affine, Finish, Gemm, OutRows, Par};
 
 mod bitlines;
 mod border;
@@ -55,12 +55,13 @@ const LEAST_ROWS: usize = 24;
 /// Images are a matrix of codes: a row a pixel (row by row of an image, image after image), a column a channel; in
 /// planes or bytes. Filters are a matrix of O rows and KH x KW x C / groups columns of any encoding. Group g
 /// sees input channels g C / groups and up, and makes output channels g O / groups and up. Sums are
-/// exact i32, the same on every ISA and for every number of threads.
+/// exact i32, the same on every ISA and for every number of threads; of images with a zero point ([`Affine`]) they are
+/// those of filter x (image - zero point), and the zero of a pad is the zero point.
 pub struct Conv2d {
     kernels: &'static Kernels,
     geometry: Geometry,
     weight: Encoding,
-    activation: Encoding,
+    activation: Affine,
     o: usize,
     /// OH and OW.
     size: (usize, usize),
@@ -79,12 +80,13 @@ impl Conv2d {
     /// A plan on the ISA that [`Isa::chosen`] gives.
     ///
     /// Errors if the geometry is refused ([`Geometry::output`]), the filters have other than KH x KW x C / groups columns,
-    /// the groups do not divide O, the pair of encodings is not served or could overflow i32 ([`Gemm::max_k`]), the
+    /// the groups do not divide O, the pair of encodings is not served or could overflow i32 ([`Gemm::max_k_affine`]), the
+    /// zero point is neither 0 nor an integer of the activations, the
     /// pad is +1 or -1 for activations that are not bipolar, or the finish has other
     /// than O channels.
     pub fn new(
         filters: PackedRef<'_>,
-        activation: Encoding,
+        activation: impl Into<Affine>,
         geometry: Geometry,
         pad: Pad,
         finish: Finish,
@@ -96,7 +98,7 @@ impl Conv2d {
     pub fn on(
         isa: Isa,
         filters: PackedRef<'_>,
-        activation: Encoding,
+        activation: impl Into<Affine>,
         geometry: Geometry,
         pad: Pad,
         finish: Finish,
@@ -109,13 +111,14 @@ impl Conv2d {
         route: Option<Route>,
         isa: Isa,
         filters: PackedRef<'_>,
-        activation: Encoding,
+        activation: impl Into<Affine>,
         geometry: Geometry,
         pad: Pad,
         finish: Finish,
     ) -> Result<Self> {
+        let activation = activation.into();
         let size = geometry.output()?;
-        if pad != Pad::Zero && activation != Encoding::Bipolar {
+        if pad != Pad::Zero && activation.encoding != Encoding::Bipolar {
             let expected = "zero, or bipolar activations";
             return Err(Error::argument("pad", format_args!("{pad:?}"), expected));
         }
@@ -135,12 +138,13 @@ impl Conv2d {
     pub fn transposed(
         isa: Isa,
         filters: PackedRef<'_>,
-        activation: Encoding,
+        activation: impl Into<Affine>,
         geometry: Geometry,
         extra: [usize; 2],
         finish: Finish,
     ) -> Result<Self> {
         let size = geometry.transposed_output(extra)?;
+        let activation = activation.into();
         let parts = Self::parts(None, isa, filters, activation, &geometry, Pad::Zero)?;
         let steps = [geometry.stride[0], geometry.stride[1]];
         let count = elements("stride", &steps)?;
@@ -165,7 +169,7 @@ impl Conv2d {
     pub fn linear(
         isa: Isa,
         weights: PackedRef<'_>,
-        activation: Encoding,
+        activation: impl Into<Affine>,
         finish: Finish,
     ) -> Result<Self> {
         let geometry = Geometry::new(1, 1, weights.cols(), 1);
@@ -177,7 +181,7 @@ impl Conv2d {
         route: Option<Route>,
         isa: Isa,
         filters: PackedRef<'a>,
-        activation: Encoding,
+        activation: Affine,
         geometry: &Geometry,
         pad: Pad,
     ) -> Result<Parts<'a>> {
@@ -202,9 +206,13 @@ impl Conv2d {
             let expected = format!("a positive multiple of the {groups} groups");
             return Err(Error::argument("rows of the filters", o, expected));
         }
-        let max_k = Gemm::max_k(filters.encoding(), activation)?;
+        let Affine {
+            encoding,
+            zero_point,
+        } = activation;
+        let max_k = Gemm::max_k_affine(filters.encoding(), encoding, zero_point)?;
         if k > max_k {
-            let pair = format!("{} x {activation}", filters.encoding());
+            let pair = format!("{} x {encoding}", filters.encoding());
             let expected = format!("at most {max_k} for {pair}, or i32 sums overflow");
             return Err(Error::argument("KH x KW x C / groups", k, expected));
         }
@@ -213,7 +221,8 @@ impl Conv2d {
             route,
             filters,
             width: kw,
-            activation,
+            activation: encoding,
+            zero_point,
             channels,
             groups,
             pad,
@@ -234,8 +243,11 @@ impl Conv2d {
         }
         // At most `Gemm::max_k` of them, so that this is an i32.
         let (weight, k) = (parts.filters.encoding(), parts.filters.cols());
-        let bound =
-            k as i64 * i64::from(weight.magnitude()) * i64::from(parts.activation.magnitude());
+        let activation = Affine {
+            encoding: parts.activation,
+            zero_point: parts.zero_point,
+        };
+        let bound = k * weight.magnitude() as usize * activation.reach();
         let finish = finish.prepare(bound as i32)?;
         if let [product] = &mut phases[..] {
             product.make_codes(&finish);
@@ -253,7 +265,7 @@ impl Conv2d {
             kernels: parts.kernels,
             geometry,
             weight: parts.filters.encoding(),
-            activation: parts.activation,
+            activation,
             o,
             size,
             phases,
@@ -294,7 +306,12 @@ impl Conv2d {
 
     /// The encoding of the images.
     pub fn activation(&self) -> Encoding {
-        self.activation
+        self.activation.encoding
+    }
+
+    /// The integer of the images that stands for 0.
+    pub fn zero_point(&self) -> i32 {
+        self.activation.zero_point
     }
 
     /// The ISA whose kernels run.
@@ -419,7 +436,7 @@ impl fmt::Debug for Conv2d {
             self.geometry,
             self.o,
             self.weight,
-            self.activation,
+            self.activation(),
             self.describe()
         )
     }

@@ -26,6 +26,8 @@ pub(super) struct Parts<'a> {
     /// Columns of a filter, KW.
     pub(super) width: usize,
     pub(super) activation: Encoding,
+    /// The integer of activations that stands for 0.
+    pub(super) zero_point: i32,
     pub(super) channels: usize,
     pub(super) groups: usize,
     pub(super) pad: Pad,
@@ -57,5 +59,16 @@ impl Parts<'_> {
         let k = rows.taps.len() * cols.taps.len() * per_group;
         PackedMatrix::from_words(encoding, o, k, chosen)
             .expect("fields of words in the packed form")
+    }
+
+    /// Takes from `start`, what the sums of `filters`, some of these, start from, what the zero point adds to them.
+    pub(super) fn subtract_zero(&self, filters: PackedRef<'_>, start: &mut [i32]) {
+        if self.zero_point == 0 {
+            return;
+        }
+        for (o, start) in start.iter_mut().enumerate().take(filters.rows()) {
+            let sum: i32 = filters.slice_rows(o..o + 1).unpack().iter().sum();
+            *start = start.wrapping_sub(sum.wrapping_mul(self.zero_point));
+        }
     }
 }

@@ -78,18 +78,24 @@ impl Product {
         };
         let lines = route == Route::Lines && Lines::serves(parts, &rows, &cols);
         let how = if per_group == 1 && o == groups && groups > 1 && parts.route.is_none() {
-            How::Depthwise(Depthwise::new(all.view(), activation))
+            let mut depthwise = Depthwise::new(all.view(), activation);
+            parts.subtract_zero(all.view(), depthwise.start_mut());
+            How::Depthwise(depthwise)
         } else if lines {
             How::Lines(Lines::new(parts, all.view(), &rows, &cols)?)
         } else {
             let filters = PackedRef::packed_here(encoding, o, k, all.words());
-            let method = |group: usize| {
-                let filters = filters.slice_rows(group * channels..(group + 1) * channels);
+            let method = |group: usize| -> Result<Method> {
+                let some = group * channels..(group + 1) * channels;
                 let way = match route {
                     Route::Rows(way) => way,
                     Route::Lines => way,
                 };
-                Method::new(way, kernels, filters, activation)
+                let mut method =
+                    Method::new(way, kernels, filters.slice_rows(some.clone()), activation)?;
+                // Of the filters without the columns that fill up.
+                parts.subtract_zero(all.view().slice_rows(some), method.start_mut());
+                Ok(method)
             };
             if identity {
                 How::Direct(method(0)?)

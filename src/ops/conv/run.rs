@@ -122,8 +122,8 @@ impl Conv2d {
         par: Par<'_>,
     ) -> Result<Activations<'a>> {
         let (encoding, rows, channels) = input.shape();
-        if encoding != self.activation {
-            let expected = format!("{} codes, as the plan says", self.activation);
+        if encoding != self.activation() {
+            let expected = format!("{} codes, as the plan says", self.activation());
             return Err(Error::argument("input", encoding, expected));
         }
         if channels != self.geometry.channels {

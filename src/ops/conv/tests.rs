@@ -11,9 +11,13 @@ use proptest::prelude::*;
 
 /// The meaning: images `x` `[N, H, W, C]` by filters `w` `[O, KH, KW, C / groups]`, tap by tap.
 fn naive(g: &Geometry, pad: Pad, x: &[i32], w: &[i32], o: usize) -> Vec<i64> {
+    naive_affine(g, [0, 1, -1][pad as usize], x, w, o)
+}
+
+/// The same, with a pad of `outside`.
+fn naive_affine(g: &Geometry, outside: i64, x: &[i32], w: &[i32], o: usize) -> Vec<i64> {
     let (oh, ow) = g.output().unwrap();
     let (c, [kh, kw]) = (g.channels / g.groups, g.kernel);
-    let outside = [0, 1, -1][pad as usize];
     let mut out = Vec::new();
     for image in x.chunks_exact(g.height * g.width * g.channels) {
         for (y, x, n) in boxed([oh, ow, o]) {
@@ -84,6 +88,24 @@ fn weights() -> impl Strategy<Value = Encoding> {
 fn activations() -> impl Strategy<Value = Encoding> {
     let names = ["bipolar", "u1", "u2", "u4", "u8", "s8", "s3"];
     prop::sample::select(names.to_vec()).prop_map(|name| name.parse().unwrap())
+}
+
+/// Codes of `encoding` with one of its integers, or 0, as the zero point.
+fn affine(encoding: Encoding, seed: u64) -> Affine {
+    let values: Vec<i32> = (0..=255).filter_map(|c| encoding.decode(c)).collect();
+    let zero_point = match seed % 3 {
+        0 => 0,
+        _ => values[(seed >> 2) as usize % values.len()],
+    };
+    Affine {
+        encoding,
+        zero_point,
+    }
+}
+
+/// What the codes of `x` stand for.
+fn meant(x: &PackedMatrix, zero_point: i32) -> Vec<i32> {
+    x.unpack().iter().map(|v| v - zero_point).collect()
 }
 
 /// Shapes with filters that fit, and output channels.
@@ -177,7 +199,9 @@ proptest! {
         };
         let k = g.kernel[0] * g.kernel[1] * g.channels / g.groups;
         let (w, x) = (codes(we, o, k, seed), codes(e, images * g.pixels(), g.channels, !seed));
-        let expected = naive(&g, pad, &x.unpack(), &w.unpack(), o);
+        let a = affine(e, seed);
+        let outside = [0, 1 - a.zero_point, -1 - a.zero_point][pad as usize];
+        let expected = naive_affine(&g, outside.into(), &meant(&x, a.zero_point), &w.unpack(), o);
         let rows = [Way::Bits, Way::Bytes, Way::Tables].map(Route::Rows);
         let routes = [None, Some(Route::Lines), Some(rows[0]), Some(rows[1]), Some(rows[2])];
         for (isa, route) in Isa::available().flat_map(|isa| routes.map(|route| (isa, route))) {
@@ -187,7 +211,7 @@ proptest! {
                 _ => true,
             };
             if served {
-                let plan = Conv2d::by(route, isa, w.view(), e, g, pad, Finish::integers(o)).unwrap();
+                let plan = Conv2d::by(route, isa, w.view(), a, g, pad, Finish::integers(o)).unwrap();
                 check(&plan, &x, images / 3..images, threads, &expected);
             }
         }
@@ -208,9 +232,12 @@ proptest! {
             codes(we, channels, g.kernel[0] * g.kernel[1], seed),
             codes(e, images * g.pixels(), channels, !seed),
         );
-        let expected = naive(&g, pad, &x.unpack(), &w.unpack(), channels);
+        let a = affine(e, seed);
+        let outside = [0, 1 - a.zero_point, -1 - a.zero_point][pad as usize];
+        let x_meant = meant(&x, a.zero_point);
+        let expected = naive_affine(&g, outside.into(), &x_meant, &w.unpack(), channels);
         for isa in Isa::available() {
-            let plan = Conv2d::on(isa, w.view(), e, g, pad, Finish::integers(channels)).unwrap();
+            let plan = Conv2d::on(isa, w.view(), a, g, pad, Finish::integers(channels)).unwrap();
             prop_assert!(plan.describe().contains("depthwise"));
             check(&plan, &x, 0..images, threads, &expected);
         }
@@ -231,9 +258,10 @@ proptest! {
         }
         let k = g.kernel[0] * g.kernel[1] * g.channels / g.groups;
         let (w, x) = (codes(we, o, k, seed), codes(e, images * g.pixels(), g.channels, !seed));
-        let expected = naive_transposed(&g, extra, &x.unpack(), &w.unpack(), o);
+        let a = affine(e, seed);
+        let expected = naive_transposed(&g, extra, &meant(&x, a.zero_point), &w.unpack(), o);
         for isa in Isa::available() {
-            let plan = Conv2d::transposed(isa, w.view(), e, g, extra, Finish::integers(o)).unwrap();
+            let plan = Conv2d::transposed(isa, w.view(), a, g, extra, Finish::integers(o)).unwrap();
             check(&plan, &x, 0..images, threads, &expected);
         }
     }
@@ -253,13 +281,20 @@ fn extremes_at_the_border_are_exact() {
         };
         for (high, tall) in [(false, false), (false, true), (true, false), (true, true)] {
             let (w, x) = (extreme(we, 33, 1600, high), extreme(e, 42, 64, tall));
-            let expected = naive(&g, Pad::Zero, &x.unpack(), &w.unpack(), 33);
-            for (isa, route) in
-                Isa::available().flat_map(|isa| [None, Some(Route::Lines)].map(|r| (isa, r)))
-            {
-                let finish = Finish::integers(33);
-                let plan = Conv2d::by(route, isa, w.view(), e, g, Pad::Zero, finish).unwrap();
-                check(&plan, &x, 0..1, 2, &expected);
+            // The zero point that makes activations largest.
+            for zero_point in [0, if tall { e.min() } else { e.max() }] {
+                let a = Affine {
+                    encoding: e,
+                    zero_point,
+                };
+                let expected = naive(&g, Pad::Zero, &meant(&x, zero_point), &w.unpack(), 33);
+                for (isa, route) in
+                    Isa::available().flat_map(|isa| [None, Some(Route::Lines)].map(|r| (isa, r)))
+                {
+                    let finish = Finish::integers(33);
+                    let plan = Conv2d::by(route, isa, w.view(), a, g, Pad::Zero, finish).unwrap();
+                    check(&plan, &x, 0..1, 2, &expected);
+                }
             }
         }
     }
@@ -409,6 +444,15 @@ fn bad_input_is_refused_by_name() {
     assert!(said(three).contains("a positive multiple of the 3 groups"));
     let refused = |pad, finish| plan(g, pad, finish).unwrap_err().to_string();
     assert!(refused(Pad::PlusOne, Finish::integers(8)).contains("bipolar activations"));
+    let affine = Affine {
+        encoding: u4,
+        zero_point: -1,
+    };
+    let said = Conv2d::new(w.view(), affine, g, Pad::Zero, Finish::integers(8)).unwrap_err();
+    assert_eq!(
+        said.to_string(),
+        "zero_point is -1; expected 0 or an integer of u4"
+    );
     let few = Finish::integers(1);
     assert!(refused(Pad::Zero, few).starts_with("channels of the finish is 1; expected 8"));
     let long = Geometry {

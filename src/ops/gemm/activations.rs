@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::rows::reach;
 use crate::bits::{ByteRef, Encoding, PackedRef};
 
 /// What a product reads: codes in bit planes or a byte each. A plan takes either and turns it into what its
@@ -51,5 +52,30 @@ impl Activations<'_> {
             Activations::Planes(a) => (a.encoding(), a.rows(), a.cols()),
             Activations::Bytes(a) => (a.encoding(), a.rows(), a.cols()),
         }
+    }
+}
+
+/// Codes of an encoding whose integer `zero_point` stands for 0: each counts as its integer less that.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Affine {
+    /// Of the codes.
+    pub encoding: Encoding,
+    /// 0, or an integer of the encoding.
+    pub zero_point: i32,
+}
+
+impl From<Encoding> for Affine {
+    fn from(encoding: Encoding) -> Self {
+        Affine {
+            encoding,
+            zero_point: 0,
+        }
+    }
+}
+
+impl Affine {
+    /// The largest |integer - zero point|.
+    pub(in crate::ops) fn reach(self) -> usize {
+        reach(self.encoding, self.zero_point)
     }
 }

@@ -97,15 +97,12 @@ impl Method {
         })
     }
 
-    /// Makes the products those with activations minus `zero_point`; `channel_sums` are the sums of the weights.
-    pub(super) fn subtract(&mut self, zero_point: i32, channel_sums: &[i32]) {
-        let start = match &mut self.how {
+    /// What the channels start from, N of them and padding.
+    pub(in crate::ops) fn start_mut(&mut self) -> &mut [i32] {
+        match &mut self.how {
             How::Bits(weights) => weights.start_mut(),
             How::Bytes(_, weights) => weights.start_mut(),
             How::Tables(tables) => tables.weights.start_mut(),
-        };
-        for (start, sum) in start.iter_mut().zip(channel_sums) {
-            *start = start.wrapping_sub(sum.wrapping_mul(zero_point));
         }
     }
 
