@@ -1,15 +1,16 @@
 #!/usr/bin/env python3
 """Predicted speed of the hot loops on cores that are not at hand, and their instructions, by mnemonic.
 
-    predict.py BINARY [--mca llvm-mca] [--objdump llvm-objdump] [--json FILE]
+    predict.py BINARY [--mca llvm-mca] [--objdump llvm-objdump] [--symbolizer llvm-symbolizer] [--json FILE]
 
 BINARY is a release build of qcore for x86-64 (the program) or AArch64 (libqcore.so with its symbols):
 
     cargo build --release
     cargo rustc --release --lib --crate-type cdylib --no-default-features --target aarch64-unknown-linux-gnu
 
-A kernel's hot loop is the innermost loop (a backward jump with none inside) of its function that multiplies
-most in an iteration: its largest tile. The bound is what the same model says of the loop of `qcore bench` that does
+A kernel's hot loop is the innermost loop (a backward jump with none inside) of its functions that multiplies
+most in an iteration: its largest tile. Its functions are the pieces of the ISA's instructions (see src/kernels/piece.rs)
+whose lines come from the file of its algorithm. The bound is what the same model says of the loop of `qcore bench` that does
 the same on registers alone. All of it is prediction by LLVM's scheduling models, nothing is measured; a model may
 be that of a related core (LLVM has none of its own for Cortex-A76 and Apple M1).
 """
@@ -57,9 +58,10 @@ ARM = {
     "fmla": 4,
 }
 
-# Kernel, the end of its path, what it multiplies with, the end of its bound's path, which cores have it, and an
-# instruction that tells its loop from others of the function, or with a minus one that these have.
-Kernel = collections.namedtuple("Kernel", "name symbol marks bound level needs", defaults=[None])
+# Kernel, the type of its pieces or the end of its path, the file of its algorithm, what it multiplies with, the end of its
+# bound's path, which cores have it, and an instruction that tells its loop from others, or with a minus one that these
+# have.
+Kernel = collections.namedtuple("Kernel", "name symbol file marks bound level needs", defaults=[None])
 
 # The instructions that a step should take, and their number for so many MAC.
 SEQUENCES = {
@@ -92,34 +94,39 @@ def sequence(kernel, loop, table):
     had = sum(l.mnemonic in names.split() for l in vector)
     return had, macs(loop, kernel.marks, table) * ops // each, len(loop) - had
 X86_KERNELS = [
-    Kernel("avx512 bits", "avx512 bitgemm", ["vpopcntd zmm"], "x86 zmm_count", 2),
+    Kernel("avx512 bits", "avx512 Popcnt", "bitgemm", ["vpopcntd zmm"], "x86 zmm_count", 2, "-vpternlogd"),
     Kernel(
         "avx512 bits, ternary",
-        "avx512 bitgemm",
+        "avx512 Popcnt",
+        "bitgemm",
         ["vpopcntd zmm"],
         "x86 zmm_count_masked",
         2,
         "vpternlogd",
     ),
-    Kernel("avx512 bytes", "avx512 bytegemm", ["vpdpbusd zmm"], "x86 zmm_dot", 2),
-    Kernel("avx512 look-up", "avx512 lut run", ["vpermb zmm"], "x86 zmm_look_up", 2),
-    Kernel("avx512bw bits", "avx512bw bitgemm", ["vpshufb zmm"], "x86 zmm_count_bytes", 1),
-    Kernel("avx512bw bytes", "avx512bw bytegemm", ["vpmaddubsw zmm"], "x86 zmm_madd", 1),
-    Kernel("avx512bw bytes, 8 bits", "avx512bw bytegemm", ["vpmaddwd zmm"], "x86 zmm_madd_wide", 1),
-    Kernel("avx2 bits", "avx2 bitgemm", ["vpshufb ymm"], "x86 ymm_count", 0),
-    Kernel("avx2 bytes", "avx2 bytegemm", ["vpmaddubsw ymm"], "x86 ymm_dot", 0),
-    Kernel("avx2 bytes, 8 bits", "avx2 bytegemm", ["vpmaddwd ymm"], "x86 ymm_dot_wide", 0),
-    Kernel("avx2vnni bytes", "avx2 bytegemm_vnni", ["vpdpbusd ymm"], "x86 ymm_vnni", 3),
+    Kernel("avx512 bytes", "avx512 Vnni", "bytegemm", ["vpdpbusd zmm"], "x86 zmm_dot", 2),
+    Kernel("avx512 look-up", "avx512 lut Sixes", "lutgemm", ["vpermb zmm"], "x86 zmm_look_up", 2),
+    Kernel("avx512bw bits", "avx512bw Nibbles", "bitgemm", ["vpshufb zmm"], "x86 zmm_count_bytes", 1),
+    Kernel("avx512bw bytes", "avx512bw Madd", "bytegemm", ["vpmaddubsw zmm"], "x86 zmm_madd", 1),
+    Kernel(
+        "avx512bw bytes, 8 bits", "avx512bw Madd", "bytegemm", ["vpmaddwd zmm"], "x86 zmm_madd_wide", 1
+    ),
+    Kernel("avx2 bits", "avx2 Nibbles", "bitgemm", ["vpshufb ymm"], "x86 ymm_count", 0),
+    Kernel("avx2 bytes", "avx2 Madd", "bytegemm", ["vpmaddubsw ymm"], "x86 ymm_dot", 0),
+    Kernel("avx2 bytes, 8 bits", "avx2 Madd", "bytegemm", ["vpmaddwd ymm"], "x86 ymm_dot_wide", 0),
+    Kernel("avx2vnni bytes", "avx2 Vnni", "bytegemm", ["vpdpbusd ymm"], "x86 ymm_vnni", 3),
 ]
 ARM_KERNELS = [
-    Kernel("neon bits", "neon bitgemm", ["cnt"], "aarch64 count", 0),
-    Kernel("neon bytes", "neon_bytes bytegemm", ["umlal", "umlal2"], "aarch64 long", 0),
-    Kernel("neon bytes, 8 bits", "neon_bytes bytegemm", ["umull", "umull2"], "aarch64 long_wide", 0),
-    Kernel("neondot bytes", "neon_bytes bytegemm_dot", ["udot"], "aarch64 dot", 1),
-    Kernel("neoni8mm bytes", "neon_bytes bytegemm_i8mm", ["usmmla"], "aarch64 mixed_pairs", 2),
-    Kernel("neon look-up", "neon_lut run", ["tbl"], "aarch64 look_up", 0, "-usra"),
-    Kernel("neon look-up, u4", "neon_lut run", ["tbl"], "aarch64 look_up_widen", 0, "usra"),
-    Kernel("neon floats", "neon floats tiles", ["fmla"], "aarch64 fma", 0),
+    Kernel("neon bits", "neon Cnt", "bitgemm", ["cnt"], "aarch64 count", 0),
+    Kernel("neon bytes", "neon_bytes Long", "bytegemm", ["umlal", "umlal2"], "aarch64 long", 0),
+    Kernel(
+        "neon bytes, 8 bits", "neon_bytes Long", "bytegemm", ["umull", "umull2"], "aarch64 long_wide", 0
+    ),
+    Kernel("neondot bytes", "neon_bytes Alike", "bytegemm", ["udot"], "aarch64 dot", 1),
+    Kernel("neoni8mm bytes", "neon_bytes bytegemm_i8mm", None, ["usmmla"], "aarch64 mixed_pairs", 2),
+    Kernel("neon look-up", "neon_lut Sixteen", "lutgemm", ["tbl"], "aarch64 look_up", 0, "-usra"),
+    Kernel("neon look-up, u4", "neon_lut Sixteen", "lutgemm", ["tbl"], "aarch64 look_up_widen", 0, "usra"),
+    Kernel("neon floats", "neon floats tiles", None, ["fmla"], "aarch64 fma", 0),
 ]
 # Name for people, LLVM's name, kernels up to this level run there (3: AVX-VNNI, on its own).
 X86_CPUS = [
@@ -172,6 +179,19 @@ def find(names, wanted):
         if words[-len(wanted) :] == wanted:
             return name
     return None
+
+
+def pieces(names, wanted):
+    """The symbols of all pieces that are compiled with these features."""
+    features = "..".join(wanted.split()) + "$u20$as$u20$qcore..kernels..piece..Features"
+    return ",".join(name for name in names if f"kernels..{features}" in name)
+
+
+def comes_from(symbolizer, binary, address, file):
+    """Whether a line of this file of kernels is among those that the instruction is from."""
+    command = [symbolizer, f"--obj={binary}", hex(address)]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return f"kernels/{file}.rs:" in out
 
 
 def lines_of(objdump, binary, symbol):
@@ -230,7 +250,7 @@ def macs(loop, marks, table):
     return sum(table[kind(l)] for l in loop if kind(l) in marks)
 
 
-def hottest(lines, marks, table, needs=None):
+def hottest(lines, marks, table, needs=None, is_from=lambda address: True):
     """The loop that multiplies most with these instructions; of equals that with most accumulators, and the shortest."""
     def fits(loop):
         there = {l.mnemonic for l in loop}
@@ -243,8 +263,11 @@ def hottest(lines, marks, table, needs=None):
         accumulators = {re.split(r",? ", text)[1 if table is ARM else -1] for text in adding}
         return macs(loop, marks, table), len(accumulators), -len(loop)
 
-    best = max(able, key=rank, default=None)
-    return best if best and macs(best, marks, table) else None
+    for loop in sorted(able, key=rank, reverse=True):
+        marked = [l.address for l in loop if kind(l) in marks]
+        if marked and is_from(marked[0]):
+            return loop
+    return None
 
 
 def cycles(mca, triple, cpu, loop):
@@ -270,6 +293,7 @@ def main():
     options.add_argument("binary")
     options.add_argument("--mca", default="llvm-mca")
     options.add_argument("--objdump", default="llvm-objdump")
+    options.add_argument("--symbolizer", default="llvm-symbolizer")
     options.add_argument("--json")
     given = options.parse_args()
     header = subprocess.run([given.objdump, "-f", given.binary], capture_output=True, text=True, check=True)
@@ -281,9 +305,12 @@ def main():
     names = symbols(given.binary)
     found, rows = [], []
     for kernel in kernels:
-        symbol = find(names, kernel.symbol)
+        def is_from(address):
+            return not kernel.file or comes_from(given.symbolizer, given.binary, address, kernel.file)
+
+        symbol = pieces(names, kernel.symbol) if kernel.file else find(names, kernel.symbol)
         loop = symbol and hottest(
-            lines_of(given.objdump, given.binary, symbol), kernel.marks, table, kernel.needs
+            lines_of(given.objdump, given.binary, symbol), kernel.marks, table, kernel.needs, is_from
         )
         if not loop:
             print(f"skipped: {kernel.name}: no loop of {' '.join(kernel.marks)} in {kernel.symbol}\n")
