@@ -35,7 +35,12 @@ pub struct Finish {
     residual: ResidualAt,
     output: OutputKind,
     thresholds: Option<Thresholds>,
+    /// The same for several rows of few channels at once, as a plan runs it.
+    wide: Option<Box<Finish>>,
 }
+
+/// Elements of a row that calls and loops cost little beside; shorter ones are finished several together.
+const WIDE: usize = 128;
 
 /// Levels up to which thresholds are compared one after the other; more of them cost more than the floats.
 const FEW_LEVELS: usize = 7;
@@ -51,6 +56,7 @@ impl Finish {
             residual: ResidualAt::Nowhere,
             output: OutputKind::I32,
             thresholds: None,
+            wide: None,
         }
     }
 
@@ -117,6 +123,7 @@ impl Finish {
             residual,
             output,
             thresholds: None,
+            wide: None,
         })
     }
 
@@ -133,6 +140,18 @@ impl Finish {
             let code = |n: usize, sum: i32| quantizer.code(self.float(n, sum));
             let encoding = quantizer.encoding();
             self.thresholds = Some(Thresholds::of(encoding, self.n, bound, falls, code)?);
+        }
+        let times = WIDE / self.n.max(1);
+        if times > 1 && self.thresholds.is_none() && self.output != OutputKind::I32 {
+            self.wide = Some(Box::new(Finish {
+                n: self.n * times,
+                scale: self.scale.repeat(times),
+                bias: self.bias.repeat(times),
+                function: self.function.repeat(times),
+                wide: None,
+                thresholds: None,
+                ..self
+            }));
         }
         Ok(self)
     }
@@ -305,17 +324,26 @@ impl Finish {
             let residual = residual.map(|residual| {
                 self.residual_floats(kernels, residual, first..first + rows, scratch)
             });
-            kernels.row(RowTask::Finish {
-                sums,
-                floats: false,
-                scale: &self.scale,
-                bias: &self.bias,
-                residual,
-                first: self.residual == ResidualAt::BeforeFunction,
-                function: self.function.as_rows(),
-            });
+            let wide = self.wide.as_deref().unwrap_or(self);
+            let (some, rest) = sums.split_at_mut(sums.len() / wide.n * wide.n);
+            let halves = residual.map(|floats| floats.split_at(some.len()));
+            wide.floats(kernels, some, halves.map(|both| both.0));
+            self.floats(kernels, rest, halves.map(|both| both.1));
             self.put(kernels, bytemuck::cast_slice(sums), out.take(rows * row));
         }
+    }
+
+    /// Rows of sums as the bits of finished floats.
+    fn floats(&self, kernels: &Kernels, sums: &mut [i32], residual: Option<&[f32]>) {
+        kernels.row(RowTask::Finish {
+            sums,
+            floats: false,
+            scale: &self.scale,
+            bias: &self.bias,
+            residual,
+            first: self.residual == ResidualAt::BeforeFunction,
+            function: self.function.as_rows(),
+        });
     }
 
     /// Rows of finished floats, as what leaves.

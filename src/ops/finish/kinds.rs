@@ -193,6 +193,25 @@ impl<'a> OutRows<'a> {
 }
 
 impl ActivationFn {
+    /// The function of rows that are `times` as long.
+    pub(super) fn repeat(&self, times: usize) -> Self {
+        match self {
+            ActivationFn::PRelu { slope } => ActivationFn::PRelu {
+                slope: slope.repeat(times),
+            },
+            ActivationFn::RPRelu {
+                before,
+                slope,
+                after,
+            } => ActivationFn::RPRelu {
+                before: before.repeat(times),
+                slope: slope.repeat(times),
+                after: after.repeat(times),
+            },
+            any => any.clone(),
+        }
+    }
+
     /// As the kernels take it.
     pub(in crate::ops) fn as_rows(&self) -> Function<'_> {
         match self {
