@@ -115,7 +115,8 @@
 //!
 //! Outside of the image stands the integer 0, exactly, with every encoding and every output: bipolar codes have
 //! no 0, so those taps are counted as -1 and the sums of their weights are added again, as integers, before anything
-//! else happens to a sum. Pads of +1 and -1 are to be had for bipolar activations.
+//! else happens to a sum. Where there is a zero point, it is what stands outside. Pads of +1 and -1 are to be had for
+//! bipolar activations.
 //!
 //! # Pools
 //!

@@ -252,7 +252,7 @@ impl Kernels {
             codes,
         };
         // SAFETY: `of` and `available`, the only ways to a row, have checked the features. The lengths
-        // are checked above, those of `activations` by PackedRef; the passes name planes that both have,
+        // are checked above, those of `activations` and where their columns lie by BitRows; the passes name planes that both have,
         // because they were made for these encodings; and sink or codes are of an exclusive view of rows x lanes, which
         // `Out::sink` or `CodeRows::raw` has checked, with thresholds of whole words of 32 channels, a multiple of panels.
         unsafe { (self.bitgemm)(&task) }

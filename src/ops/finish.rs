@@ -128,7 +128,8 @@ impl Finish {
     }
 
     /// The same for sums of which none is larger than `bound`, K max|w| max|a|, in magnitude: codes of few bits then
-    /// come from integer thresholds where they can. A plan does this with its own bound.
+    /// come from integer thresholds where they can, and rows of few channels are finished several together. A plan does
+    /// this with its own bound.
     ///
     /// Errors if `bound` is negative.
     pub fn prepare(mut self, bound: i32) -> Result<Self> {

@@ -22,8 +22,8 @@ pub(super) struct LineBuffer {
 /// What a block has of one image: lines `ys` of the output; columns `xs` of it, if that is one line, else all.
 pub(super) struct Part {
     image: usize,
-    pub(super) ys: Range<usize>,
-    pub(super) xs: Range<usize>,
+    ys: Range<usize>,
+    xs: Range<usize>,
     /// Its pixels: the first column of the first line, and how many there are.
     from: usize,
     pub(super) count: usize,

@@ -12,7 +12,7 @@ use crate::shape::words;
 pub(super) enum Route {
     /// Taps in lines of bytes, where that serves.
     Lines,
-    /// Rows that are gathered, or pixels as rows, and a method.
+    /// Rows and a method: pixels, or taps that are found in lines of bits or gathered.
     Rows(Way),
 }
 

@@ -241,6 +241,23 @@ fn extremes_at_the_border_are_exact() {
 }
 
 #[test]
+fn a_zero_point_leaves_alone_the_columns_that_fill_up_a_row() {
+    // K is 1, in rows of 4 bytes: weights of zero bits are -1, and no activation is there to be less than the zero point.
+    let e = Encoding::unsigned(2).unwrap();
+    let w = PackedMatrix::pack(Encoding::Bipolar, 1, 1, &[1]).unwrap();
+    let x = PackedMatrix::pack(e, 1, 1, &[3]).unwrap();
+    let a = Affine {
+        encoding: e,
+        zero_point: 1,
+    };
+    let g = Geometry::new(1, 1, 1, 1);
+    for isa in Isa::available() {
+        let plan = Conv2d::on(isa, w.view(), a, g, Pad::Zero, Finish::integers(1)).unwrap();
+        check(&plan, &x, 0..1, 1, &[2]);
+    }
+}
+
+#[test]
 fn large_images_and_pixels_as_rows() {
     // More pixels than a block, in one piece or many, and a filter that needs no gathering.
     for (kernel, c, o, size) in [(3, 64, 70, 33), (1, 100, 65, 21), (3, 3, 64, 32)] {
