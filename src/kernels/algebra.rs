@@ -1,5 +1,7 @@
 //! How a pair of encodings becomes passes over bit planes: the one place where pairs are told apart.
 
+use std::cmp::Reverse;
+
 use super::Panels;
 use super::bitgemm::{Combine, Pass};
 use super::bitrows::BitRows;
@@ -88,7 +90,10 @@ impl BitWeights {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Algebra {
     pub(super) combine: Combine,
+    /// Those over one plane of weights together ..
     pub(super) passes: Vec<Pass>,
+    /// .. and again, what is worth most first.
+    pub(super) falling: Vec<Pass>,
     /// Whether the sum of each row's integers is subtracted: weights have the offset -1.
     pub(super) row_sums: bool,
     /// What the sums of each channel start from, `[N padded to NR]`.
@@ -128,9 +133,12 @@ impl Algebra {
                 }
             };
         }
+        let mut falling = passes.clone();
+        falling.sort_by_key(|pass| Reverse(pass.shift));
         Algebra {
             combine,
             passes,
+            falling,
             row_sums,
             start,
         }

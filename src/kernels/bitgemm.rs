@@ -82,7 +82,10 @@ pub(crate) struct Task<'a> {
     pub(crate) words: usize,
     pub(crate) columns: *const u32,
     pub(crate) combine: Combine,
+    /// The passes, those over one plane of weights together ..
     pub(crate) passes: &'a [Pass],
+    /// .. and again, what is worth most first.
+    pub(crate) falling: &'a [Pass],
     /// What is subtracted from each row; null for nothing.
     pub(crate) row_sums: *const i32,
     /// Codes to make of the sums, in the place of what the sink of the strip says.
@@ -180,23 +183,16 @@ unsafe fn tile<
     // SAFETY: rows row .. row + MR exist; `count` and `finish` stay inside what the task states, and NR
     // starts are readable.
     unsafe {
-        let mut first = [task.activations.row(row); MR];
-        for (i, first) in first.iter_mut().enumerate().skip(1) {
-            *first = task.activations.row(row + i);
-        }
+        let first = task.activations.pointers::<MR>(row);
         if task.codes.is_none() {
             sink::expect::<V, MR, NV>(&task.strip.sink, row);
         }
         let mut sums = [[V::zero(); NV]; MR];
-        if HOW == AND {
-            for sums in &mut sums {
-                for (v, sum) in sums.iter_mut().enumerate() {
-                    *sum = V::load(task.strip.start.add(v * V::LANES).cast());
-                }
-            }
+        let few = 2 * MR <= FULL;
+        if HOW == AND && few {
+            // Few rows leave registers for more planes of activations beside the same weights.
             let mut passes = task.passes;
             while let [pass, rest @ ..] = passes {
-                // Few rows leave registers for more planes of activations beside the same weights.
                 let same = |others: &[Pass]| {
                     let same = |other: &Pass| other.weight_plane == pass.weight_plane;
                     others.iter().all(same)
@@ -204,41 +200,77 @@ unsafe fn tile<
                 passes = match rest {
                     [a, b, c, rest @ ..] if 4 * MR <= FULL && same(&[*a, *b, *c]) => {
                         let four = [*pass, *a, *b, *c];
-                        count::<V, C, MR, NV, HOW, FULL, 4>(task, four, &first, &mut sums);
+                        count::<V, C, MR, NV, HOW, FULL, 4, false>(task, four, &first, &mut sums);
                         rest
                     }
-                    [a, rest @ ..] if 2 * MR <= FULL && same(&[*a]) => {
-                        count::<V, C, MR, NV, HOW, FULL, 2>(task, [*pass, *a], &first, &mut sums);
+                    [a, rest @ ..] if same(&[*a]) => {
+                        let two = [*pass, *a];
+                        count::<V, C, MR, NV, HOW, FULL, 2, false>(task, two, &first, &mut sums);
                         rest
                     }
                     rest => {
-                        count::<V, C, MR, NV, HOW, FULL, 1>(task, [*pass], &first, &mut sums);
+                        let one = [*pass];
+                        count::<V, C, MR, NV, HOW, FULL, 1, false>(task, one, &first, &mut sums);
                         rest
                     }
                 };
             }
+        } else if HOW == AND {
+            // Horner's scheme: no accumulators but the counters themselves.
+            let mut shift = 0;
+            for pass in task.falling {
+                for _ in pass.shift..shift {
+                    sums = each(sums, |sum| sum.add(sum));
+                }
+                shift = pass.shift;
+                if pass.negative {
+                    sums = each(sums, |sum| V::zero().sub(sum));
+                }
+                count::<V, C, MR, NV, HOW, FULL, 1, true>(task, [*pass], &first, &mut sums);
+                if pass.negative {
+                    sums = each(sums, |sum| V::zero().sub(sum));
+                }
+            }
+            for _ in 0..shift {
+                sums = each(sums, |sum| sum.add(sum));
+            }
         } else {
-            // One pass, worth -2 a count: the counters themselves become the result, and no second set of
-            // accumulators is alive beside them.
+            // One pass, worth -2 a count.
             let pass = Pass {
                 weight_plane: 0,
                 activation_plane: 0,
                 shift: 0,
                 negative: false,
             };
-            count::<V, C, MR, NV, HOW, FULL, 1>(task, [pass], &first, &mut sums);
-            for sums in &mut sums {
-                for (v, sum) in sums.iter_mut().enumerate() {
-                    let start = V::load(task.strip.start.add(v * V::LANES).cast());
-                    *sum = start.sub(sum.add(*sum));
-                }
+            count::<V, C, MR, NV, HOW, FULL, 1, true>(task, [pass], &first, &mut sums);
+        }
+        for sums in &mut sums {
+            for (v, sum) in sums.iter_mut().enumerate() {
+                let start = V::load(task.strip.start.add(v * V::LANES).cast());
+                *sum = match HOW {
+                    AND => sum.add(start),
+                    _ => start.sub(*sum).sub(*sum),
+                };
             }
         }
         finish::<V, MR, NV, HOW>(task, row, sums);
     }
 }
 
-/// Adds what `P` passes over one plane of weights count to `sums`.
+/// `what` of each vector. Not `map` of an array, which becomes a call.
+#[inline(always)]
+unsafe fn each<V: Lanes, const MR: usize, const NV: usize>(
+    mut vectors: [[V; NV]; MR],
+    what: impl Fn(V) -> V,
+) -> [[V; NV]; MR] {
+    for vector in vectors.as_flattened_mut() {
+        *vector = what(*vector);
+    }
+    vectors
+}
+
+/// Adds what `P` passes over one plane of weights count to `sums`: times what each pass is worth, or with `PLAIN` as it is,
+/// of one pass.
 #[inline(always)]
 unsafe fn count<
     V: Lanes,
@@ -248,6 +280,7 @@ unsafe fn count<
     const HOW: u8,
     const FULL: usize,
     const P: usize,
+    const PLAIN: bool,
 >(
     task: &Task<'_>,
     passes: [Pass; P],
@@ -272,14 +305,15 @@ unsafe fn count<
         let ahead = MR <= 2 && FULL > MR;
         // All rows wait for their counts if there are registers: see `Count::WAITING`.
         let wait = HOW == XOR_NONZERO && MR * NV <= C::WAITING;
-        let mut k = 0;
-        while k < words {
-            let end = if C::FLUSH == usize::MAX {
-                words
-            } else {
-                words.min(k + C::FLUSH)
-            };
+        // Whether the sums themselves count.
+        let whole = C::FLUSH == usize::MAX;
+        let mut k = 0usize;
+        loop {
+            let end = words.min(k.saturating_add(C::FLUSH));
             let mut counters = [[[V::zero(); NV]; MR]; P];
+            if whole && PLAIN {
+                counters[0] = *sums;
+            }
             while k < end {
                 let column = *task.columns.add(k) as usize;
                 let weights = weights.add(k * NV * V::LANES);
@@ -327,16 +361,23 @@ unsafe fn count<
                 }
                 k += 1;
             }
+            if whole && PLAIN {
+                *sums = counters[0];
+                return;
+            }
             for (pass, counters) in passes.iter().zip(&counters) {
                 let pairs = sums.as_flattened_mut().iter_mut();
                 for (sum, counter) in pairs.zip(counters.as_flattened()) {
                     let counted = C::widen(*counter);
-                    *sum = match (HOW, pass.negative) {
-                        (AND, true) => sum.sub(counted.shl(pass.shift)),
-                        (AND, false) => sum.add(counted.shl(pass.shift)),
-                        _ => sum.add(counted),
+                    *sum = match (PLAIN, pass.negative) {
+                        (true, _) => sum.add(counted),
+                        (false, true) => sum.sub(counted.shl(pass.shift)),
+                        (false, false) => sum.add(counted.shl(pass.shift)),
                     };
                 }
+            }
+            if k >= words {
+                return;
             }
         }
     }

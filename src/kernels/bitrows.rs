@@ -103,19 +103,30 @@ impl<'a> BitRows<'a> {
         }
     }
 
-    /// The first word of row `row`.
+    /// The first words of `MR` rows from `row` on.
     ///
     /// # Safety
-    /// The row exists.
+    /// The rows exist, and `MR` is not 0.
     #[inline(always)]
-    pub(super) unsafe fn row(&self, row: usize) -> *const u32 {
+    pub(super) unsafe fn pointers<const MR: usize>(&self, row: usize) -> [*const u32; MR] {
         // SAFETY: there is a start for each row, and each is that of words that exist.
         unsafe {
-            let start = match self.starts {
-                Some(starts) => *starts.get_unchecked(row) as usize,
-                None => row * self.row_words,
-            };
-            self.words.as_ptr().add(start)
+            let first = self.words.as_ptr();
+            let mut pointers = [first; MR];
+            match self.starts {
+                Some(starts) => {
+                    for (i, pointer) in pointers.iter_mut().enumerate() {
+                        *pointer = first.add(*starts.get_unchecked(row + i) as usize);
+                    }
+                }
+                None => {
+                    pointers[0] = first.add(row * self.row_words);
+                    for i in 1..MR {
+                        pointers[i] = pointers[i - 1].add(self.row_words);
+                    }
+                }
+            }
+            pointers
         }
     }
 }

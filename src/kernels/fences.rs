@@ -227,6 +227,7 @@ fn check_bits(
             columns: columns.as_ptr(),
             combine: algebra.combine,
             passes: &algebra.passes,
+            falling: &algebra.falling,
             row_sums: match algebra.row_sums {
                 true => sums.as_ptr(),
                 false => ptr::null(),

@@ -244,6 +244,7 @@ impl Kernels {
             columns: activations.columns().unwrap_or(&weights.in_order).as_ptr(),
             combine: algebra.combine,
             passes: &algebra.passes,
+            falling: &algebra.falling,
             row_sums: if algebra.row_sums {
                 row_sums.as_ptr()
             } else {

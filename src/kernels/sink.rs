@@ -173,12 +173,13 @@ impl Sink {
 /// tenth.
 #[inline(always)]
 pub(super) fn expect<V: Lanes, const MR: usize, const NV: usize>(sink: &Sink, row: usize) {
-    for i in 0..MR {
-        let first = sink.out.wrapping_add((row + i) * sink.stride);
+    let mut first = sink.out.wrapping_add(row * sink.stride);
+    for _ in 0..MR {
         for lane in (0..NV * V::LANES).step_by(16) {
             // SAFETY: the features of V; a prefetch may name any address.
             unsafe { V::prefetch(first.wrapping_add(lane)) };
         }
+        first = first.wrapping_add(sink.stride);
     }
 }
 
@@ -196,21 +197,32 @@ pub(super) unsafe fn put<V: Lanes, const MR: usize, const NV: usize>(
     let whole = lanes == NV * V::LANES;
     // SAFETY: passed on from the caller; no lane behind `lanes` is written.
     unsafe {
+        let mut to = sink.kept(row, 0);
         if whole && sink.kind == Kind::I32 {
-            for (i, results) in results.iter().enumerate() {
+            for results in results {
                 for (v, result) in results.iter().enumerate() {
-                    result.store(sink.kept(row + i, v * V::LANES), V::LANES);
+                    result.store(to.wrapping_add(v * V::LANES), V::LANES);
                 }
+                to = to.wrapping_add(sink.stride);
             }
             return;
         }
-        for (i, results) in results.iter().enumerate() {
-            for (v, result) in results.iter().enumerate() {
+        // What is left is a loop over results in memory. They go there here: an array that such a loop reads is never in
+        // registers, and whole panels of integers would be stored twice.
+        let mut waiting = [[[0u32; 16]; NV]; MR];
+        for (waiting, results) in waiting.iter_mut().zip(results) {
+            for (waiting, result) in waiting.iter_mut().zip(results) {
+                result.store(waiting.as_mut_ptr(), V::LANES);
+            }
+        }
+        for (i, waiting) in waiting.iter().enumerate() {
+            for (v, waiting) in waiting.iter().enumerate() {
                 let lane = v * V::LANES;
                 if lane >= lanes {
                     break;
                 }
-                sink.put(*result, row + i, lane, lanes - lane);
+                let result = V::load(waiting.as_ptr());
+                sink.put(result, row + i, lane, lanes - lane);
             }
         }
     }
