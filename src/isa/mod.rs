@@ -5,6 +5,8 @@
 
 use std::fmt;
 use std::str::FromStr;
+#[cfg(target_arch = "x86_64")]
+use std::sync::OnceLock;
 
 use crate::error::{Error, Result};
 
@@ -172,6 +174,18 @@ impl FromStr for Isa {
         let found = Isa::ALL.into_iter().find(|isa| isa.name() == name);
         found.ok_or_else(|| refuse(name))
     }
+}
+
+/// Whether this core has pipes for masks and shifts of vectors beside all those that multiply, of the widest vectors too:
+/// AMD's have four, Intel's two of 512 bits.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn spare_pipes() -> bool {
+    // Asked once: in a virtual machine the instruction takes microseconds.
+    static SPARE: OnceLock<bool> = OnceLock::new();
+    *SPARE.get_or_init(|| {
+        let vendor = std::arch::x86_64::__cpuid(0);
+        [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes) == [*b"Auth", *b"enti", *b"cAMD"]
+    })
 }
 
 /// The CPU's own name for itself, for reports; "unknown" where it has none to give.

@@ -382,7 +382,9 @@ struct Madd;
 impl Dot<Ymm> for Madd {
     type Counter = Ymm;
     const COUNTERS: usize = 4;
-    const UNPACK: usize = 16;
+    fn unpack() -> usize {
+        16
+    }
     const WIDE: bool = false;
 
     fn limit(_: bool) -> u32 {
@@ -435,7 +437,9 @@ struct Vnni;
 impl Dot<Ymm> for Vnni {
     type Counter = Ymm;
     const COUNTERS: usize = 8;
-    const UNPACK: usize = 96;
+    fn unpack() -> usize {
+        96
+    }
     const WIDE: bool = true;
 
     fn limit(signed: bool) -> u32 {

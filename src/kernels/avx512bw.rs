@@ -152,7 +152,9 @@ struct Madd;
 impl Dot<Zmm> for Madd {
     type Counter = Zmm;
     const COUNTERS: usize = 8;
-    const UNPACK: usize = 16;
+    fn unpack() -> usize {
+        16
+    }
     const WIDE: bool = false;
 
     fn limit(_: bool) -> u32 {

@@ -13,7 +13,7 @@ pub(super) trait Dot<V: Lanes>: Features {
     const COUNTERS: usize;
 
     /// Rows from which on fields are first made bytes, once for all rows, by measure: see `bytegemm`.
-    const UNPACK: usize;
+    fn unpack() -> usize;
     /// Whether bytes of 8 bits are multiplied as fast as those of fewer.
     const WIDE: bool;
 
@@ -111,7 +111,8 @@ impl Ahead {
 /// Steps that share a cache line of a row of activations.
 pub(super) const CHUNK: usize = 16;
 
-/// The sums of the products of steps `from` .. `to`, of weights with `FIELDS` fields in a byte.
+/// The sums of the products of steps `from` .. `to`, of weights with `FIELDS` fields in a byte, at most [`NESTED`] steps if
+/// there are several.
 ///
 /// # Safety
 /// The features of V and D; weights and MR rows of activations for these steps.
@@ -137,6 +138,9 @@ pub(super) unsafe fn count<
             false => D::flush(BITS),
         };
         let deep = (D::COUNTERS / (MR * NV)).clamp(1, DEEPEST);
+        if D::flush(BITS) == usize::MAX && deep == 1 && !D::PAIRS {
+            return in_lanes::<V, D, MR, NV, BITS, FIELDS, SIGNED>(bytes, from, to, ahead);
+        }
         let mut sums = [[V::zero(); MR]; NV];
         let mut k = from;
         let mut asked = if ahead.at_once == 0 { to } else { from };
@@ -187,15 +191,7 @@ pub(super) unsafe fn count<
                     *counted = counted.add(D::widen::<BITS, SIGNED>(*counter));
                 }
             }
-            for v in (0..NV).rev() {
-                let field = v % FIELDS;
-                if field > 0 && nested::<V, D, BITS, FIELDS, SIGNED>(field) {
-                    let (below, own) = counted.split_at_mut(v);
-                    for (worth, below) in own[0].iter_mut().zip(below[v - 1]) {
-                        *worth = worth.sub(below).shr::<SIGNED>((BITS * field) as u32);
-                    }
-                }
-            }
+            apart::<V, D, MR, NV, BITS, FIELDS, SIGNED>(&mut counted);
             let pairs = sums.as_flattened_mut().iter_mut();
             for (sum, counted) in pairs.zip(counted.as_flattened()) {
                 *sum = sum.add(*counted);
@@ -205,13 +201,83 @@ pub(super) unsafe fn count<
     }
 }
 
+/// [`count`] where counters are sums in lanes, and there are enough of them in one step: one loop, and nothing alive
+/// beside them. Sums that wait for a next round would take as many registers again.
+#[inline(always)]
+unsafe fn in_lanes<
+    V: Lanes,
+    D: Dot<V>,
+    const MR: usize,
+    const NV: usize,
+    const BITS: usize,
+    const FIELDS: usize,
+    const SIGNED: bool,
+>(
+    bytes: Bytes,
+    from: usize,
+    to: usize,
+    mut ahead: Ahead,
+) -> [[V; MR]; NV] {
+    // SAFETY: as in `count`.
+    unsafe {
+        let mut counters = [[D::zero(); MR]; NV];
+        let mut k = from;
+        while k < to {
+            let mut stop = to;
+            if ahead.at_once > 0 {
+                stop = to.min(k + CHUNK);
+                ahead = bytes.fetch::<V, MR>(k, ahead);
+            }
+            while k < stop {
+                step::<V, D, MR, NV, BITS, FIELDS, SIGNED>(bytes, k, &mut counters);
+                k += 1;
+            }
+        }
+        let mut sums = [[V::zero(); MR]; NV];
+        for (sums, counters) in sums.iter_mut().zip(&counters) {
+            for (sum, counter) in sums.iter_mut().zip(counters) {
+                *sum = D::widen::<BITS, SIGNED>(*counter);
+            }
+        }
+        apart::<V, D, MR, NV, BITS, FIELDS, SIGNED>(&mut sums);
+        sums
+    }
+}
+
+/// Takes [`nested`] sums apart: what each field is worth alone.
+#[inline(always)]
+unsafe fn apart<
+    V: Lanes,
+    D: Dot<V>,
+    const MR: usize,
+    const NV: usize,
+    const BITS: usize,
+    const FIELDS: usize,
+    const SIGNED: bool,
+>(
+    sums: &mut [[V; MR]; NV],
+) {
+    for v in (0..NV).rev() {
+        let field = v % FIELDS;
+        if field > 0 && nested::<V, D, BITS, FIELDS, SIGNED>(field) {
+            for i in 0..MR {
+                // SAFETY: the features of V, as the caller vouches.
+                unsafe {
+                    let own = sums[v][i].sub(sums[v - 1][i]);
+                    sums[v][i] = own.shr::<SIGNED>((BITS * field) as u32);
+                }
+            }
+        }
+    }
+}
+
 /// Steps at once, at most.
 const DEEPEST: usize = 4;
 
 /// Steps after which nested sums must be told apart. 2^16 columns: fields of 2 bits are worth up to
 /// 3 * 128 * 2^16 < 2^25 times 2^6 with signed activations, 3 * 255 * 2^16 < 2^26 with unsigned ones; fields of 4
 /// bits up to 15 * 128 * 2^16 < 2^27 and 15 * 255 * 2^16 < 2^28 times 2^4.
-const NESTED: usize = 1 << 14;
+pub(super) const NESTED: usize = 1 << 14;
 
 /// Whether field `field` is summed together with those below it.
 #[inline(always)]

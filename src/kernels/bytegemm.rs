@@ -32,7 +32,7 @@
 //!    and two rows of activations at a time ([`Dot::PAIRS`]). What it leaves is put in lanes at the end.
 //! 6. Many rows share the work of making bytes of fields: that is done once for a block of K, whose bytes stay in the
 //!    first-level cache, and tiles then find a byte for each weight. Between blocks a sum waits in the result. Few rows take
-//!    the fields as they are. `Dot::UNPACK` says where many begins.
+//!    the fields as they are. `Dot::unpack` says where many begins.
 //! 7. While a tile counts it asks for the rows of the next one, and all tiles of a panel together for the weights behind
 //!    theirs: what comes from further than the second-level cache is there when it is needed.
 //! 8. A tile of few rows has too few counters to hide the latency of an addition: it works on several steps
@@ -41,7 +41,7 @@
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 
-use super::bytecount::{self, Ahead, Bytes, CHUNK, Dot};
+use super::bytecount::{self, Ahead, Bytes, CHUNK, Dot, NESTED};
 use super::lanes::Lanes;
 use super::panels::Strip;
 use super::piece::Piece;
@@ -111,25 +111,33 @@ unsafe fn panels<
         };
         // SAFETY: passed on from the caller: a panel is a part of the strip.
         unsafe {
-            if FIELDS > 1 && task.rows >= D::UNPACK {
+            if FIELDS > 1 && task.rows >= D::unpack() {
                 unpacked::<V, D, MR, NV, BITS, FIELDS, SIGNED>(&task, rest.is_some(), room);
             } else {
-                let block = Block {
-                    weights: panel.weights,
-                    behind: panel.weights.wrapping_add(panel.panel_words),
-                    lines: if rest.is_some() {
-                        panel.panel_words / 16
-                    } else {
-                        0
-                    },
-                    from: 0,
-                    to: task.words,
-                };
-                D::call(Rows::<V, D, MR, NV, BITS, FIELDS, SIGNED> {
-                    task: &task,
-                    block,
-                    by: PhantomData,
-                });
+                let most = if FIELDS > 1 { NESTED } else { usize::MAX };
+                let (mut from, step) = (0usize, NV / FIELDS * V::LANES);
+                loop {
+                    let to = task.words.min(from.saturating_add(most));
+                    let block = Block {
+                        weights: panel.weights.wrapping_add(from * step),
+                        behind: panel.weights.wrapping_add(panel.panel_words),
+                        lines: match rest {
+                            Some(_) if to == task.words => panel.panel_words / 16,
+                            _ => 0,
+                        },
+                        from,
+                        to,
+                    };
+                    D::call(Rows::<V, D, MR, NV, BITS, FIELDS, SIGNED> {
+                        task: &task,
+                        block,
+                        by: PhantomData,
+                    });
+                    if to == task.words {
+                        break;
+                    }
+                    from = to;
+                }
             }
         }
         left = rest;
@@ -328,24 +336,31 @@ unsafe fn finish<V: Lanes, const MR: usize, const NV: usize>(
     unsafe {
         let (sink, lanes) = (&task.strip.sink, task.strip.lanes);
         if block.from > 0 {
-            for (v, sums) in sums.iter_mut().enumerate() {
+            // By way of memory, for the reason that `sink::put` gives.
+            let mut waiting = [[[0u32; 16]; MR]; NV];
+            for (v, waiting) in waiting.iter_mut().enumerate() {
                 let lane = v * V::LANES;
                 if lane >= lanes {
                     break;
                 }
-                for (i, sum) in sums.iter_mut().enumerate() {
-                    *sum = sum.add(sink.waiting(row + i, lane, lanes - lane));
+                for (i, waiting) in waiting.iter_mut().enumerate() {
+                    let kept: V = sink.waiting(row + i, lane, lanes - lane);
+                    kept.store(waiting.as_mut_ptr(), V::LANES);
+                }
+            }
+            for (sums, waiting) in sums.iter_mut().zip(&waiting) {
+                for (sum, waiting) in sums.iter_mut().zip(waiting) {
+                    *sum = sum.add(V::load(waiting.as_ptr()));
                 }
             }
         }
         if block.to < task.words {
             for (v, sums) in sums.iter().enumerate() {
                 let lane = v * V::LANES;
-                if lane >= lanes {
-                    break;
-                }
-                for (i, sum) in sums.iter().enumerate() {
-                    sum.store(sink.kept(row + i, lane), lanes - lane);
+                if lane < lanes {
+                    for (i, sum) in sums.iter().enumerate() {
+                        sum.store(sink.kept(row + i, lane), lanes - lane);
+                    }
                 }
             }
             return;

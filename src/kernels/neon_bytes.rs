@@ -129,7 +129,9 @@ impl Dot<Quad> for Long {
     /// Eight lanes of 16 bits each for fields of 2 and 4 bits, four of 32 for 8 bits.
     type Counter = (uint16x8_t, uint16x8_t);
     const COUNTERS: usize = 4;
-    const UNPACK: usize = 16;
+    fn unpack() -> usize {
+        16
+    }
     const WIDE: bool = false;
 
     fn limit(_: bool) -> u32 {
@@ -208,7 +210,9 @@ struct Alike;
 impl Dot<Quad> for Alike {
     type Counter = Quad;
     const COUNTERS: usize = 16;
-    const UNPACK: usize = 64;
+    fn unpack() -> usize {
+        64
+    }
     const WIDE: bool = true;
 
     fn limit(signed: bool) -> u32 {
@@ -251,7 +255,9 @@ struct Mixed;
 impl Dot<Quad> for Mixed {
     type Counter = Quad;
     const COUNTERS: usize = 16;
-    const UNPACK: usize = 64;
+    fn unpack() -> usize {
+        64
+    }
     const WIDE: bool = true;
 
     fn limit(signed: bool) -> u32 {

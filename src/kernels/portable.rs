@@ -247,7 +247,9 @@ fn madd(a: [i16; 8], b: [i16; 8]) -> [i32; 4] {
 impl Dot<Words> for Plain {
     type Counter = Words;
     const COUNTERS: usize = 1;
-    const UNPACK: usize = 16;
+    fn unpack() -> usize {
+        16
+    }
     const WIDE: bool = true;
 
     fn limit(_: bool) -> u32 {
