@@ -47,7 +47,9 @@ pub(crate) struct LutKernel {
     /// Indices in a byte.
     pub(super) share: usize,
     /// Channels from which on tables are faster than bit-serial passes, for activations of 1, 2, 3 and 4 bits.
-    pub(crate) worth_channels: [usize; 4],
+    pub(crate) worth_channels: fn() -> [usize; 4],
+    /// Rows up to which bit-serial passes are the faster ones nevertheless, for the same, so that a product has both.
+    pub(crate) few_rows: fn() -> [usize; 4],
     /// The same for weights of two bits.
     pub(crate) worth_channels_twice: [usize; 4],
     pub(super) build: unsafe fn(&BuildTask),

@@ -33,7 +33,8 @@ pub(super) const KERNEL: LutKernel = LutKernel {
     // Predicted from counts of instructions, not measured. MAC an instruction: popcounts 43 a pass, tables 32 for 2
     // bits and 28 for 3 and 4. Tables of 16 activations take about 26 instructions and as many to make them
     // bytes: u4 gains 0.9 a channel on that, u3 0.6 and u2 0.25. A gain of a tenth and more is left from here on.
-    worth_channels: [usize::MAX, 384, 192, 128],
+    worth_channels: || [usize::MAX, 384, 192, 128],
+    few_rows: || [0; 4],
     // Predicted likewise: 12 MAC an instruction for two passes of 2 bits and 10 for those of 4, where popcounts have 8
     // and 4, umlal 4.
     worth_channels_twice: [usize::MAX, 384, 192, 128],

@@ -147,16 +147,18 @@ impl Gemm {
             return Err(Error::argument("K", k, expected));
         }
         let way = way.unwrap_or_else(|| Method::choose(kernels, n, weight, activation));
-        let mut method = Method::new(way, kernels, weights, activation)?;
+        let mut method = Method::new(way, kernels, weights, activation)?.with_few_rows(weights)?;
         let padded = n.next_multiple_of(method.nr());
         let mut channel_sums = vec![0; n];
         kernels.row_sums(weights, &mut channel_sums);
         for sum in &mut channel_sums {
             *sum = sum.wrapping_add((k as i32).wrapping_mul(weight.offset()));
         }
-        for (start, sum) in method.start_mut().iter_mut().zip(&channel_sums) {
-            *start = start.wrapping_sub(sum.wrapping_mul(zero_point));
-        }
+        method.start_with(|starts| {
+            for (start, sum) in starts.iter_mut().zip(&channel_sums) {
+                *start = start.wrapping_sub(sum.wrapping_mul(zero_point));
+            }
+        });
         let floats = match scale {
             None => None,
             Some(scales) => {
@@ -440,11 +442,11 @@ impl Gemm {
         }
     }
 
-    /// What the inner loop does and how often it walks along K, for whoever compares the plan with the limits of
-    /// the core ([`Loops`](crate::kernels::bounds::Loops)).
-    pub fn sequence(&self) -> (Sequence, usize) {
+    /// What the inner loop does for `rows` rows and how often it walks along K, for whoever compares the plan with the limits
+    /// of the core ([`Loops`](crate::kernels::bounds::Loops)).
+    pub fn sequence(&self, rows: usize) -> (Sequence, usize) {
         match &self.work {
-            Work::Sums(method, _) => method.sequence(),
+            Work::Sums(method, _) => method.sequence(rows),
             Work::Groups(groups) => groups.sequence(),
         }
     }

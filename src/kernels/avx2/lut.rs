@@ -13,6 +13,7 @@
 use std::arch::x86_64::*;
 
 use super::Ymm;
+use crate::isa;
 use crate::kernels::LutKernel;
 use crate::kernels::lutgemm::{self, BuildTask, ByteLanes, LutTask, Tables};
 use crate::kernels::piece::features;
@@ -27,14 +28,18 @@ pub(super) const KERNEL: LutKernel = LutKernel {
     share: 2,
     // Sapphire Rapids, MAC a cycle, otherwise : tables, for 512^3, 4096 x 256 x 4096 and a GEMV of 1024 channels; tables
     // with an index a byte, before two shared one. 1 bit: 79 : 71, 81 : 75, 46 : 45, a loss. u2: 41 : 81, 40 : 72, 25 :
-    // 47. u4, bytes instead of popcounts: 26 : 79, 26 : 63, 17 : 41 (with AVX-VNNI 39 : 67, 38 : 62, 22 : 44). Zen 5,
-    // whose loops in L1 give tables of 1 bit
-    // 220 against 118, has not been measured with plans. From how many channels on is a count of instructions: tables of
+    // 47. u4, bytes instead of popcounts: 26 : 79, 26 : 63, 17 : 41 (with AVX-VNNI 39 : 67, 38 : 62, 22 : 44). Zen 5, 1 bit:
+    // 106 : 92 for 128 channels, 105 : 109 for 256, 104 : 118 for 512, 105 : 127 for 1024; a GEMV of 4096 x 4096 89 : 72,
+    // four rows of it 103 : 94. From how many channels on is a count of instructions: tables of
     // 16 activations take as many cycles as 28 channels of u2 or 40 of u4 save.
     // Tried in vain there: tables of the next rows and lines of the result asked for beforehand, three groups unrolled
     // between flushes. The loop itself runs at five sixths of its bound; what is left goes to flushes, the end of a tile,
     // tables and sums of rows.
-    worth_channels: [usize::MAX, 96, 64, 64],
+    worth_channels: || match isa::spare_pipes() {
+        true => [512, 96, 64, 64],
+        false => [usize::MAX, 96, 64, 64],
+    },
+    few_rows: || [6, 0, 0, 0],
     // Sapphire Rapids, bytes : tables, 64, 128 and 512 channels of K = 512. u2 x u2: 25 : 39, 27 : 50, 29 : 57. u2 x u4:
     // 25 : 38, 28 : 45, 28 : 49. A GEMV of 4096 x 4096, which waits for the third-level cache, lost with an index a byte,
     // twice as large as the weights: 23 : 17 and 22 : 11. Two to a byte have not been measured.

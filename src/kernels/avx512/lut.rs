@@ -12,6 +12,7 @@
 use std::arch::x86_64::*;
 
 use super::bytes::Bytes;
+use crate::isa;
 use crate::kernels::LutKernel;
 use crate::kernels::lutgemm::{self, BuildTask, LutTask, Tables};
 use crate::kernels::piece::features;
@@ -28,7 +29,12 @@ pub(super) const KERNEL: LutKernel = LutKernel {
     // for 256, 155 : 268 for 1024; 89 : 132 for one row and 4096 channels. u3: 203 : 186 for 192 channels, 205 : 222
     // for 256, 209 : 294 for 1024. u2: 303 : 242 for 256 channels, 306 : 315 for 1024, which is not worth a third
     // more memory. One bit is one pass.
-    worth_channels: [usize::MAX, usize::MAX, 256, 192],
+    worth_channels: || [usize::MAX, usize::MAX, 256, 192],
+    // u4, 4096 x 4096, popcounts : tables, Zen 5: 148 : 119 for one row, 155 : 208 for two.
+    few_rows: || match isa::spare_pipes() {
+        true => [0, 0, 1, 1],
+        false => [0; 4],
+    },
     // Two passes of u2 tie with four of popcounts, those of u4 with byte products. Repeating halves of tables by loads in
     // place of vpermb lost a twentieth on Sapphire Rapids.
     worth_channels_twice: [usize::MAX; 4],

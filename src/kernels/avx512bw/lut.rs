@@ -27,7 +27,8 @@ pub(super) const KERNEL: LutKernel = LutKernel {
     // with an index a byte, before two shared one. 1 bit: 104 : 119, 107 : 117, 63 : 79. u2: 55 : 81, 55 : 105, 46 : 86.
     // u4, bytes instead of popcounts: 42 : 106, 39 : 96, 22 : 89. That CPU shuffles 512 bits on one port, as those that
     // this ISA is for; they have not been measured. From how many channels on is a count of instructions.
-    worth_channels: [512, 192, 96, 96],
+    worth_channels: || [512, 192, 96, 96],
+    few_rows: || [0; 4],
     // Half of the rates above: no more than bytes.
     worth_channels_twice: [usize::MAX; 4],
     build,

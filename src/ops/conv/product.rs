@@ -94,7 +94,8 @@ impl Product {
                 let mut method =
                     Method::new(way, kernels, filters.slice_rows(some.clone()), activation)?;
                 // Of the filters without the columns that fill up.
-                parts.subtract_zero(all.view().slice_rows(some), method.start_mut());
+                let filters = all.view().slice_rows(some);
+                method.start_with(|starts| parts.subtract_zero(filters, starts));
                 Ok(method)
             };
             if identity {
@@ -432,8 +433,8 @@ impl Product {
     /// What the inner loop does and how often, if there is one for all.
     pub(super) fn sequence(&self) -> Option<(Sequence, usize)> {
         match &self.how {
-            How::Direct(method) => Some(method.sequence()),
-            How::Rows(methods, _) => methods.first().map(Method::sequence),
+            How::Direct(method) => Some(method.sequence(usize::MAX)),
+            How::Rows(methods, _) => methods.first().map(|m| m.sequence(usize::MAX)),
             How::Lines(lines) => Some((lines.sequence(), 1)),
             How::Depthwise(_) => None,
         }

@@ -29,8 +29,15 @@ enum How {
     Bits(BitWeights),
     /// Multiply-add of bytes.
     Bytes(&'static ByteKernel, ByteWeights),
-    /// Look-up of sums.
-    Tables(Tables),
+    /// Look-up of sums, and popcounts for few rows where there are weights for them.
+    Tables(Tables, Option<Few>),
+}
+
+/// Weights for products of few rows.
+struct Few {
+    weights: BitWeights,
+    /// The most.
+    rows: usize,
 }
 
 /// The ways to do a product.
@@ -53,7 +60,7 @@ impl Method {
         let passes = weight.planes() * activation.planes();
         let worth = |tables: &LutKernel| {
             let channels = match weight.planes() {
-                1 => tables.worth_channels,
+                1 => (tables.worth_channels)(),
                 _ => tables.worth_channels_twice,
             };
             channels[activation.planes() - 1] <= n
@@ -85,7 +92,7 @@ impl Method {
             }
             (Way::Tables, _, Some(kernel)) => {
                 let weights = LutWeights::new(weights, activation, kernel)?;
-                How::Tables(Tables { kernel, weights })
+                How::Tables(Tables { kernel, weights }, None)
             }
             _ => How::Bits(BitWeights::new(weights, activation, kernels.nr())?),
         };
@@ -97,12 +104,40 @@ impl Method {
         })
     }
 
-    /// What the channels start from, N of them and padding.
-    pub(in crate::ops) fn start_mut(&mut self) -> &mut [i32] {
+    /// This method with a second one beside it for few rows, if `weights`, which it was made of, have a faster one for those.
+    pub(in crate::ops) fn with_few_rows(mut self, weights: PackedRef<'_>) -> Result<Self> {
+        if let How::Tables(tables, few) = &mut self.how
+            && tables.weights.passes() == 1
+        {
+            let rows = (tables.kernel.few_rows)()[self.activation.planes() - 1];
+            if rows > 0 {
+                let weights = BitWeights::new(weights, self.activation, self.kernels.nr())?;
+                *few = Some(Few { weights, rows });
+            }
+        }
+        Ok(self)
+    }
+
+    /// Changes what the channels start from, N of them and padding.
+    pub(in crate::ops) fn start_with(&mut self, what: impl Fn(&mut [i32])) {
         match &mut self.how {
-            How::Bits(weights) => weights.start_mut(),
-            How::Bytes(_, weights) => weights.start_mut(),
-            How::Tables(tables) => tables.weights.start_mut(),
+            How::Bits(weights) => what(weights.start_mut()),
+            How::Bytes(_, weights) => what(weights.start_mut()),
+            How::Tables(tables, few) => {
+                what(tables.weights.start_mut());
+                if let Some(few) = few {
+                    what(few.weights.start_mut());
+                }
+            }
+        }
+    }
+
+    /// Popcounts for `rows` rows, if that is how these are done.
+    fn bits_for(&self, rows: usize) -> Option<&BitWeights> {
+        match &self.how {
+            How::Bits(weights) => Some(weights),
+            How::Tables(_, Some(few)) if rows <= few.rows => Some(&few.weights),
+            _ => None,
         }
     }
 
@@ -111,7 +146,7 @@ impl Method {
         match &self.how {
             How::Bits(_) => self.kernels.nr(),
             How::Bytes(_, weights) => weights.nr(),
-            How::Tables(tables) => tables.weights.nr(),
+            How::Tables(tables, _) => tables.weights.nr(),
         }
     }
 
@@ -120,7 +155,10 @@ impl Method {
         match &self.how {
             How::Bits(weights) => weights.bytes(),
             How::Bytes(_, weights) => weights.bytes(),
-            How::Tables(tables) => tables.weights.bytes(),
+            How::Tables(tables, few) => {
+                let few = few.as_ref().map_or(0, |few| few.weights.bytes());
+                tables.weights.bytes() + few
+            }
         }
     }
 
@@ -131,7 +169,12 @@ impl Method {
             How::Bytes(_, weights) => {
                 rows.saturating_mul(byte_sums(weights) + weights.row_bytes() / 4)
             }
-            How::Tables(tables) => tables.scratch(rows),
+            How::Tables(tables, few) => {
+                let few = few
+                    .as_ref()
+                    .map_or(0, |few| few.rows.min(rows) * bit_sums(&few.weights));
+                tables.scratch(rows).max(few)
+            }
         }
     }
 
@@ -144,16 +187,23 @@ impl Method {
                 rows.saturating_mul(byte_sums(weights))
             }
             How::Bytes(..) => self.scratch_of_planes(rows),
-            How::Tables(tables) => tables.scratch(rows),
+            How::Tables(tables, few) => {
+                let row = |few: &Few| bit_sums(&few.weights) + planes;
+                let few = few.as_ref().map_or(0, |few| few.rows.min(rows) * row(few));
+                tables.scratch(rows).max(few)
+            }
         }
     }
 
-    /// What the inner loop does, and how often it walks along K.
-    pub(in crate::ops) fn sequence(&self) -> (Sequence, usize) {
+    /// What the inner loop does for `rows` rows, and how often it walks along K.
+    pub(in crate::ops) fn sequence(&self, rows: usize) -> (Sequence, usize) {
+        if let Some(weights) = self.bits_for(rows) {
+            return (weights.sequence(), weights.passes());
+        }
         match &self.how {
             How::Bits(weights) => (weights.sequence(), weights.passes()),
             How::Bytes(_, weights) => (weights.sequence(), 1),
-            How::Tables(tables) => (tables.weights.sequence(), tables.weights.passes()),
+            How::Tables(tables, _) => (tables.weights.sequence(), tables.weights.passes()),
         }
     }
 
@@ -178,14 +228,18 @@ impl Method {
                 let bits = weights.field_bits();
                 format!("{isa}: {name}, tile {mr}x{nr}, weights in fields of {bits} bits")
             }
-            How::Tables(tables) => {
+            How::Tables(tables, few) => {
                 let (kernel, flush) = (tables.kernel, tables.weights.flush());
                 let (name, [mr, nr]) = (kernel.name, (kernel.tile)(flush));
                 let (group, entries) = (kernel.group, 1 << kernel.group);
                 let passes = ["", "2 passes, "][tables.weights.passes() - 1];
+                let few = match few {
+                    Some(few) => format!("; {} up to {} rows", kernels.bitgemm_name(), few.rows),
+                    None => String::new(),
+                };
                 format!(
                     "{isa}: {name}, tile {mr}x{nr}, {passes}tables of {entries} sums of {group} \
-                     activations, {flush} lookups a byte"
+                     activations, {flush} lookups a byte{few}"
                 )
             }
         }
@@ -204,15 +258,18 @@ impl Method {
         if rows == 0 || out.cols() == 0 {
             return;
         }
+        if let Some(weights) = self.bits_for(rows) {
+            let (sums, rows) = self.rows_of_bits(weights, activations, scratch);
+            return self.run_bits_of(weights, rows, sums, out, par, dress);
+        }
         match &self.how {
-            How::Bits(_) => {
-                let (sums, rows) = self.bit_rows(activations, scratch);
-                self.run_bits(rows, sums, out, par, dress);
-            }
+            How::Bits(_) => unreachable!("bits are for any number of rows"),
             How::Bytes(kernel, weights) => {
                 self.run_bytes(kernel, weights, activations, out, scratch, par, dress)
             }
-            How::Tables(tables) => tables.run(self.kernels, activations, out, scratch, par, dress),
+            How::Tables(tables, _) => {
+                tables.run(self.kernels, activations, out, scratch, par, dress)
+            }
         }
     }
 
@@ -226,7 +283,18 @@ impl Method {
         par: Par<'_>,
         dress: &(impl Dress<T> + Sync),
     ) {
-        let weights = self.bits();
+        self.run_bits_of(self.bits(), rows, sums, out, par, dress);
+    }
+
+    fn run_bits_of<T: Send>(
+        &self,
+        weights: &BitWeights,
+        rows: BitRows<'_>,
+        sums: &[i32],
+        out: MatMut<'_, T>,
+        par: Par<'_>,
+        dress: &(impl Dress<T> + Sync),
+    ) {
         let nr = self.kernels.nr();
         let k_words = rows.words();
         let grid = Grid {
@@ -291,8 +359,17 @@ impl Method {
         activations: Activations<'a>,
         scratch: &'a mut [i32],
     ) -> (&'a [i32], BitRows<'a>) {
+        self.rows_of_bits(self.bits(), activations, scratch)
+    }
+
+    fn rows_of_bits<'a>(
+        &self,
+        weights: &BitWeights,
+        activations: Activations<'a>,
+        scratch: &'a mut [i32],
+    ) -> (&'a [i32], BitRows<'a>) {
         let rows = activations.shape().1;
-        let (sums, rest) = scratch.split_at_mut(bit_sums(self.bits()) * rows);
+        let (sums, rest) = scratch.split_at_mut(bit_sums(weights) * rows);
         let planes = match activations {
             Activations::Planes(planes) => planes,
             Activations::Bytes(bytes) => self

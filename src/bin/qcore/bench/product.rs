@@ -211,7 +211,7 @@ pub fn measure(
             float_rates[3].push(float.hertz / 1e9);
             let mut ports: Vec<(Sequence, Option<f64>)> = Vec::new();
             for case in cases {
-                let (sequence, passes) = case.gemm.sequence();
+                let (sequence, passes) = case.gemm.sequence(shape.m);
                 let known = ports.iter().find(|(s, _)| *s == sequence);
                 let rate = known.map(|(_, rate)| *rate).unwrap_or_else(|| {
                     let rate = port_rate(*loops, sequence, team, effort);
