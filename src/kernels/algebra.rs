@@ -43,11 +43,6 @@ impl BitWeights {
         &mut self.algebra.start
     }
 
-    /// Whether the product needs the sum of each row of activations.
-    pub(crate) fn needs_row_sums(&self) -> bool {
-        self.algebra.row_sums
-    }
-
     /// Number of panels.
     pub(crate) fn len(&self) -> usize {
         self.panels.len()
@@ -60,9 +55,9 @@ impl BitWeights {
 
     /// Passes that a tile of one row does in one walk, on kernels whose tile is `mr` rows (see `bitgemm`).
     pub(crate) fn planes_at_once(&self, mr: usize) -> usize {
-        match (self.algebra.combine, self.activation.planes()) {
-            (Combine::And, 4..) if mr >= 4 => 4,
-            (Combine::And, 2..) if mr >= 2 => 2,
+        match self.activation.planes() {
+            4.. if mr >= 4 => 4,
+            2.. if mr >= 2 => 2,
             _ => 1,
         }
     }
@@ -86,6 +81,14 @@ impl BitWeights {
     }
 }
 
+/// Bit-serial passes that a product of a pair of encodings takes.
+pub(crate) fn bit_passes(weight: Encoding, activation: Encoding) -> usize {
+    match weight {
+        Encoding::Bipolar | Encoding::Ternary => activation.planes(),
+        _ => weight.planes() * activation.planes(),
+    }
+}
+
 /// The passes of a pair of encodings, and what is added around them (see `bitgemm`).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Algebra {
@@ -94,8 +97,6 @@ pub(super) struct Algebra {
     pub(super) passes: Vec<Pass>,
     /// .. and again, what is worth most first.
     pub(super) falling: Vec<Pass>,
-    /// Whether the sum of each row's integers is subtracted: weights have the offset -1.
-    pub(super) row_sums: bool,
     /// What the sums of each channel start from, `[N padded to NR]`.
     pub(super) start: Vec<i32>,
 }
@@ -104,34 +105,23 @@ impl Algebra {
     /// The algebra of `weights` times activations of `activation`, for panels of `nr` lanes.
     fn new(weights: PackedRef<'_>, activation: Encoding, nr: usize) -> Self {
         let (we, k) = (weights.encoding(), weights.cols() as i32);
-        let count = |shift, weight_plane| Pass {
-            weight_plane,
-            activation_plane: 0,
-            shift,
-            negative: true,
+        let combine = match we {
+            Encoding::Bipolar => Combine::Xor,
+            Encoding::Ternary => Combine::XorNonzero,
+            _ => Combine::And,
         };
-        let (combine, passes, row_sums) = match (we, activation) {
-            (Encoding::Bipolar, Encoding::Bipolar) => (Combine::Xor, vec![count(1, 0)], false),
-            (Encoding::Ternary, Encoding::Bipolar) => {
-                (Combine::XorNonzero, vec![count(1, 0)], false)
-            }
-            _ => (Combine::And, and_passes(we, activation), we.offset() != 0),
-        };
+        let passes = passes(we, activation, combine);
         let mut start = vec![0; weights.rows().next_multiple_of(nr)];
         for (row, start) in start.iter_mut().enumerate().take(weights.rows()) {
-            *start = match combine {
-                Combine::Xor => k,
-                Combine::XorNonzero => ones(weights, row, 1),
-                // Sums of rows come without their offset: o_w (sum a - K o_a). With sum w = K o_w + C this
-                // leaves o_a C + K o_w o_a for the channel.
-                Combine::And => {
-                    let planes = (0..we.planes())
-                        .map(|p| we.plane_weight(p).wrapping_mul(ones(weights, row, p)));
-                    let sum = planes.fold(0i32, i32::wrapping_add);
-                    let offsets = k.wrapping_mul(we.offset() * activation.offset());
-                    activation.offset().wrapping_mul(sum).wrapping_add(offsets)
-                }
-            };
+            let planes =
+                (0..we.planes()).map(|p| we.plane_weight(p).wrapping_mul(ones(weights, row, p)));
+            let sum = planes.fold(k.wrapping_mul(we.offset()), i32::wrapping_add);
+            *start = activation.offset().wrapping_mul(sum);
+            if combine != Combine::And {
+                let planes = (0..activation.planes()).map(|p| activation.plane_weight(p));
+                let all = planes.fold(0i32, i32::wrapping_add);
+                *start = start.wrapping_add(all.wrapping_mul(ones(weights, row, 0)));
+            }
         }
         let mut falling = passes.clone();
         falling.sort_by_key(|pass| Reverse(pass.shift));
@@ -139,19 +129,26 @@ impl Algebra {
             combine,
             passes,
             falling,
-            row_sums,
             start,
         }
     }
 }
 
-/// A pass for each pair of planes; each product of plane weights is plus or minus a power of two.
-fn and_passes(weights: Encoding, activations: Encoding) -> Vec<Pass> {
+/// A pass for each pair of planes, or for each plane of activations if they meet weights by `combine` as a whole; what it
+/// counts is worth plus or minus a power of two.
+fn passes(weights: Encoding, activations: Encoding, combine: Combine) -> Vec<Pass> {
+    let pairs = match combine {
+        Combine::And => weights.planes(),
+        Combine::Xor | Combine::XorNonzero => 1,
+    };
     let mut passes = Vec::new();
-    for weight_plane in 0..weights.planes() {
+    for weight_plane in 0..pairs {
         for activation_plane in 0..activations.planes() {
-            let worth =
-                weights.plane_weight(weight_plane) * activations.plane_weight(activation_plane);
+            let worth = activations.plane_weight(activation_plane)
+                * match combine {
+                    Combine::And => weights.plane_weight(weight_plane),
+                    Combine::Xor | Combine::XorNonzero => 1,
+                };
             passes.push(Pass {
                 weight_plane,
                 activation_plane,

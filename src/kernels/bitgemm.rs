@@ -7,14 +7,17 @@
 //!    sum w a = sum_ij c_i d_j pc(W_i and A_j)  +  o_w sum a  +  o_a sum w  -  K o_w o_a
 //!    ```
 //!
-//!    The first term is a [`Pass`] over K for each pair of planes. The second is one number for each row of
-//!    activations, the rest one for each channel, known when weights are packed.
-//! 2. Two pairs have a shorter way, one pass instead of one and two, and no sums of rows:
+//!    The first term is a [`Pass`] over K for each pair of planes, the rest one number for each channel, known when weights
+//!    are packed: o_w is 0 for all weights that are done so.
+//! 2. Bipolar and ternary weights meet each plane of activations as a whole, in one pass instead of one and two, and without
+//!    sums of rows:
 //!
 //!    ```text
-//!    bipolar x bipolar:   K - 2 pc(w xor a)
-//!    ternary x bipolar:   pc(z) - 2 pc((s xor a) and z)          s: sign plane, z: nonzero plane
+//!    bipolar:   sum w A_j = pc(W) - pc(W xor A_j)
+//!    ternary:   sum w A_j = pc(s) - pc((s xor A_j) and z)        s: sign plane, z: nonzero plane
 //!    ```
+//!
+//!    of which the first term belongs to the channel. Bipolar activations thus give K - 2 pc(w xor a).
 //! 3. Lanes are output channels (see `panels`). A step takes 32 columns: `NV` vectors of weights, one
 //!    broadcast word for each of `MR` rows, and MR x NV times { combine, popcount, add }.
 //! 4. Where the CPU has no popcount of 32-bit lanes, it counts into bytes, and after `FLUSH` steps the
@@ -86,8 +89,6 @@ pub(crate) struct Task<'a> {
     pub(crate) passes: &'a [Pass],
     /// .. and again, what is worth most first.
     pub(crate) falling: &'a [Pass],
-    /// What is subtracted from each row; null for nothing.
-    pub(crate) row_sums: *const i32,
     /// Codes to make of the sums, in the place of what the sink of the strip says.
     pub(super) codes: Option<TileCodes>,
 }
@@ -96,7 +97,7 @@ pub(crate) struct Task<'a> {
 ///
 /// # Safety
 /// The caller is compiled with the features of V and C, and the pointers of `task` are valid for the sizes that its
-/// fields state: reads of weights, `words` columns, NR starts a panel, a row sum for each row if not null, NR scales and
+/// fields state: reads of weights, `words` columns, NR starts a panel, NR scales and
 /// biases a panel, writes of `lanes` elements in each row of the sink, or of the bits of all lanes of the panels. Each
 /// column is one that all planes of the rows have.
 #[inline(always)]
@@ -188,8 +189,7 @@ unsafe fn tile<
             sink::expect::<V, MR, NV>(&task.strip.sink, row);
         }
         let mut sums = [[V::zero(); NV]; MR];
-        let few = 2 * MR <= FULL;
-        if HOW == AND && few {
+        if 2 * MR <= FULL && task.passes.len() > 1 {
             // Few rows leave registers for more planes of activations beside the same weights.
             let mut passes = task.passes;
             while let [pass, rest @ ..] = passes {
@@ -215,7 +215,24 @@ unsafe fn tile<
                     }
                 };
             }
-        } else if HOW == AND {
+        } else if HOW != AND
+            && let [
+                pass @ Pass {
+                    negative: false, ..
+                },
+            ] = task.passes
+        {
+            // Nearly every tile of one-bit codes: nothing of its only pass needs to be looked up.
+            let only = Pass {
+                weight_plane: 0,
+                activation_plane: 0,
+                ..*pass
+            };
+            count::<V, C, MR, NV, HOW, FULL, 1, true>(task, [only], &first, &mut sums);
+            if pass.shift > 0 {
+                sums = each(sums, |sum| sum.add(sum));
+            }
+        } else {
             // Horner's scheme: no accumulators but the counters themselves.
             let mut shift = 0;
             for pass in task.falling {
@@ -234,26 +251,17 @@ unsafe fn tile<
             for _ in 0..shift {
                 sums = each(sums, |sum| sum.add(sum));
             }
-        } else {
-            // One pass, worth -2 a count.
-            let pass = Pass {
-                weight_plane: 0,
-                activation_plane: 0,
-                shift: 0,
-                negative: false,
-            };
-            count::<V, C, MR, NV, HOW, FULL, 1, true>(task, [pass], &first, &mut sums);
         }
         for sums in &mut sums {
             for (v, sum) in sums.iter_mut().enumerate() {
                 let start = V::load(task.strip.start.add(v * V::LANES).cast());
                 *sum = match HOW {
                     AND => sum.add(start),
-                    _ => start.sub(*sum).sub(*sum),
+                    _ => start.sub(*sum),
                 };
             }
         }
-        finish::<V, MR, NV, HOW>(task, row, sums);
+        finish::<V, MR, NV>(task, row, sums);
     }
 }
 
@@ -304,7 +312,7 @@ unsafe fn count<
         // The weights of tiles of few rows are read once, and nothing else takes as long.
         let ahead = MR <= 2 && FULL > MR;
         // All rows wait for their counts if there are registers: see `Count::WAITING`.
-        let wait = HOW == XOR_NONZERO && MR * NV <= C::WAITING;
+        let wait = HOW == XOR_NONZERO && P == 1 && MR * NV <= C::WAITING;
         // Whether the sums themselves count.
         let whole = C::FLUSH == usize::MAX;
         let mut k = 0usize;
@@ -396,28 +404,18 @@ unsafe fn combine<V: Lanes, const HOW: u8>(w: V, a: V, z: V) -> V {
     }
 }
 
-/// Takes the sums of rows away where they count, and gives the result to the sink, lane by lane, or makes codes of it.
+/// Gives the result to the sink, lane by lane, or makes codes of it.
 #[inline(always)]
-unsafe fn finish<V: Lanes, const MR: usize, const NV: usize, const HOW: u8>(
+unsafe fn finish<V: Lanes, const MR: usize, const NV: usize>(
     task: &Task<'_>,
     row: usize,
     sums: [[V; NV]; MR],
 ) {
-    // SAFETY: rows row .. row + MR exist in the sink and in `row_sums`, and no lane behind `lanes` is
-    // written.
+    // SAFETY: rows row .. row + MR exist in the sink, and no lane behind `lanes` is written.
     unsafe {
-        let mut results = sums;
-        if HOW == AND && !task.row_sums.is_null() {
-            for (i, results) in results.iter_mut().enumerate() {
-                let row_sum = V::splat(*task.row_sums.add(row + i) as u32);
-                for result in results {
-                    *result = result.sub(row_sum);
-                }
-            }
-        }
         match &task.codes {
-            Some(codes) => codes.put::<V, MR, NV>(row, |i, v| results[i][v]),
-            None => put::<V, MR, NV>(&task.strip.sink, results, row, task.strip.lanes),
+            Some(codes) => codes.put::<V, MR, NV>(row, |i, v| sums[i][v]),
+            None => put::<V, MR, NV>(&task.strip.sink, sums, row, task.strip.lanes),
         }
     }
 }

@@ -192,14 +192,9 @@ fn check_bits(
 ) {
     let algebra = &laid.algebra;
     let view = a.view().slice_rows(0..rows);
-    let mut sums = vec![0; if algebra.row_sums { rows } else { 0 }];
-    if algebra.row_sums {
-        kernels.row_sums(view, &mut sums);
-    }
     let weights = Fenced::new(laid.panels.panels(0..1), side);
     let activations = Fenced::new(view.words(), side);
     let start = Fenced::new(&algebra.start[..kernels.nr], side);
-    let sums = Fenced::new(&sums, side);
     let ones = Fenced::new(&vec![1f32; kernels.nr], side);
     let zeros = Fenced::new(&vec![0f32; kernels.nr], side);
     let mut out = Fenced::new(&vec![0i32; rows * lanes], side);
@@ -228,10 +223,6 @@ fn check_bits(
             combine: algebra.combine,
             passes: &algebra.passes,
             falling: &algebra.falling,
-            row_sums: match algebra.row_sums {
-                true => sums.as_ptr(),
-                false => ptr::null(),
-            },
             codes,
         };
         // SAFETY: the lengths of a task, as `Kernels::bitgemm` and `Kernels::bit_codes` make it.

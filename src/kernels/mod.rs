@@ -64,6 +64,7 @@ mod fences;
 mod tests;
 
 pub(crate) use algebra::BitWeights;
+pub(crate) use algebra::bit_passes;
 pub(crate) use bitrows::BitRows;
 pub(crate) use byteweights::{ByteKernel, ByteWeights};
 pub(crate) use depthwise::DepthwiseTask;
@@ -163,18 +164,16 @@ impl Kernels {
     /// Panels of `weights` from `panel` on times `activations`, into `out` (`[rows, channels of the panels]`): as
     /// many as `out` has channels for.
     ///
-    /// `row_sums` holds [`Kernels::row_sums`] of the activations if the weights need them, and is empty if
-    /// not. Panics on encodings or lengths that do not fit together; the plan has checked them.
+    /// Panics on encodings or lengths that do not fit together; the plan has checked them.
     pub(crate) fn bitgemm(
         &self,
         weights: &BitWeights,
         panel: usize,
         activations: BitRows<'_>,
-        row_sums: &[i32],
         out: Out<'_>,
     ) {
         let (lanes, sink) = out.sink(activations.rows(), self.nr);
-        self.run_bits(weights, panel, activations, row_sums, lanes, sink, None);
+        self.run_bits(weights, panel, activations, lanes, sink, None);
     }
 
     /// Codes of the products of all `n` channels of `weights` with `activations`, on an ISA that [`Kernels::makes_codes`];
@@ -186,7 +185,6 @@ impl Kernels {
         weights: &BitWeights,
         n: usize,
         activations: BitRows<'_>,
-        row_sums: &[i32],
         classes: &[u32],
         mut out: CodeRows<'_>,
     ) {
@@ -194,7 +192,7 @@ impl Kernels {
         let (rows, codes) = out.raw(n, self.nr, classes);
         assert_eq!(rows, activations.rows(), "codes for each row");
         let nowhere = Sink::integers(std::ptr::null_mut(), 0);
-        self.run_bits(weights, 0, activations, row_sums, n, nowhere, Some(codes));
+        self.run_bits(weights, 0, activations, n, nowhere, Some(codes));
         out.turn();
     }
 
@@ -204,13 +202,11 @@ impl Kernels {
     }
 
     /// Panels of `weights` from `panel` on, of `lanes` channels, times `activations`: into `sink`, or `codes`.
-    #[allow(clippy::too_many_arguments)]
     fn run_bits(
         &self,
         weights: &BitWeights,
         panel: usize,
         activations: BitRows<'_>,
-        row_sums: &[i32],
         lanes: usize,
         sink: Sink,
         codes: Option<TileCodes>,
@@ -220,11 +216,6 @@ impl Kernels {
         assert!(
             weights.fits(activations),
             "weights and activations of one plan"
-        );
-        assert_eq!(
-            row_sums.len(),
-            if algebra.row_sums { rows } else { 0 },
-            "a sum for each row"
         );
         if rows == 0 || lanes == 0 {
             return;
@@ -245,11 +236,6 @@ impl Kernels {
             combine: algebra.combine,
             passes: &algebra.passes,
             falling: &algebra.falling,
-            row_sums: if algebra.row_sums {
-                row_sums.as_ptr()
-            } else {
-                std::ptr::null()
-            },
             codes,
         };
         // SAFETY: `of` and `available`, the only ways to a row, have checked the features. The lengths

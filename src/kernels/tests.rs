@@ -74,10 +74,6 @@ fn weights() -> Vec<Encoding> {
 fn product(kernels: &Kernels, w: &PackedMatrix, a: &PackedMatrix) -> Vec<i32> {
     let (n, m) = (w.rows(), a.rows());
     let weights = BitWeights::new(w.view(), a.encoding(), kernels.nr()).unwrap();
-    let mut sums = vec![0; if weights.needs_row_sums() { m } else { 0 }];
-    if !sums.is_empty() {
-        kernels.row_sums(a.view(), &mut sums);
-    }
     const GUARD: i32 = 0x5A5A_5A5A;
     let wide = n + 3;
     let mut out = vec![GUARD; m * wide];
@@ -86,7 +82,7 @@ fn product(kernels: &Kernels, w: &PackedMatrix, a: &PackedMatrix) -> Vec<i32> {
         let all = MatMut::new("out", &mut out, m, wide).unwrap();
         let (_, rest) = all.split_cols(panel * kernels.nr());
         let (mine, _) = rest.split_cols((at_once * kernels.nr()).min(n - panel * kernels.nr()));
-        kernels.bitgemm(&weights, panel, a.view().into(), &sums, Out::I32(mine));
+        kernels.bitgemm(&weights, panel, a.view().into(), Out::I32(mine));
     }
     let clean = out
         .chunks(wide)
@@ -231,8 +227,6 @@ fn scale_and_bias_are_the_same_floats_everywhere() {
     each_isa(|kernels| {
         let nr = kernels.nr();
         let weights = BitWeights::new(w.view(), e, nr).unwrap();
-        let mut row_sums = vec![0; m];
-        kernels.row_sums(a.view(), &mut row_sums);
         let mut out = vec![f32::NAN; m * n];
         for panel in 0..weights.len() {
             let lanes = nr.min(n - panel * nr);
@@ -249,7 +243,7 @@ fn scale_and_bias_are_the_same_floats_everywhere() {
                 scale,
                 bias,
             };
-            kernels.bitgemm(&weights, panel, a.view().into(), &row_sums, out);
+            kernels.bitgemm(&weights, panel, a.view().into(), out);
         }
         let same = out
             .iter()

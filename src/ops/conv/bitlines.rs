@@ -2,7 +2,7 @@
 //!
 //! The bit GEMM takes its rows by two tables (see `kernels::bitrows`): where in a buffer of lines the first tap of each
 //! output pixel lies, and how far behind it all words are. No row of taps is put together. The pad is zero bits, as in
-//! gathered rows, so that weights, sums of rows and corrections at the border are those of gathered rows too.
+//! gathered rows, so that weights and corrections at the border are those of gathered rows too.
 //!
 //! It serves taps of whole words: C / groups a multiple of 32. Layers of 3 x 3 filters are faster than by gathered rows by
 //! 44 % with 32 channels, 16 % with 64, 10 % with 128, 5 % with 256 and 2 % with 512 (1-bit codes on AVX-512, Sapphire
@@ -14,7 +14,7 @@ use super::BLOCK_ROWS;
 use super::geometry::Axis;
 use super::linebuffer::{self, LineBuffer};
 use crate::bits::{Encoding, PackedRef};
-use crate::kernels::{BitRows, Kernels};
+use crate::kernels::BitRows;
 use crate::ops::gemm::method::Method;
 use crate::shape::{WORD_BITS, words};
 
@@ -24,16 +24,12 @@ const LIMIT: usize = 32 * 1024;
 /// Where taps of bits lie in lines.
 pub(super) struct BitLines {
     lines: LineBuffer,
-    /// Lines of the sums of pixels, one a pixel, if sums of rows are wanted.
-    sums: Option<LineBuffer>,
     encoding: Encoding,
     /// Words of a plane of a pixel, and of a group of its channels.
     plane: usize,
     group: usize,
     /// Where the words of a plane of a row lie.
     columns: Vec<u32>,
-    /// Where the taps of a row lie in the lines of sums.
-    taps: Vec<u32>,
 }
 
 /// The rows of a block of output pixels.
@@ -41,8 +37,6 @@ pub(super) struct Taps<'a> {
     of: &'a BitLines,
     words: &'a [u32],
     starts: &'a [u32],
-    /// The sums of rows, or none.
-    pub(super) sums: &'a [i32],
 }
 
 impl Taps<'_> {
@@ -69,15 +63,6 @@ impl BitLines {
         if none || !group.is_multiple_of(WORD_BITS) || !methods[0].is_bits() {
             return None;
         }
-        // Sums of rows are those of pixels: of all their channels, and with a pad of integers that are 0.
-        let wants_sums = methods[0].needs_row_sums();
-        if wants_sums && (groups > 1 || encoding == Encoding::Bipolar) {
-            return None;
-        }
-        // Sums of pixels that few taps read cost more than gathering does (by 4 to 11 % of a layer of 2-bit codes).
-        if wants_sums && rows.step * cols.step > 1 {
-            return None;
-        }
         let plane = words(channels);
         let lines = LineBuffer::new(rows, cols, encoding.planes() * plane);
         // Outputs far apart read more of lines than they have taps.
@@ -86,21 +71,16 @@ impl BitLines {
         if lines.len(touched, images) > gathered.min(LIMIT) {
             return None;
         }
-        let sums = wants_sums.then(|| LineBuffer::new(rows, cols, 1));
         let [kh, kw] = [rows.taps.len(), cols.taps.len()];
         let all = || (0..kh).flat_map(|y| (0..kw).map(move |x| [y, x]));
-        let at = |buffer: &LineBuffer, tap| buffer.tap(rows, cols, tap) as u32;
-        let taps = sums.iter().flat_map(|sums| all().map(|tap| at(sums, tap)));
-        let taps = taps.collect();
+        let at = |tap| lines.tap(rows, cols, tap) as u32;
         let of_tap = |tap| (0..words(group) as u32).map(move |word| tap + word);
         Some(BitLines {
-            columns: all().flat_map(|tap| of_tap(at(&lines, tap))).collect(),
+            columns: all().flat_map(|tap| of_tap(at(tap))).collect(),
             lines,
-            sums,
             encoding,
             plane,
             group: words(group),
-            taps,
         })
     }
 
@@ -120,14 +100,12 @@ impl BitLines {
     /// Elements of scratch for a block of `pixels` output pixels.
     pub(super) fn scratch(&self, axes: [&Axis; 2], pixels: usize) -> usize {
         let [lines, images] = Self::touched(axes, pixels);
-        let sums = self.sums.as_ref();
-        self.lines.len(lines, images) + pixels + sums.map_or(0, |s| s.len(lines, images) + pixels)
+        self.lines.len(lines, images) + pixels
     }
 
     /// The rows of output pixels `block`, numbered across the images of `input`.
     pub(super) fn rows<'a>(
         &'a self,
-        kernels: &Kernels,
         axes: [&Axis; 2],
         input: PackedRef<'_>,
         block: Range<usize>,
@@ -135,60 +113,25 @@ impl BitLines {
     ) -> Taps<'a> {
         let len = self.len(axes, block.len());
         let (words, scratch) = scratch.split_at_mut(len);
-        let (starts, scratch) = scratch.split_at_mut(block.len());
+        let starts = &mut scratch[..block.len()];
         let words: &mut [u32] = bytemuck::cast_slice_mut(words);
         let starts: &mut [u32] = bytemuck::cast_slice_mut(starts);
-        let count = if self.sums.is_some() { block.len() } else { 0 };
-        let (sums, pixel_sums) = scratch.split_at_mut(count);
         let row = input.row_words();
-        let (mut used, mut first, mut summed) = (0, 0, 0);
+        let (mut used, mut first) = (0, 0);
         for part in linebuffer::parts(axes[0], axes[1], block) {
             let buffer = &mut words[used..];
             self.lines.fill(axes, &part, 0, buffer, |pixels, out| {
                 out.copy_from_slice(&input.words()[pixels.start * row..pixels.end * row]);
             });
-            let rows = first..first + part.count;
-            let part_starts = &mut starts[rows.clone()];
+            let part_starts = &mut starts[first..first + part.count];
             self.lines.starts(axes[1], &part, used, part_starts);
             used += self.lines.part_len(&part);
-            if let Some(lines) = &self.sums {
-                let part_sums = &mut pixel_sums[summed..][..lines.part_len(&part)];
-                lines.fill(axes, &part, 0, part_sums, |pixels, out| {
-                    kernels.row_sums(input.slice_rows(pixels), out);
-                });
-                self.add_taps(lines, axes[1], &part, part_sums, &mut sums[rows]);
-                summed += lines.part_len(&part);
-            }
             first += part.count;
         }
         Taps {
             of: self,
             words,
             starts,
-            sums,
-        }
-    }
-
-    /// The sums of the rows of `part`, from those of the pixels.
-    fn add_taps(
-        &self,
-        lines: &LineBuffer,
-        cols: &Axis,
-        part: &linebuffer::Part,
-        pixels: &[i32],
-        sums: &mut [i32],
-    ) {
-        let (pitch, mut rest) = (lines.pitch(cols), sums);
-        for (y, xs) in part.lines(cols).enumerate() {
-            let (some, behind) = rest.split_at_mut(xs.len());
-            some.fill(0);
-            for &tap in &self.taps {
-                let from = &pixels[lines.at(cols, y, xs.start) + tap as usize..];
-                for (sum, pixel) in some.iter_mut().zip(from.iter().step_by(pitch)) {
-                    *sum += pixel;
-                }
-            }
-            rest = behind;
         }
     }
 }

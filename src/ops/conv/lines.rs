@@ -17,7 +17,7 @@ use super::parts::Parts;
 use crate::bits::PackedRef;
 use crate::error::Result;
 use crate::kernels::bounds::Sequence;
-use crate::kernels::{Kernels, LinePixels, LineRows, LineWeights};
+use crate::kernels::{Kernels, LinePixels, LineRows, LineWeights, bit_passes};
 use crate::ops::gemm::Activations;
 use crate::ops::gemm::method::Way;
 
@@ -68,7 +68,7 @@ impl Lines {
         if o * k > WORTH_BYTES || cols.count() < 4 {
             return false;
         }
-        let passes = parts.filters.encoding().planes() * parts.activation.planes();
+        let passes = bit_passes(parts.filters.encoding(), parts.activation);
         let kernel = parts.kernels.line_kernel();
         match way {
             Way::Bytes => true,

@@ -229,8 +229,8 @@ impl Product {
                 );
             }
             How::Direct(method) => {
-                let (sums, rows) = method.bit_rows(input.slice_rows(block), scratch);
-                method.run_codes(rows, sums, self.o, &[], out);
+                let rows = method.bit_rows(input.slice_rows(block), scratch);
+                method.run_codes(rows, self.o, &[], out);
             }
             How::Rows(methods, lines) => {
                 let (classes, scratch) = scratch.split_at_mut(block.len());
@@ -244,16 +244,14 @@ impl Product {
                         (&*classes, CodeRows { thresholds, ..out })
                     }
                 };
-                match self.taps(kernels, lines, input, &block, scratch) {
-                    Ok(taps) => {
-                        methods[0].run_codes(taps.group(0), taps.sums, self.o, classes, out)
-                    }
+                match self.taps(lines, input, &block, scratch) {
+                    Ok(taps) => methods[0].run_codes(taps.group(0), self.o, classes, out),
                     Err(scratch) => {
                         let len = block.len() * self.row_words();
                         let (gathered, scratch) = scratch.split_at_mut(len);
                         let rows = self.gather(input, 0..self.channels, block, gathered);
-                        let (sums, rows) = methods[0].bit_rows(rows, scratch);
-                        methods[0].run_codes(rows, sums, self.o, classes, out);
+                        let rows = methods[0].bit_rows(rows, scratch);
+                        methods[0].run_codes(rows, self.o, classes, out);
                     }
                 }
             }
@@ -291,13 +289,13 @@ impl Product {
             How::Rows(methods, lines) => {
                 let channels = self.o / methods.len();
                 let per_group = self.channels / methods.len();
-                let mut taps = self.taps(kernels, lines, input, &block, scratch);
+                let mut taps = self.taps(lines, input, &block, scratch);
                 for (group, method) in methods.iter().enumerate() {
                     let (_, right) = self.all(out).split_cols(group * channels);
                     let (out, _) = right.split_cols(channels);
                     match &mut taps {
                         Ok(taps) => {
-                            method.run_bits(taps.group(group), taps.sums, out, par, &Integers);
+                            method.run_bits(taps.group(group), out, par, &Integers);
                         }
                         Err(scratch) => {
                             let len = block.len() * self.row_words();
@@ -326,7 +324,6 @@ impl Product {
     /// The taps of output pixels `block` in lines, or `scratch` back where rows are gathered.
     fn taps<'a>(
         &'a self,
-        kernels: &Kernels,
         lines: &'a Option<BitLines>,
         input: Activations<'_>,
         block: &Range<usize>,
@@ -334,7 +331,7 @@ impl Product {
     ) -> std::result::Result<Taps<'a>, &'a mut [i32]> {
         match (lines, input) {
             (Some(lines), Activations::Planes(planes)) => {
-                Ok(lines.rows(kernels, self.axes(), planes, block.clone(), scratch))
+                Ok(lines.rows(self.axes(), planes, block.clone(), scratch))
             }
             _ => Err(scratch),
         }

@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::kernels::bounds::Sequence;
 use crate::kernels::{
     BitRows, BitWeights, ByteKernel, ByteWeights, CodeRows, Kernels, LutKernel, LutWeights, MatMut,
-    Out,
+    Out, bit_passes,
 };
 use crate::ops::Par;
 use crate::ops::grid::Grid;
@@ -57,7 +57,7 @@ impl Method {
         weight: Encoding,
         activation: Encoding,
     ) -> Way {
-        let passes = weight.planes() * activation.planes();
+        let passes = bit_passes(weight, activation);
         let worth = |tables: &LutKernel| {
             let channels = match weight.planes() {
                 1 => (tables.worth_channels)(),
@@ -165,16 +165,11 @@ impl Method {
     /// Elements of scratch for `rows` rows of packed codes.
     pub(in crate::ops) fn scratch_of_planes(&self, rows: usize) -> usize {
         match &self.how {
-            How::Bits(weights) => rows.saturating_mul(bit_sums(weights)),
+            How::Bits(_) => 0,
             How::Bytes(_, weights) => {
                 rows.saturating_mul(byte_sums(weights) + weights.row_bytes() / 4)
             }
-            How::Tables(tables, few) => {
-                let few = few
-                    .as_ref()
-                    .map_or(0, |few| few.rows.min(rows) * bit_sums(&few.weights));
-                tables.scratch(rows).max(few)
-            }
+            How::Tables(tables, _) => tables.scratch(rows),
         }
     }
 
@@ -182,14 +177,13 @@ impl Method {
     pub(in crate::ops) fn scratch_of_bytes(&self, rows: usize) -> usize {
         let planes = self.activation.planes() * words(self.k);
         match &self.how {
-            How::Bits(weights) => rows.saturating_mul(bit_sums(weights) + planes),
+            How::Bits(_) => rows.saturating_mul(planes),
             How::Bytes(_, weights) if weights.row_bytes() == self.k => {
                 rows.saturating_mul(byte_sums(weights))
             }
             How::Bytes(..) => self.scratch_of_planes(rows),
             How::Tables(tables, few) => {
-                let row = |few: &Few| bit_sums(&few.weights) + planes;
-                let few = few.as_ref().map_or(0, |few| few.rows.min(rows) * row(few));
+                let few = few.as_ref().map_or(0, |few| few.rows.min(rows) * planes);
                 tables.scratch(rows).max(few)
             }
         }
@@ -259,8 +253,8 @@ impl Method {
             return;
         }
         if let Some(weights) = self.bits_for(rows) {
-            let (sums, rows) = self.rows_of_bits(weights, activations, scratch);
-            return self.run_bits_of(weights, rows, sums, out, par, dress);
+            let rows = self.bit_rows(activations, scratch);
+            return self.run_bits_of(weights, rows, out, par, dress);
         }
         match &self.how {
             How::Bits(_) => unreachable!("bits are for any number of rows"),
@@ -273,24 +267,21 @@ impl Method {
         }
     }
 
-    /// The products of rows of bits, by a method of bits: as [`Method::run`], with the sums of the rows if it
-    /// [`Method::needs_row_sums`].
+    /// The products of rows of bits, by a method of bits: as [`Method::run`].
     pub(in crate::ops) fn run_bits<T: Send>(
         &self,
         rows: BitRows<'_>,
-        sums: &[i32],
         out: MatMut<'_, T>,
         par: Par<'_>,
         dress: &(impl Dress<T> + Sync),
     ) {
-        self.run_bits_of(self.bits(), rows, sums, out, par, dress);
+        self.run_bits_of(self.bits(), rows, out, par, dress);
     }
 
     fn run_bits_of<T: Send>(
         &self,
         weights: &BitWeights,
         rows: BitRows<'_>,
-        sums: &[i32],
         out: MatMut<'_, T>,
         par: Par<'_>,
         dress: &(impl Dress<T> + Sync),
@@ -311,8 +302,8 @@ impl Method {
             par,
             &|panel, some_rows, out| {
                 let out = dress.dress(some_rows.clone(), channels(panel, nr, &out), out);
-                let (sums, rows) = (some(sums, &some_rows), rows.slice_rows(some_rows));
-                self.kernels.bitgemm(weights, panel, rows, sums, out)
+                let rows = rows.slice_rows(some_rows);
+                self.kernels.bitgemm(weights, panel, rows, out)
             },
         )
     }
@@ -327,23 +318,16 @@ impl Method {
         self.is_bits() && self.kernels.makes_codes()
     }
 
-    /// Whether a method of bits wants the sums of rows.
-    pub(in crate::ops) fn needs_row_sums(&self) -> bool {
-        self.bits().needs_row_sums()
-    }
-
     /// The codes of all `n` channels and all `rows`; `classes` says for each row where its thresholds begin, and is empty if
-    /// all have the first; `sums` as in [`Method::run_bits`]. Panics unless it [`Method::makes_codes`].
+    /// all have the first. Panics unless it [`Method::makes_codes`].
     pub(in crate::ops) fn run_codes(
         &self,
         rows: BitRows<'_>,
-        sums: &[i32],
         n: usize,
         classes: &[u32],
         out: CodeRows<'_>,
     ) {
-        self.kernels
-            .bit_codes(self.bits(), n, rows, sums, classes, out);
+        self.kernels.bit_codes(self.bits(), n, rows, classes, out);
     }
 
     fn bits(&self) -> &BitWeights {
@@ -353,33 +337,19 @@ impl Method {
         }
     }
 
-    /// The sums of rows that a product of bits needs, and `activations` as planes.
+    /// `activations` as planes, in `scratch` if they are not that yet.
     pub(in crate::ops) fn bit_rows<'a>(
         &self,
         activations: Activations<'a>,
         scratch: &'a mut [i32],
-    ) -> (&'a [i32], BitRows<'a>) {
-        self.rows_of_bits(self.bits(), activations, scratch)
-    }
-
-    fn rows_of_bits<'a>(
-        &self,
-        weights: &BitWeights,
-        activations: Activations<'a>,
-        scratch: &'a mut [i32],
-    ) -> (&'a [i32], BitRows<'a>) {
-        let rows = activations.shape().1;
-        let (sums, rest) = scratch.split_at_mut(bit_sums(weights) * rows);
-        let planes = match activations {
-            Activations::Planes(planes) => planes,
-            Activations::Bytes(bytes) => self
-                .kernels
-                .planes_of(bytes, bytemuck::cast_slice_mut(rest)),
-        };
-        if !sums.is_empty() {
-            self.kernels.row_sums(planes, sums);
+    ) -> BitRows<'a> {
+        match activations {
+            Activations::Planes(planes) => planes.into(),
+            Activations::Bytes(bytes) => {
+                let planes = bytemuck::cast_slice_mut(scratch);
+                self.kernels.planes_of(bytes, planes).into()
+            }
         }
-        (sums, planes.into())
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -415,11 +385,6 @@ impl Method {
             kernel.run(weights, panel, bytes, stride, sums, out)
         })
     }
-}
-
-/// Sums that a product of bits needs for each row.
-fn bit_sums(weights: &BitWeights) -> usize {
-    usize::from(weights.needs_row_sums())
 }
 
 /// Sums that a product of bytes needs for each row.
