@@ -260,12 +260,10 @@ unsafe fn apart<
     for v in (0..NV).rev() {
         let field = v % FIELDS;
         if field > 0 && nested::<V, D, BITS, FIELDS, SIGNED>(field) {
-            for i in 0..MR {
+            let below = sums[v - 1];
+            for (worth, below) in sums[v].iter_mut().zip(below) {
                 // SAFETY: the features of V, as the caller vouches.
-                unsafe {
-                    let own = sums[v][i].sub(sums[v - 1][i]);
-                    sums[v][i] = own.shr::<SIGNED>((BITS * field) as u32);
-                }
+                *worth = unsafe { worth.sub(below).shr::<SIGNED>((BITS * field) as u32) };
             }
         }
     }

@@ -434,10 +434,18 @@ impl Gemm {
         self.n * self.weight.planes() * words(self.k) * 4
     }
 
-    /// Bytes of weights as prepacked for the kernel, with scales per group.
+    /// Bytes of weights as prepacked for the kernel, with scales per group; twice if few rows have a kernel of their own.
     pub fn prepacked_bytes(&self) -> usize {
         match &self.work {
             Work::Sums(method, _) => method.bytes(),
+            Work::Groups(groups) => groups.bytes(),
+        }
+    }
+
+    /// Those of them that a run over `rows` rows reads.
+    pub fn bytes_read(&self, rows: usize) -> usize {
+        match &self.work {
+            Work::Sums(method, _) => method.bytes_read(rows),
             Work::Groups(groups) => groups.bytes(),
         }
     }

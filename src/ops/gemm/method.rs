@@ -153,12 +153,17 @@ impl Method {
     /// Bytes of the weights as laid out.
     pub(in crate::ops) fn bytes(&self) -> usize {
         match &self.how {
-            How::Bits(weights) => weights.bytes(),
-            How::Bytes(_, weights) => weights.bytes(),
-            How::Tables(tables, few) => {
-                let few = few.as_ref().map_or(0, |few| few.weights.bytes());
-                tables.weights.bytes() + few
-            }
+            How::Tables(_, Some(few)) => few.weights.bytes() + self.bytes_read(usize::MAX),
+            _ => self.bytes_read(usize::MAX),
+        }
+    }
+
+    /// Those of them that a product of `rows` rows reads.
+    pub(in crate::ops) fn bytes_read(&self, rows: usize) -> usize {
+        match (&self.how, self.bits_for(rows)) {
+            (_, Some(weights)) | (How::Bits(weights), _) => weights.bytes(),
+            (How::Bytes(_, weights), _) => weights.bytes(),
+            (How::Tables(tables, _), _) => tables.weights.bytes(),
         }
     }
 
@@ -191,13 +196,10 @@ impl Method {
 
     /// What the inner loop does for `rows` rows, and how often it walks along K.
     pub(in crate::ops) fn sequence(&self, rows: usize) -> (Sequence, usize) {
-        if let Some(weights) = self.bits_for(rows) {
-            return (weights.sequence(), weights.passes());
-        }
-        match &self.how {
-            How::Bits(weights) => (weights.sequence(), weights.passes()),
-            How::Bytes(_, weights) => (weights.sequence(), 1),
-            How::Tables(tables, _) => (tables.weights.sequence(), tables.weights.passes()),
+        match (&self.how, self.bits_for(rows)) {
+            (_, Some(weights)) | (How::Bits(weights), _) => (weights.sequence(), weights.passes()),
+            (How::Bytes(_, weights), _) => (weights.sequence(), 1),
+            (How::Tables(tables, _), _) => (tables.weights.sequence(), tables.weights.passes()),
         }
     }
 

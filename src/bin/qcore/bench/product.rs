@@ -103,7 +103,7 @@ impl Case {
             Form::Planes(a) => size_of_val(a.words()),
             Form::Bytes(a) => a.len(),
         };
-        self.gemm.prepacked_bytes() + activations
+        self.gemm.bytes_read(self.shape.m) + activations
     }
 
     fn finish(self, threads: usize) -> Product {
