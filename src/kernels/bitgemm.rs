@@ -1,23 +1,24 @@
 //! The bit-serial GEMM micro-kernel: every pair of encodings, written once, for every vector width.
 //!
-//! 1. An integer is an offset plus weighted bits (see [`Encoding`](crate::bits::Encoding)), w = o_w + sum_i c_i W_i
-//!    and a = o_a + sum_j d_j A_j. With pc() a popcount over the K columns:
+//! 1. Activations are an offset plus weighted bits (see [`Encoding`](crate::bits::Encoding)), a = o + sum_j d_j A_j, and
 //!
 //!    ```text
-//!    sum w a = sum_ij c_i d_j pc(W_i and A_j)  +  o_w sum a  +  o_a sum w  -  K o_w o_a
+//!    sum w a = sum_j d_j sum w A_j  +  o sum w
 //!    ```
 //!
-//!    The first term is a [`Pass`] over K for each pair of planes, the rest one number for each channel, known when weights
-//!    are packed: o_w is 0 for all weights that are done so.
-//! 2. Bipolar and ternary weights meet each plane of activations as a whole, in one pass instead of one and two, and without
-//!    sums of rows:
+//!    With pc() a popcount over the K columns, what remains is, for unsigned and signed weights w = sum_i c_i W_i, a
+//!    [`Pass`] over K for each pair of planes, and for others one for each plane of activations:
 //!
 //!    ```text
-//!    bipolar:   sum w A_j = pc(W) - pc(W xor A_j)
-//!    ternary:   sum w A_j = pc(s) - pc((s xor A_j) and z)        s: sign plane, z: nonzero plane
+//!    sum w A_j = sum_i c_i pc(W_i and A_j)
+//!    sum w A_j = pc(W) - pc(W xor A_j)                  bipolar
+//!    sum w A_j = pc(s) - pc((s xor A_j) and z)          ternary; s: sign plane, z: nonzero plane
 //!    ```
 //!
-//!    of which the first term belongs to the channel. Bipolar activations thus give K - 2 pc(w xor a).
+//!    What does not depend on activations is one number for each channel, known when weights are packed. No sum of a row of
+//!    activations is needed.
+//! 2. The counters of a tile are its sums: of planes that are worth 2^j each, the last comes first, and between two of them
+//!    the counters are doubled (Horner's scheme).
 //! 3. Lanes are output channels (see `panels`). A step takes 32 columns: `NV` vectors of weights, one
 //!    broadcast word for each of `MR` rows, and MR x NV times { combine, popcount, add }.
 //! 4. Where the CPU has no popcount of 32-bit lanes, it counts into bytes, and after `FLUSH` steps the
@@ -58,9 +59,9 @@ pub(super) trait Count<V: Lanes>: Features {
 pub(crate) enum Combine {
     /// weight plane and activation plane
     And,
-    /// weight plane xor activation plane
+    /// weight plane xor activation plane, which counts against the sum
     Xor,
-    /// (sign plane xor activation plane) and nonzero plane; the weights are ternary
+    /// (sign plane xor activation plane) and nonzero plane, likewise; the weights are ternary
     XorNonzero,
 }
 
@@ -233,7 +234,6 @@ unsafe fn tile<
                 sums = each(sums, |sum| sum.add(sum));
             }
         } else {
-            // Horner's scheme: no accumulators but the counters themselves.
             let mut shift = 0;
             for pass in task.falling {
                 for _ in pass.shift..shift {
