@@ -36,7 +36,8 @@ pub(super) fn check_bytes(kernels: &Kernels, we: Encoding, e: Encoding, [m, n, k
     }
 }
 
-/// Fields that are summed together at their worst, on each side of the K where they must be told apart.
+/// Fields that are summed together at their worst, on each side of the K where they must be told apart, and where tiles
+/// leave off for what comes behind it.
 #[test]
 fn nested_sums_survive_their_worst_case() {
     let of = |bits| {
@@ -56,7 +57,8 @@ fn nested_sums_survive_their_worst_case() {
                     ] {
                         let n = 9 * kernels.byte_kernel().map_or(1, |kernel| kernel.lanes) / 8;
                         let packed_w = constant(we, n, k, w);
-                        let packed_a = constant(e, 1, k, a);
+                        // A tile of as many rows as there are, and one of a single row.
+                        let packed_a = constant(e, 6, k, a);
                         if let Some(got) = byte_product(kernels, &packed_w, &packed_a) {
                             let (name, expected) = (kernels.isa(), w * a * k as i32);
                             let right = got.iter().all(|&v| v == expected);

@@ -156,15 +156,14 @@ fn what_does_not_fit_is_refused_and_nothing_is_written() {
         run(&a, 0..2, 5, 99),
         "out is 5 elements long; expected 6 (rows x N)"
     );
-    // A product of bytes makes bytes of its planes; one of bits takes them as they are.
-    let bytes = new(&w, Encoding::unsigned(8).unwrap()).unwrap();
-    let wide = codes(Encoding::unsigned(8).unwrap(), 2, 40, 3);
-    let said = bytes.run_i32(wide.view(), 0..2, &mut [9; 6], &mut [9], Par::Caller);
+    // Popcounts take planes as they are; with bytes every way to do a product needs some.
+    let bytes = ByteRef::new(u4, 2, 40, &[3; 80]).unwrap();
+    let said = gemm.run_i32(bytes, 0..2, &mut [9; 6], &mut [9], Par::Caller);
     assert_eq!(
         said.unwrap_err().to_string(),
         format!(
             "scratch is 1 elements long; expected at least {}",
-            bytes.scratch_len(2)
+            gemm.scratch_len_bytes(2)
         )
     );
     let said = gemm
