@@ -146,8 +146,14 @@ impl Gemm {
             let expected = format!("at most {max_k} for {pair}, or i32 sums overflow");
             return Err(Error::argument("K", k, expected));
         }
-        let way = way.unwrap_or_else(|| Method::choose(kernels, n, weight, activation));
-        let mut method = Method::new(way, kernels, weights, activation)?.with_few_rows(weights)?;
+        let mut method = match way {
+            // Who names a method gets that one, for any number of rows.
+            Some(way) => Method::new(way, kernels, weights, activation)?,
+            None => {
+                let way = Method::choose(kernels, n, weight, activation);
+                Method::new(way, kernels, weights, activation)?.with_few_rows(weights)?
+            }
+        };
         let padded = n.next_multiple_of(method.nr());
         let mut channel_sums = vec![0; n];
         kernels.row_sums(weights, &mut channel_sums);

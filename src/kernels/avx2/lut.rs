@@ -30,7 +30,7 @@ pub(super) const KERNEL: LutKernel = LutKernel {
     // with an index a byte, before two shared one. 1 bit: 79 : 71, 81 : 75, 46 : 45, a loss. u2: 41 : 81, 40 : 72, 25 :
     // 47. u4, bytes instead of popcounts: 26 : 79, 26 : 63, 17 : 41 (with AVX-VNNI 39 : 67, 38 : 62, 22 : 44). Zen 5, 1 bit:
     // 106 : 92 for 128 channels, 105 : 109 for 256, 104 : 118 for 512, 105 : 127 for 1024; a GEMV of 4096 x 4096 89 : 72,
-    // four rows of it 103 : 94. From how many channels on is a count of instructions: tables of
+    // six rows of it 103 : 101, eight 101 : 106. From how many channels on is a count of instructions: tables of
     // 16 activations take as many cycles as 28 channels of u2 or 40 of u4 save.
     // Tried in vain there: tables of the next rows and lines of the result asked for beforehand, three groups unrolled
     // between flushes. The loop itself runs at five sixths of its bound; what is left goes to flushes, the end of a tile,

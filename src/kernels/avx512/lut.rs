@@ -28,7 +28,7 @@ pub(super) const KERNEL: LutKernel = LutKernel {
     // Zen 5, MAC a cycle, popcounts : tables, K about 1024. u4: 137 : 138 for 128 channels, 151 : 172 for 192, 155 : 203
     // for 256, 155 : 268 for 1024; 89 : 132 for one row and 4096 channels. u3: 203 : 186 for 192 channels, 205 : 222
     // for 256, 209 : 294 for 1024. u2: 303 : 242 for 256 channels, 306 : 315 for 1024, which is not worth a third
-    // more memory. One bit is one pass.
+    // more memory. One bit is one pass. Popcounts of bipolar weights have lost their sums of rows since: 154 for u4.
     worth_channels: || [usize::MAX, usize::MAX, 256, 192],
     // u4, 4096 x 4096, popcounts : tables, Zen 5: 148 : 119 for one row, 155 : 208 for two.
     few_rows: || match isa::spare_pipes() {

@@ -73,6 +73,43 @@ proptest! {
     }
 }
 
+/// Channels enough for tables, and rows on each side of the number up to which some ISAs have popcounts beside them.
+#[test]
+fn few_rows_beside_tables_are_the_sums_of_many() {
+    let (m, k) = (9, 131);
+    for (n, e, zero_point) in [
+        (520, Encoding::Bipolar, 0),
+        (270, Encoding::unsigned(3).unwrap(), 5),
+        (201, Encoding::unsigned(4).unwrap(), 7),
+        (201, Encoding::signed(4).unwrap(), -3),
+    ] {
+        let (w, a) = (codes(Encoding::Bipolar, n, k, 1), codes(e, m, k, 2));
+        let (wide, sums) = (w.unpack(), naive(&w, &a));
+        let expected: Vec<i32> = (0..m * n)
+            .map(|i| sums[i] - zero_point * wide[i % n * k..][..k].iter().sum::<i32>())
+            .collect();
+        let bytes: Vec<u8> = a.unpack().iter().map(|&v| v as u8).collect();
+        for isa in Isa::available() {
+            let gemm = Gemm::make(None, isa, w.view(), e, zero_point, Epilogue::None).unwrap();
+            for rows in [1, 2, 6, 7, 9] {
+                let mut out = vec![7; rows * n];
+                let mut scratch = vec![7; gemm.scratch_len(rows)];
+                gemm.run_i32(a.view(), 0..rows, &mut out, &mut scratch, Par::Caller)
+                    .unwrap();
+                assert_eq!(out, expected[..rows * n], "{isa} {e} {rows} rows");
+                if e != Encoding::Bipolar {
+                    let bytes = ByteRef::new(e, m, k, &bytes).unwrap();
+                    out.fill(9);
+                    let mut scratch = vec![7; gemm.scratch_len_bytes(rows)];
+                    gemm.run_i32(bytes, 0..rows, &mut out, &mut scratch, Par::Caller)
+                        .unwrap();
+                    assert_eq!(out, expected[..rows * n], "{isa} {e} {rows} rows of bytes");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn splitting_among_threads_changes_nothing() {
     // Big enough to be split, odd enough to leave tails; one shape splits by rows, one by panels.
