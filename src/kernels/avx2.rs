@@ -61,7 +61,7 @@ pub(super) static VNNI_KERNELS: Kernels = Kernels {
         worth_channels: 0,
         run: linegemm_vnni,
     },
-    lutgemm: Some(lut::BESIDE_DOTS),
+    lutgemms: &[lut::BESIDE_DOTS],
     ..AVX2
 };
 
@@ -82,7 +82,7 @@ const AVX2: Kernels = Kernels {
     }),
     quantize: quantize::ENTRIES,
     floatgemm: floats::KERNEL,
-    lutgemm: Some(lut::KERNEL),
+    lutgemms: &[lut::KERNEL],
     groupgemm: GroupKernel {
         name: "vpmaddubsw or vpmaddwd",
         mr: 2,

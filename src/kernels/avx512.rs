@@ -27,6 +27,7 @@ use crate::isa::{self, Isa};
 pub(super) mod bytes;
 pub(super) mod floats;
 mod lut;
+mod lut16;
 pub(super) mod max;
 
 pub(super) static KERNELS: Kernels = Kernels {
@@ -62,7 +63,7 @@ pub(super) static KERNELS: Kernels = Kernels {
         worth_channels: 64,
         run: linegemm,
     },
-    lutgemm: Some(lut::KERNEL),
+    lutgemms: &[lut::KERNEL, lut16::KERNEL],
     quantize: quantize::ENTRIES,
     floatgemm: floats::KERNEL,
     pack,

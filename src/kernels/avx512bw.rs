@@ -45,7 +45,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     }),
     quantize: quantize::BW_ENTRIES,
     floatgemm: avx512::floats::KERNEL,
-    lutgemm: Some(lut::KERNEL),
+    lutgemms: &[lut::KERNEL],
     groupgemm: GroupKernel {
         name: "vpmaddubsw or vpmaddwd",
         mr: 4,

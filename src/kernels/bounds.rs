@@ -32,6 +32,8 @@ pub enum Sequence {
     LookUp,
     /// The same for activations of 3 or 4 bits; the loop is that of 4 bits, widened every few look-ups.
     LookUpWiden,
+    /// Look sums of 16 bits up and add them, activations of 5 to 8 bits.
+    LookUpWide,
     /// Look sums of f32 up and add them, weights of 1 bit; of 2 bits it takes twice as many.
     LookUpFloats,
     /// Multiply f32 and add.
@@ -40,13 +42,14 @@ pub enum Sequence {
 
 impl Sequence {
     /// Every sequence, bits first.
-    pub const ALL: [Sequence; 8] = [
+    pub const ALL: [Sequence; 9] = [
         Sequence::Count,
         Sequence::CountMasked,
         Sequence::Dot,
         Sequence::DotWide,
         Sequence::LookUp,
         Sequence::LookUpWiden,
+        Sequence::LookUpWide,
         Sequence::LookUpFloats,
         Sequence::Fma,
     ];

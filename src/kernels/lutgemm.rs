@@ -118,7 +118,7 @@ pub(crate) struct BuildTask {
 /// One panel of weights times `rows` rows of tables, over one block of K.
 #[derive(Clone, Copy)]
 pub(crate) struct LutTask {
-    /// Indices `[planes, groups / SHARE, vectors, LANES]`, in a block of at most [`BLOCK_BYTES`].
+    /// Indices `[planes, groups / SHARE, vectors, LANES]`, each as large as an entry, in a block of at most [`BLOCK_BYTES`].
     pub(crate) indices: *const u8,
     /// Bits of a weight.
     pub(crate) planes: usize,
@@ -129,7 +129,7 @@ pub(crate) struct LutTask {
     /// A multiple of SHARE; there are tables for all of them.
     pub(crate) groups: usize,
     pub(crate) rows: usize,
-    /// Lookups after which bytes are widened.
+    /// Lookups after which entries are widened.
     pub(crate) flush: usize,
     /// Whether there is nothing to add to.
     pub(crate) first: bool,
@@ -438,58 +438,56 @@ unsafe fn finish<B: ByteLanes, const MR: usize, const NV: usize>(
                 }
                 let even = low[v][i].less_upper(high[v][i]);
                 let odd = high[v][i];
+                // Even bytes are the first half of the channels, odd ones the second (see `lutweights`).
+                let sums = [even.widen(0), even.widen(1), odd.widen(0), odd.widen(1)];
+                let waiting = !(task.first || all && task.narrow);
                 if all {
-                    put::<B, true>(task, row + i, lane, even, odd, row_sum);
+                    put::<B::Sums, true, 4>(task, row + i, lane, sums, waiting, row_sum);
                 } else {
-                    put::<B, false>(task, row + i, lane, even, odd, row_sum);
+                    put::<B::Sums, false, 4>(task, row + i, lane, sums, waiting, row_sum);
                 }
             }
         }
     }
 }
 
-/// The sums of one vector of channels, from channel `lane` on; `ALL` of them or some.
+/// The sums of `COUNT` vectors of channels, from channel `lane` on, `ALL` of them or some, and what may be `waiting` there.
 #[inline(always)]
-unsafe fn put<B: ByteLanes, const ALL: bool>(
+pub(super) unsafe fn put<S: Lanes, const ALL: bool, const COUNT: usize>(
     task: &LutTask,
     row: usize,
     lane: usize,
-    even: B,
-    odd: B,
-    row_sum: B::Sums,
+    mut sums: [S; COUNT],
+    waiting: bool,
+    row_sum: S,
 ) {
-    // SAFETY: the row exists in the sink, a vector of the panel has a channel below `lanes` and as many
-    // starts as bytes, and no lane behind `lanes` is touched.
+    // SAFETY: the row exists in the sink, a channel of the vectors is below `lanes`, there are starts for all of them,
+    // and no lane behind `lanes` is touched.
     unsafe {
-        let quarter = B::Sums::LANES;
-        let waiting = task.sink.kept(row, lane);
-        let mut valid = [usize::MAX; 4];
-        if !ALL {
-            let there = task.lanes - lane;
-            valid = [0, 1, 2, 3].map(|i| there.saturating_sub(i * quarter));
-        }
-        // Even bytes are the first half of the channels, odd ones the second (see `lutweights`).
-        let mut sums = [even.widen(0), even.widen(1), odd.widen(0), odd.widen(1)];
-        if !(task.first || ALL && task.narrow) {
+        let valid = |i: usize| match ALL {
+            true => usize::MAX,
+            false => (task.lanes - lane).saturating_sub(i * S::LANES),
+        };
+        if waiting {
             for (i, sum) in sums.iter_mut().enumerate() {
-                if ALL || valid[i] > 0 {
-                    *sum = sum.add(task.sink.waiting(row, lane + i * quarter, valid[i]));
+                if valid(i) > 0 {
+                    *sum = sum.add(task.sink.waiting(row, lane + i * S::LANES, valid(i)));
                 }
             }
         }
         if !task.last {
             for (i, sum) in sums.into_iter().enumerate() {
-                if ALL || valid[i] > 0 {
-                    sum.store(waiting.add(i * quarter), valid[i]);
+                if valid(i) > 0 {
+                    sum.store(task.sink.kept(row, lane + i * S::LANES), valid(i));
                 }
             }
             return;
         }
         for (i, sum) in sums.into_iter().enumerate() {
-            if ALL || valid[i] > 0 {
-                let start = B::Sums::load(task.start.add(lane + i * quarter).cast());
+            if valid(i) > 0 {
+                let start = S::load(task.start.add(lane + i * S::LANES).cast());
                 let result = sum.shl(task.shift).add(start.add(row_sum));
-                task.sink.put(result, row, lane + i * quarter, valid[i]);
+                task.sink.put(result, row, lane + i * S::LANES, valid(i));
             }
         }
     }

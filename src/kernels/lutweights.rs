@@ -1,14 +1,14 @@
 //! Weights of one or two bits laid out as indices of tables, and the kernel that looks them up.
 //!
 //! ```text
-//!   panel n / NR:   byte[block of K][bit][k / (GROUP SHARE)][vector][lane]
+//!   panel n / NR:   entry[block of K][bit][k / (GROUP SHARE)][vector][lane]
 //! ```
 //!
-//! An index is the bits of GROUP columns, the first in bit 0; of two bits of a weight the upper one comes first. A byte has
-//! one index, or SHARE = 2 of four bits, that of the first columns below.
+//! An index is the bits of GROUP columns, the first in bit 0; of two bits of a weight the upper one comes first. As many bits
+//! as an entry of a table has, 8 or 16, hold one index or SHARE = 2 of half as many, that of the first columns below.
 //!
-//! Channel c of a vector of L bytes is lane 2 c in its first half and 2 (c - L / 2) + 1 in its second: the even
-//! bytes and the odd ones, which the kernel widens apart. A panel has `vectors` vectors, the last one as many
+//! Channel c of a vector of L entries is lane 2 c in its first half and 2 (c - L / 2) + 1 in its second: the even
+//! ones and the odd ones, which the kernel widens apart. A panel has `vectors` vectors, the last one as many
 //! as its channels need. Bits behind N or K are zero.
 //!
 //! K is cut into blocks of nearly equal length, at most [`BLOCK`] groups and [`BLOCK_BYTES`] indices of a panel. The
@@ -44,14 +44,16 @@ pub(crate) struct LutKernel {
     pub(crate) vectors: usize,
     /// Activations of a table.
     pub(crate) group: usize,
-    /// Indices in a byte.
+    /// Indices in as many bits as an entry has.
     pub(super) share: usize,
-    /// Channels from which on tables are faster than bit-serial passes, for activations of 1, 2, 3 and 4 bits.
-    pub(crate) worth_channels: fn() -> [usize; 4],
-    /// Rows up to which bit-serial passes are the faster ones nevertheless, for the same, so that a product has both.
-    pub(crate) few_rows: fn() -> [usize; 4],
-    /// The same for weights of two bits.
-    pub(crate) worth_channels_twice: [usize; 4],
+    /// Bytes of an entry: 1 for activations of 1, 2, 3 and 4 bits, 2 for those of 5, 6, 7 and 8.
+    pub(super) entry: usize,
+    /// Channels from which on tables are faster than another method, for those numbers of bits.
+    pub(super) worth_channels: fn() -> [usize; 4],
+    /// Rows up to which the other method is the faster one nevertheless, for the same, so that a product has both.
+    pub(super) few_rows: fn() -> [usize; 4],
+    /// Channels as above for weights of two bits.
+    pub(super) worth_channels_twice: [usize; 4],
     pub(super) build: unsafe fn(&BuildTask),
     pub(super) run: unsafe fn(&LutTask),
 }
@@ -65,7 +67,9 @@ pub(crate) struct LutWeights {
     nr: usize,
     /// Activations of a table.
     group: usize,
-    /// Tables of a row, a multiple of the indices in a byte.
+    /// Bytes of an entry of a table, and of the indices beside each other.
+    entry: usize,
+    /// Tables of a row, a multiple of the indices beside each other.
     groups: usize,
     /// Groups of a block, a multiple of QUAD.
     block: usize,
@@ -81,11 +85,6 @@ pub(crate) struct LutWeights {
 }
 
 impl LutWeights {
-    /// Whether there are tables for such a pair: weights of one or two bits, activations of up to four.
-    pub(crate) fn serves(weight: Encoding, activation: Encoding) -> bool {
-        weight.planes() <= 2 && activation != Encoding::Ternary && activation.planes() <= 4
-    }
-
     /// Lays out `weights` for `kernel` and activations of `activation`, a pair that is served.
     pub(crate) fn new(
         weights: PackedRef<'_>,
@@ -93,14 +92,13 @@ impl LutWeights {
         kernel: &LutKernel,
     ) -> Result<Self> {
         let (we, n, k) = (weights.encoding(), weights.rows(), weights.cols());
-        assert!(Self::serves(we, activation));
+        assert!(kernel.serves(we, activation));
         let (lanes, nr, group, share) = (kernel.lanes, kernel.nr(), kernel.group, kernel.share);
-        let groups = k.div_ceil(group).next_multiple_of(share);
-        let blocks = groups.div_ceil(BLOCK.min(BLOCK_BYTES / nr)).max(1);
+        let (groups, entry) = (k.div_ceil(group).next_multiple_of(share), kernel.entry);
         let planes = we.planes();
         let total = elements(
             "weights",
-            &[n.div_ceil(lanes), lanes, planes, groups / share],
+            &[n.div_ceil(lanes), lanes, planes, groups / share, entry],
         )?;
         // Codes of bipolar activations stand for integers 2 apart.
         let apart = if activation == Encoding::Bipolar {
@@ -114,7 +112,13 @@ impl LutWeights {
             _ => (we.min(), 1),
         };
         let low = activation.min();
-        let codes = (activation.max() - low) / apart;
+        let most = group * ((activation.max() - low) / apart) as usize;
+        let mut longest = BLOCK.min(BLOCK_BYTES / nr);
+        if entry > 1 {
+            // Nothing is widened inside a block.
+            longest = longest.min(flush(entry, most) / QUAD * QUAD);
+        }
+        let blocks = groups.div_ceil(longest).max(1);
         let mut laid = LutWeights {
             lines: Lines::new(total.div_ceil(4)),
             start: vec![0; n.next_multiple_of(nr)],
@@ -122,10 +126,11 @@ impl LutWeights {
             lanes,
             nr,
             group,
+            entry,
             groups,
             block: groups.div_ceil(blocks).next_multiple_of(QUAD),
             planes,
-            most: group * codes as usize,
+            most,
             shift: (factor * apart).trailing_zeros(),
             signed: matches!(activation, Encoding::Signed(_)),
             base: match activation {
@@ -139,9 +144,11 @@ impl LutWeights {
         for channel in 0..n {
             let (panel, vector) = (channel / nr, channel % nr / lanes);
             let step = laid.vectors(panel) * lanes;
+            // Indices beside each other, counted as one.
             let at = panel * nr * planes * groups / share
                 + vector * lanes
                 + lane(channel % lanes, lanes);
+            let beside = 8 * entry / share;
             let row = &weights.words()[channel * w * planes..(channel + 1) * w * planes];
             code_planes(we, k, row, &mut code);
             let mut sum = 0i32;
@@ -151,8 +158,9 @@ impl LutWeights {
                     // Before it the blocks before its own, and in that the upper bits.
                     let before = planes * here.start + (planes - 1 - plane) * here.len();
                     let indices: &mut [u8] = bytemuck::cast_slice_mut(laid.lines.words_mut());
-                    indices[at + (before + i - here.start) / share * step] |=
-                        field(bits, i * group, group) << (i % share * group);
+                    let bit = 8 * entry * (at + (before + i - here.start) / share * step)
+                        + i % share * beside;
+                    indices[bit / 8] |= field(bits, i * group, group) << (bit % 8);
                 }
                 let ones = bits.iter().fold(0, |ones, b| ones + b.count_ones() as i32);
                 sum = sum.wrapping_add(ones << plane);
@@ -190,7 +198,7 @@ impl LutWeights {
 
     /// Bytes of the tables of a row.
     pub(crate) fn table_bytes(&self) -> usize {
-        self.block << self.group
+        (self.block << self.group) * self.entry
     }
 
     /// Whether activations are signed bytes.
@@ -203,16 +211,22 @@ impl LutWeights {
         self.row_factor
     }
 
-    /// Lookups that a byte can sum.
+    /// Lookups that an entry can sum.
     pub(crate) fn flush(&self) -> usize {
-        255 / self.most
+        flush(self.entry, self.most)
+    }
+
+    /// Bits of an entry of a table.
+    pub(crate) fn entry_bits(&self) -> usize {
+        8 * self.entry
     }
 
     /// What the inner loop does between its loads.
     pub(crate) fn sequence(&self) -> Sequence {
-        match self.flush() > FEW_LOOKUPS {
-            true => Sequence::LookUp,
-            false => Sequence::LookUpWiden,
+        match (self.entry, self.flush() > FEW_LOOKUPS) {
+            (2, _) => Sequence::LookUpWide,
+            (_, true) => Sequence::LookUp,
+            (_, false) => Sequence::LookUpWiden,
         }
     }
 
@@ -235,6 +249,11 @@ impl LutWeights {
     fn groups(&self, index: usize) -> Range<usize> {
         (index * self.block).min(self.groups)..((index + 1) * self.block).min(self.groups)
     }
+}
+
+/// Lookups of at most `most` that an entry of `entry` bytes can sum.
+fn flush(entry: usize, most: usize) -> usize {
+    ((1 << (8 * entry)) - 1) / most
 }
 
 /// Where the kernel leaves channel `c` of a vector of `lanes` bytes (see above).
@@ -276,6 +295,33 @@ fn field(words: &[u32], at: usize, count: usize) -> u8 {
 }
 
 impl LutKernel {
+    /// Whether there are tables for such a pair.
+    pub(crate) fn serves(&self, weight: Encoding, activation: Encoding) -> bool {
+        let (w, a) = (weight.planes(), activation.planes());
+        activation != Encoding::Ternary
+            && match self.entry {
+                1 => w <= 2 && a <= 4,
+                _ => w == 1 && a > 4,
+            }
+    }
+
+    /// Channels from which on tables are the fastest, for a pair that is served.
+    pub(crate) fn worth_channels(&self, weight: Encoding, activation: Encoding) -> usize {
+        let channels = match weight.planes() {
+            1 => (self.worth_channels)(),
+            _ => self.worth_channels_twice,
+        };
+        channels[(activation.planes() - 1) % 4]
+    }
+
+    /// Rows up to which another method is faster nevertheless.
+    pub(crate) fn few_rows(&self, weight: Encoding, activation: Encoding) -> usize {
+        match weight.planes() {
+            1 => (self.few_rows)()[(activation.planes() - 1) % 4],
+            _ => 0,
+        }
+    }
+
     /// Channels of a panel.
     pub(crate) fn nr(&self) -> usize {
         self.lanes * self.vectors
@@ -307,6 +353,7 @@ impl LutKernel {
             tables: tables.as_mut_ptr(),
             table_stride,
         };
+        assert_eq!(weights.entry, self.entry);
         // SAFETY: a LutKernel is had only from a row of the table of kernels, whose features `Kernels::of` and
         // `available` have checked. A block starts at a multiple of QUAD groups and has at most `block`
         // groups, a multiple of QUAD too: so its fours end inside a row of bytes and a row of tables.
@@ -330,6 +377,7 @@ impl LutKernel {
         let (groups, table_stride) = (weights.groups(block), weights.table_bytes());
         assert_eq!((weights.lanes, weights.group), (self.lanes, self.group));
         assert!(weights.block * self.nr() <= BLOCK_BYTES);
+        assert_eq!(weights.entry, self.entry);
         let rows = out.rows();
         assert_eq!(
             row_sums.len(),
@@ -352,8 +400,9 @@ impl LutKernel {
             weights.planes * weights.groups / self.share,
             vectors * self.lanes,
         );
-        let bytes = weights.planes * groups.len() / self.share * step;
+        let bytes = weights.planes * groups.len() / self.share * step * self.entry;
         let from = panel * self.nr() * all + weights.planes * groups.start / self.share * step;
+        let from = from * self.entry;
         let task = LutTask {
             indices: indices[from..from + bytes].as_ptr(),
             planes: weights.planes,

@@ -98,7 +98,7 @@ pub struct Kernels {
     bytegemm: Option<ByteKernel>,
     groupgemm: GroupKernel,
     linegemm: LineKernel,
-    lutgemm: Option<LutKernel>,
+    lutgemms: &'static [LutKernel],
     quantize: quantize::Entries,
     floatgemm: FloatKernel,
     pack: unsafe fn(*const u8, usize, usize, *mut u32),
@@ -307,9 +307,19 @@ impl Kernels {
         &self.linegemm
     }
 
-    /// The table GEMM, where this ISA has one.
-    pub(crate) fn lut_kernel(&self) -> Option<&LutKernel> {
-        self.lutgemm.as_ref()
+    /// The table GEMM for a pair of encodings, where this ISA has one.
+    pub(crate) fn lut_kernel(
+        &self,
+        weight: Encoding,
+        activation: Encoding,
+    ) -> Option<&'static LutKernel> {
+        self.lutgemms.iter().find(|k| k.serves(weight, activation))
+    }
+
+    /// All table GEMMs.
+    #[cfg(test)]
+    fn lut_kernels(&self) -> &'static [LutKernel] {
+        self.lutgemms
     }
 
     /// The GEMM of float activations.

@@ -28,7 +28,7 @@ pub(super) static KERNELS: Kernels = NEON;
 /// The same with dotprod: bytes by one instruction.
 pub(super) static DOT_KERNELS: Kernels = Kernels {
     isa: Isa::NeonDot,
-    lutgemm: Some(neon_lut::BESIDE_DOTS),
+    lutgemms: &[neon_lut::BESIDE_DOTS],
     bytegemm: Some(ByteKernel {
         name: "udot or sdot",
         mr: 5,
@@ -61,7 +61,7 @@ pub(super) static DOT_KERNELS: Kernels = Kernels {
 /// The same with i8mm: bytes of both kinds.
 pub(super) static I8MM_KERNELS: Kernels = Kernels {
     isa: Isa::NeonI8mm,
-    lutgemm: Some(neon_lut::BESIDE_DOTS),
+    lutgemms: &[neon_lut::BESIDE_DOTS],
     bytegemm: Some(ByteKernel {
         name: "usmmla, usdot for one row",
         mr: 4,
@@ -111,7 +111,7 @@ const NEON: Kernels = Kernels {
     }),
     quantize: quantize::ENTRIES,
     floatgemm: floats::KERNEL,
-    lutgemm: Some(neon_lut::KERNEL),
+    lutgemms: &[neon_lut::KERNEL],
     groupgemm: GroupKernel {
         name: "umlal or smlal",
         mr: 2,

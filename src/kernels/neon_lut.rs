@@ -30,6 +30,7 @@ pub(super) const KERNEL: LutKernel = LutKernel {
     vectors: 4,
     group: 4,
     share: 2,
+    entry: 1,
     // Predicted from counts of instructions, not measured. MAC an instruction: popcounts 43 a pass, tables 32 for 2
     // bits and 28 for 3 and 4. Tables of 16 activations take about 26 instructions and as many to make them
     // bytes: u4 gains 0.9 a channel on that, u3 0.6 and u2 0.25. A gain of a tenth and more is left from here on.

@@ -48,7 +48,7 @@ pub(super) static KERNELS: Kernels = Kernels {
         worth_channels: 0,
         run: linegemm,
     },
-    lutgemm: None,
+    lutgemms: &[],
     quantize: quantize::ENTRIES,
     floatgemm: floats::KERNEL,
     pack,

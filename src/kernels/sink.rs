@@ -183,6 +183,30 @@ pub(super) fn expect<V: Lanes, const MR: usize, const NV: usize>(sink: &Sink, ro
     }
 }
 
+impl Sink {
+    /// Gives vectors of results of row `row`, all of whose lanes are channels: integers by one decision.
+    ///
+    /// # Safety
+    /// As [`Sink::put`], for all of them.
+    #[inline(always)]
+    pub(super) unsafe fn put_row<V: Lanes>(&self, results: &[V], row: usize) {
+        // SAFETY: passed on from the caller.
+        unsafe {
+            let to = self.kept(row, 0);
+            if self.kind == Kind::I32 {
+                for (v, result) in results.iter().enumerate() {
+                    result.store(to.add(v * V::LANES), V::LANES);
+                }
+                return;
+            }
+            for (v, result) in results.iter().enumerate() {
+                let result = self.dress(*result, row, v * V::LANES);
+                result.store(to.add(v * V::LANES), V::LANES);
+            }
+        }
+    }
+}
+
 /// Gives the results of a tile to the sink: whole panels of integers by one decision, for they end nearly every tile.
 ///
 /// # Safety

@@ -8,7 +8,7 @@ use crate::bits::{Encoding, PackedRef};
 use crate::error::{Error, Result};
 use crate::isa::Isa;
 use crate::kernels::bounds::Sequence;
-use crate::kernels::{Kernels, LutWeights, MatMut};
+use crate::kernels::{Kernels, MatMut};
 use crate::quant::{Granularity, Scales};
 use crate::shape::{check_len, words};
 
@@ -197,7 +197,7 @@ impl Gemm {
         };
         let groups = matches!(granularity, Granularity::Group(_));
         let bytes = activation != Encoding::Bipolar && kernels.byte_kernel().is_some();
-        let tables = LutWeights::serves(weight, activation) && kernels.lut_kernel().is_some();
+        let tables = kernels.lut_kernel(weight, activation).is_some();
         Methods {
             bits: !groups,
             bytes: groups || bytes,

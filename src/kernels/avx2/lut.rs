@@ -26,6 +26,7 @@ pub(super) const KERNEL: LutKernel = LutKernel {
     vectors: 4,
     group: 4,
     share: 2,
+    entry: 1,
     // Sapphire Rapids, MAC a cycle, otherwise : tables, for 512^3, 4096 x 256 x 4096 and a GEMV of 1024 channels; tables
     // with an index a byte, before two shared one. 1 bit: 79 : 71, 81 : 75, 46 : 45, a loss. u2: 41 : 81, 40 : 72, 25 :
     // 47. u4, bytes instead of popcounts: 26 : 79, 26 : 63, 17 : 41 (with AVX-VNNI 39 : 67, 38 : 62, 22 : 44). Zen 5, 1 bit:

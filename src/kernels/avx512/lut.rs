@@ -25,6 +25,7 @@ pub(super) const KERNEL: LutKernel = LutKernel {
     vectors: 4,
     group: 6,
     share: 1,
+    entry: 1,
     // Zen 5, MAC a cycle, popcounts : tables, K about 1024. u4: 137 : 138 for 128 channels, 151 : 172 for 192, 155 : 203
     // for 256, 155 : 268 for 1024; 89 : 132 for one row and 4096 channels. u3: 203 : 186 for 192 channels, 205 : 222
     // for 256, 209 : 294 for 1024. u2: 303 : 242 for 256 channels, 306 : 315 for 1024, which is not worth a third

@@ -23,6 +23,7 @@ pub(super) const KERNEL: LutKernel = LutKernel {
     vectors: 4,
     group: 4,
     share: 2,
+    entry: 1,
     // Sapphire Rapids, MAC a cycle, otherwise : tables, for 512^3, 4096 x 256 x 4096 and a GEMV of 1024 channels; tables
     // with an index a byte, before two shared one. 1 bit: 104 : 119, 107 : 117, 63 : 79. u2: 55 : 81, 55 : 105, 46 : 86.
     // u4, bytes instead of popcounts: 42 : 106, 39 : 96, 22 : 89. That CPU shuffles 512 bits on one port, as those that

@@ -28,6 +28,9 @@ pub(super) fn ports(isa: Isa, sequence: Sequence) -> Option<Ports> {
             6 * 768,
             zmm_look_up_widen,
         ),
+        (Isa::Avx512, Sequence::LookUpWide) => {
+            ports("vpermi2w, vpaddw", 12 * 192, zmm_look_up_wide)
+        }
         (Isa::Avx512Bw, Sequence::Count) => ports(
             "vpxord or vpandd, 2 vpandd, vpsrlw, 2 vpshufb, 2 vpaddb",
             6 * 512,
@@ -189,6 +192,15 @@ rounds!(
     "vpaddw zmm\\i, zmm\\i, zmm16",
     "vpsrlw zmm16, zmm16, 8",
     "vpaddw zmm1\\i, zmm1\\i, zmm16"
+);
+
+rounds!(
+    /// 12 look-ups of sums of six activations for 32 channels. zmm16 is the index, and then what was found.
+    zmm_look_up_wide,
+    "0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11",
+    "vmovdqa64 zmm16, zmm15",
+    "vpermi2w zmm16, zmm26, zmm27",
+    "vpaddw zmm\\i, zmm\\i, zmm16"
 );
 
 rounds!(

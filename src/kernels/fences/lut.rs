@@ -12,27 +12,34 @@ fn bytes(count: usize, below: usize) -> Vec<u8> {
 #[test]
 fn tables_and_their_products_stay_inside() {
     each(|kernels, side| {
-        let Some(kernel) = kernels.lut_kernel() else {
-            return;
-        };
-        let all = kernel.nr();
-        for rows in [1, kernel.mr, kernel.mr + 1, 5] {
-            for lanes in [
-                1,
-                kernel.lanes - 1,
-                kernel.lanes,
-                kernel.lanes + 1,
-                all - 1,
-                all,
-            ] {
-                for groups in [0, 1, 5, 12] {
-                    for (planes, codes) in [(1, 1), (1, 3), (1, 15), (2, 3), (2, 15)] {
-                        check(kernel, side, [rows, lanes, groups], planes, codes);
-                    }
+        for kernel in kernels.lut_kernels() {
+            shapes(kernel, side);
+        }
+    });
+}
+
+fn shapes(kernel: &LutKernel, side: Side) {
+    let all = kernel.nr();
+    let cases: &[_] = match kernel.entry {
+        1 => &[(1, 1), (1, 3), (1, 15), (2, 3), (2, 15)],
+        _ => &[(1, 31), (1, 255)],
+    };
+    for rows in [1, kernel.mr, kernel.mr + 1, 5] {
+        for lanes in [
+            1,
+            kernel.lanes - 1,
+            kernel.lanes,
+            kernel.lanes + 1,
+            all - 1,
+            all,
+        ] {
+            for groups in [0, 1, 5, 12] {
+                for &(planes, codes) in cases {
+                    check(kernel, side, [rows, lanes, groups], planes, codes);
                 }
             }
         }
-    });
+    }
 }
 
 fn check(
@@ -42,15 +49,20 @@ fn check(
     planes: usize,
     most: usize,
 ) {
-    let (group, share, vectors) = (kernel.group, kernel.share, lanes.div_ceil(kernel.lanes));
+    let (group, share, entry) = (kernel.group, kernel.share, kernel.entry);
+    let vectors = lanes.div_ceil(kernel.lanes);
     let groups = groups.next_multiple_of(share);
     let quads = groups.div_ceil(QUAD);
     let stride = quads * QUAD * group;
-    let table_stride = (quads * QUAD) << group;
+    let table_stride = ((quads * QUAD) << group) * entry;
     // Two blocks of as many groups, which could be one plan's.
     let codes = [1, 2].map(|_| Fenced::new(&bytes(rows * stride, most + 1), side));
     let step = vectors * kernel.lanes;
-    let indices = bytes(planes * groups / share * step, 1 << (share * group));
+    let beside = 8 * entry / share;
+    let indices = bytes(
+        planes * groups / share * step * entry,
+        1 << (share * group).min(8),
+    );
     let indices = Fenced::new(&indices, side);
     let start: Vec<i32> = (0..step as i32).map(|c| 7 * c - 100).collect();
     let start = Fenced::new(&start, side);
@@ -62,8 +74,9 @@ fn check(
         let (half, at) = (kernel.lanes / 2, c % kernel.lanes);
         let lane = c / kernel.lanes * kernel.lanes + 2 * (at % half) + at / half;
         let weight = |k: usize| {
-            let (byte, at) = (k / (share * group), k % (share * group));
-            let bit = |plane| indices[(plane * groups / share + byte) * step + lane] >> at & 1;
+            let (at, group) = (k / group, k / group % share * beside + k % group);
+            let at = |plane| (plane * groups / share + at / share) * step + lane;
+            let bit = |plane| indices[at(plane) * entry + group / 8] >> (group % 8) & 1;
             (0..planes).fold(0, |weight, plane| 2 * weight + i32::from(bit(plane)))
         };
         let code = |block: usize, k| i32::from(codes[block][row * stride + k]);
@@ -102,7 +115,7 @@ fn check(
                 table_stride,
                 groups,
                 rows,
-                flush: 255 / (group * most),
+                flush: ((1 << (8 * entry)) - 1) / (group * most),
                 first: block == 0,
                 last: block == 1,
                 narrow,

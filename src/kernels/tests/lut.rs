@@ -4,7 +4,7 @@ use super::*;
 
 /// Runs a whole product by the table kernel, as integers and as floats of them, or `None` if the ISA has none.
 fn lut_product(kernels: &Kernels, w: &PackedMatrix, a: &PackedMatrix) -> Option<Vec<i32>> {
-    let kernel = kernels.lut_kernel()?;
+    let kernel = kernels.lut_kernel(w.encoding(), a.encoding())?;
     let (n, m) = (w.rows(), a.rows());
     let weights = LutWeights::new(w.view(), a.encoding(), kernel).unwrap();
     let (stride, nr) = (weights.row_bytes(), weights.nr());
@@ -72,19 +72,20 @@ fn check(kernels: &Kernels, we: Encoding, e: Encoding, [m, n, k]: [usize; 3], se
     );
 }
 
-fn weights_of_few_bits() -> [Encoding; 6] {
-    [
+/// The pairs that `kernel` serves.
+fn pairs(kernel: &LutKernel) -> Vec<(Encoding, Encoding)> {
+    let weights = [
         Encoding::Bipolar,
         Encoding::Ternary,
         Encoding::unsigned(1).unwrap(),
         Encoding::signed(1).unwrap(),
         Encoding::unsigned(2).unwrap(),
         Encoding::signed(2).unwrap(),
-    ]
-}
-
-fn activations_of_few_bits() -> impl Iterator<Item = Encoding> {
-    activations().into_iter().filter(|e| e.planes() <= 4)
+    ];
+    let all = weights
+        .into_iter()
+        .flat_map(|we| activations().into_iter().map(move |e| (we, e)));
+    all.filter(|&(we, e)| kernel.serves(we, e)).collect()
 }
 
 /// 0 and 1, each side of a group, of four groups, of a block and of two, for groups of `group`.
@@ -97,12 +98,9 @@ fn lengths(group: usize) -> Vec<usize> {
 #[test]
 fn table_gemm_equals_the_oracle_at_all_lengths() {
     each_isa(|kernels| {
-        let Some(kernel) = kernels.lut_kernel() else {
-            return;
-        };
-        for (case, k) in lengths(kernel.group).into_iter().enumerate() {
-            for we in weights_of_few_bits() {
-                for e in activations_of_few_bits() {
+        for kernel in kernels.lut_kernels() {
+            for (case, k) in lengths(kernel.group).into_iter().enumerate() {
+                for (we, e) in pairs(kernel) {
                     let shape = [kernel.mr + 1, kernel.lanes + 3, k];
                     check(kernels, we, e, shape, case as u64);
                 }
@@ -113,32 +111,36 @@ fn table_gemm_equals_the_oracle_at_all_lengths() {
 
 #[test]
 fn table_gemm_serves_every_number_of_rows_and_lanes() {
-    let u4 = Encoding::unsigned(4).unwrap();
     each_isa(|kernels| {
-        let Some(kernel) = kernels.lut_kernel() else {
-            return;
-        };
-        for m in 0..=2 * kernel.mr + 1 {
-            for n in 0..=kernel.nr() + kernel.lanes + 1 {
-                let k = if n % 2 == 0 { 77 } else { 100 * kernel.group };
-                let we = [Encoding::Bipolar, Encoding::Ternary][n / 2 % 2];
-                check(kernels, we, u4, [m, n, k], 5);
+        for kernel in kernels.lut_kernels() {
+            let pairs = pairs(kernel);
+            let widest = |we| pairs.iter().rfind(|pair| pair.0 == we);
+            let pairs = [Encoding::Bipolar, Encoding::Ternary].map(widest);
+            let pairs: Vec<_> = pairs.into_iter().flatten().collect();
+            for m in 0..=2 * kernel.mr + 1 {
+                for n in 0..=kernel.nr() + kernel.lanes + 1 {
+                    let k = if n % 2 == 0 { 77 } else { 100 * kernel.group };
+                    let (we, e) = pairs[n / 2 % pairs.len()];
+                    check(kernels, *we, *e, [m, n, k], 5);
+                }
             }
         }
     });
 }
 
-/// Bytes at their largest on each side of every flush, 16-bit sums at theirs on each side of where they end.
+/// Entries at their largest on each side of every flush, 16-bit sums of bytes at theirs on each side of where they end.
 #[test]
 fn table_sums_survive_their_worst_case() {
     each_isa(|kernels| {
-        let Some(kernel) = kernels.lut_kernel() else {
-            return;
-        };
-        let (m, n) = (kernel.mr + 1, kernel.lanes + 1);
-        for e in activations_of_few_bits() {
+        for (kernel, e) in kernels
+            .lut_kernels()
+            .iter()
+            .flat_map(|kernel| activations().into_iter().map(move |e| (kernel, e)))
+            .filter(|(kernel, e)| kernel.serves(Encoding::Bipolar, *e))
+        {
+            let (m, n) = (kernel.mr + 1, kernel.lanes + 1);
             let codes = ((1 << e.planes()) - 1) as usize;
-            let flush = 255 / (kernel.group * codes);
+            let flush = ((1 << (8 * kernel.entry)) - 1) / (kernel.group * codes);
             let narrow = 65_535 / (kernel.group * codes);
             let twice = 65_535 / (3 * kernel.group * codes);
             let groups = [
@@ -164,7 +166,9 @@ fn table_sums_survive_their_worst_case() {
                 lengths.extend([g * kernel.group - 1, g * kernel.group + 1]);
             }
             for k in lengths {
-                for we in [Encoding::Bipolar, Encoding::unsigned(2).unwrap()] {
+                let twice = Encoding::unsigned(2).unwrap();
+                let weights = [Encoding::Bipolar, twice];
+                for we in weights.into_iter().filter(|we| kernel.serves(*we, e)) {
                     for (w, a) in [
                         (we.max(), e.max()),
                         (we.min(), e.max()),

@@ -6,8 +6,8 @@ use crate::bits::{ByteRef, Encoding, PackedRef};
 use crate::error::Result;
 use crate::kernels::bounds::Sequence;
 use crate::kernels::{
-    BitRows, BitWeights, ByteKernel, ByteWeights, CodeRows, Kernels, LutKernel, LutWeights, MatMut,
-    Out, bit_passes,
+    BitRows, BitWeights, ByteKernel, ByteWeights, CodeRows, Kernels, LutWeights, MatMut, Out,
+    bit_passes,
 };
 use crate::ops::Par;
 use crate::ops::grid::Grid;
@@ -29,13 +29,13 @@ enum How {
     Bits(BitWeights),
     /// Multiply-add of bytes.
     Bytes(&'static ByteKernel, ByteWeights),
-    /// Look-up of sums, and popcounts for few rows where there are weights for them.
+    /// Look-up of sums, and another method for few rows where there is a faster one.
     Tables(Tables, Option<Few>),
 }
 
-/// Weights for products of few rows.
+/// A method for products of few rows.
 struct Few {
-    weights: BitWeights,
+    method: Box<Method>,
     /// The most.
     rows: usize,
 }
@@ -57,18 +57,15 @@ impl Method {
         weight: Encoding,
         activation: Encoding,
     ) -> Way {
-        let passes = bit_passes(weight, activation);
-        let worth = |tables: &LutKernel| {
-            let channels = match weight.planes() {
-                1 => (tables.worth_channels)(),
-                _ => tables.worth_channels_twice,
-            };
-            channels[activation.planes() - 1] <= n
-        };
-        let serves = LutWeights::serves(weight, activation);
-        if serves && kernels.lut_kernel().is_some_and(worth) {
-            return Way::Tables;
+        match kernels.lut_kernel(weight, activation) {
+            Some(tables) if tables.worth_channels(weight, activation) <= n => Way::Tables,
+            _ => Self::without_tables(kernels, weight, activation),
         }
+    }
+
+    /// The fastest way but tables.
+    fn without_tables(kernels: &Kernels, weight: Encoding, activation: Encoding) -> Way {
+        let passes = bit_passes(weight, activation);
         match kernels.byte_kernel() {
             Some(bytes) if activation != Encoding::Bipolar && passes > bytes.worth_passes => {
                 Way::Bytes
@@ -84,7 +81,8 @@ impl Method {
         weights: PackedRef<'_>,
         activation: Encoding,
     ) -> Result<Self> {
-        let how = match (way, kernels.byte_kernel(), kernels.lut_kernel()) {
+        let tables = kernels.lut_kernel(weights.encoding(), activation);
+        let how = match (way, kernels.byte_kernel(), tables) {
             (Way::Bytes, Some(bytes), _) => {
                 let signed = activation.min() < 0;
                 let weights = ByteWeights::new(weights, signed, bytes)?;
@@ -106,13 +104,13 @@ impl Method {
 
     /// This method with a second one beside it for few rows, if `weights`, which it was made of, have a faster one for those.
     pub(in crate::ops) fn with_few_rows(mut self, weights: PackedRef<'_>) -> Result<Self> {
-        if let How::Tables(tables, few) = &mut self.how
-            && tables.weights.passes() == 1
-        {
-            let rows = (tables.kernel.few_rows)()[self.activation.planes() - 1];
+        if let How::Tables(tables, few) = &mut self.how {
+            let (we, activation) = (weights.encoding(), self.activation);
+            let rows = tables.kernel.few_rows(we, activation);
             if rows > 0 {
-                let weights = BitWeights::new(weights, self.activation, self.kernels.nr())?;
-                *few = Some(Few { weights, rows });
+                let way = Self::without_tables(self.kernels, we, activation);
+                let method = Box::new(Self::new(way, self.kernels, weights, activation)?);
+                *few = Some(Few { method, rows });
             }
         }
         Ok(self)
@@ -126,18 +124,17 @@ impl Method {
             How::Tables(tables, few) => {
                 what(tables.weights.start_mut());
                 if let Some(few) = few {
-                    what(few.weights.start_mut());
+                    few.method.start_with(what);
                 }
             }
         }
     }
 
-    /// Popcounts for `rows` rows, if that is how these are done.
-    fn bits_for(&self, rows: usize) -> Option<&BitWeights> {
+    /// The method for `rows` rows: this one, or that for few.
+    fn with_rows(&self, rows: usize) -> &Method {
         match &self.how {
-            How::Bits(weights) => Some(weights),
-            How::Tables(_, Some(few)) if rows <= few.rows => Some(&few.weights),
-            _ => None,
+            How::Tables(_, Some(few)) if rows <= few.rows => &few.method,
+            _ => self,
         }
     }
 
@@ -153,17 +150,17 @@ impl Method {
     /// Bytes of the weights as laid out.
     pub(in crate::ops) fn bytes(&self) -> usize {
         match &self.how {
-            How::Tables(_, Some(few)) => few.weights.bytes() + self.bytes_read(usize::MAX),
+            How::Tables(_, Some(few)) => few.method.bytes() + self.bytes_read(usize::MAX),
             _ => self.bytes_read(usize::MAX),
         }
     }
 
     /// Those of them that a product of `rows` rows reads.
     pub(in crate::ops) fn bytes_read(&self, rows: usize) -> usize {
-        match (&self.how, self.bits_for(rows)) {
-            (_, Some(weights)) | (How::Bits(weights), _) => weights.bytes(),
-            (How::Bytes(_, weights), _) => weights.bytes(),
-            (How::Tables(tables, _), _) => tables.weights.bytes(),
+        match &self.with_rows(rows).how {
+            How::Bits(weights) => weights.bytes(),
+            How::Bytes(_, weights) => weights.bytes(),
+            How::Tables(tables, _) => tables.weights.bytes(),
         }
     }
 
@@ -174,7 +171,12 @@ impl Method {
             How::Bytes(_, weights) => {
                 rows.saturating_mul(byte_sums(weights) + weights.row_bytes() / 4)
             }
-            How::Tables(tables, _) => tables.scratch(rows),
+            How::Tables(tables, few) => {
+                let few = few
+                    .as_ref()
+                    .map_or(0, |few| few.method.scratch_of_planes(few.rows.min(rows)));
+                tables.scratch(rows).max(few)
+            }
         }
     }
 
@@ -188,7 +190,9 @@ impl Method {
             }
             How::Bytes(..) => self.scratch_of_planes(rows),
             How::Tables(tables, few) => {
-                let few = few.as_ref().map_or(0, |few| few.rows.min(rows) * planes);
+                let few = few
+                    .as_ref()
+                    .map_or(0, |few| few.method.scratch_of_bytes(few.rows.min(rows)));
                 tables.scratch(rows).max(few)
             }
         }
@@ -196,10 +200,10 @@ impl Method {
 
     /// What the inner loop does for `rows` rows, and how often it walks along K.
     pub(in crate::ops) fn sequence(&self, rows: usize) -> (Sequence, usize) {
-        match (&self.how, self.bits_for(rows)) {
-            (_, Some(weights)) | (How::Bits(weights), _) => (weights.sequence(), weights.passes()),
-            (How::Bytes(_, weights), _) => (weights.sequence(), 1),
-            (How::Tables(tables, _), _) => (tables.weights.sequence(), tables.weights.passes()),
+        match &self.with_rows(rows).how {
+            How::Bits(weights) => (weights.sequence(), weights.passes()),
+            How::Bytes(_, weights) => (weights.sequence(), 1),
+            How::Tables(tables, _) => (tables.weights.sequence(), tables.weights.passes()),
         }
     }
 
@@ -230,14 +234,24 @@ impl Method {
                 let (group, entries) = (kernel.group, 1 << kernel.group);
                 let passes = ["", "2 passes, "][tables.weights.passes() - 1];
                 let few = match few {
-                    Some(few) => format!("; {} up to {} rows", kernels.bitgemm_name(), few.rows),
+                    Some(few) => format!("; {} up to {} rows", few.method.name(), few.rows),
                     None => String::new(),
                 };
+                let entry = tables.weights.entry_bits();
                 format!(
                     "{isa}: {name}, tile {mr}x{nr}, {passes}tables of {entries} sums of {group} \
-                     activations, {flush} lookups a byte{few}"
+                     activations, {flush} lookups in {entry} bits{few}"
                 )
             }
+        }
+    }
+
+    /// The name of its kernel.
+    fn name(&self) -> &'static str {
+        match &self.how {
+            How::Bits(_) => self.kernels.bitgemm_name(),
+            How::Bytes(kernel, _) => kernel.name,
+            How::Tables(tables, _) => tables.kernel.name,
         }
     }
 
@@ -254,12 +268,11 @@ impl Method {
         if rows == 0 || out.cols() == 0 {
             return;
         }
-        if let Some(weights) = self.bits_for(rows) {
-            let rows = self.bit_rows(activations, scratch);
-            return self.run_bits_of(weights, rows, out, par, dress);
-        }
-        match &self.how {
-            How::Bits(_) => unreachable!("bits are for any number of rows"),
+        match &self.with_rows(rows).how {
+            How::Bits(weights) => {
+                let rows = self.bit_rows(activations, scratch);
+                self.run_bits_of(weights, rows, out, par, dress)
+            }
             How::Bytes(kernel, weights) => {
                 self.run_bytes(kernel, weights, activations, out, scratch, par, dress)
             }
