@@ -37,6 +37,8 @@ pub(crate) struct LutKernel {
     pub(crate) name: &'static str,
     /// Rows of a tile, at most.
     pub(crate) mr: usize,
+    /// Rows whose tables of a block are made at a time: those that stay in the cache that tiles read them from.
+    pub(crate) rows: usize,
     /// Rows and channels of a tile, for people, where a byte sums so many lookups.
     pub(crate) tile: fn(usize) -> [usize; 2],
     pub(crate) lanes: usize,

@@ -25,6 +25,7 @@ const SOME: usize = 9;
 pub(super) const KERNEL: LutKernel = LutKernel {
     name: "tbl",
     mr: 4,
+    rows: 64,
     tile: |lookups| [if lookups <= SOME { 2 } else { 4 }, 64],
     lanes: 16,
     vectors: 4,

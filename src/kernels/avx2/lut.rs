@@ -21,6 +21,7 @@ use crate::kernels::piece::features;
 pub(super) const KERNEL: LutKernel = LutKernel {
     name: "vpshufb",
     mr: 2,
+    rows: 64,
     tile: |lookups| if lookups == FEW { [2, 64] } else { [2, 128] },
     lanes: 32,
     vectors: 4,

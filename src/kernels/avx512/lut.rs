@@ -20,6 +20,7 @@ use crate::kernels::piece::features;
 pub(super) const KERNEL: LutKernel = LutKernel {
     name: "vpermb",
     mr: 2,
+    rows: 64,
     tile: |_| [2, 256],
     lanes: 64,
     vectors: 4,

@@ -7,7 +7,7 @@
 //!
 //! The scheme is that of `lutgemm`, but for three things. A block of K has no more groups than 16 bits can sum, so that
 //! nothing is widened before its end. Its tables are 128 bytes for 6 activations: those of the rows of a tile stay in the
-//! first-level cache while all vectors of the panel go by. Two indices of 6 bits share 16, the first below; vpermi2w takes no
+//! first-level cache while all panels go by. Two indices of 6 bits share 16, the first below; vpermi2w takes no
 //! notice of the bits above.
 //!
 //! Tile 4 rows x 128 channels: 16 vectors of sums, 4 of indices and a table fill 22 registers.
@@ -33,19 +33,21 @@ const SHARE: usize = 2;
 pub(super) const KERNEL: LutKernel = LutKernel {
     name: "vpermi2w",
     mr: 4,
+    rows: 4,
     tile: |_| [4, 128],
     lanes: LANES,
-    vectors: 16,
+    vectors: 8,
     group: GROUP,
     share: SHARE,
     entry: 2,
-    // Zen 5, quiet, MAC a cycle, bytes : tables: 119 : 141 for 512^3, 120 : 153 for 1024^3, 121 : 170 for 4096 x 256 x 4096.
-    // The inner loop alone does 300. Intel's cores do vpermi2w in three steps.
+    // Zen 5, MAC a cycle, bytes : tables, medians of three: 119 : 142 for 512^3, 120 : 150 for 1024^3, 121 : 164 for
+    // 4096 x 256 x 4096, 120 : 175 for 4096 x 4 x 4096. The inner loop alone does 300. Panels of 512 channels or blocks of 64
+    // rows gain and lose as much. Intel's cores do vpermi2w in three steps.
     worth_channels: || match isa::spare_pipes() {
         true => [512; 4],
         false => [usize::MAX; 4],
     },
-    few_rows: || [16; 4],
+    few_rows: || [3; 4],
     worth_channels_twice: [usize::MAX; 4],
     build,
     run,

@@ -17,7 +17,7 @@ use crate::ops::grid::{Grid, Space};
 use super::Activations;
 use super::method::{Dress, bytes_of};
 
-/// Rows of a block: as many as have their tables in the second-level cache.
+/// Rows of a block, at most.
 const ROWS: usize = 64;
 
 /// Rows for which there is working space at most. They bound the parts that can run at once.
@@ -90,7 +90,7 @@ impl Tables {
             space,
             par,
             &|rows, panels, mut out, space| {
-                let fit = ROWS.min(space.len() / self.unit());
+                let fit = self.kernel.rows.min(space.len() / self.unit());
                 for from in rows.clone().step_by(fit) {
                     let block = from..rows.end.min(from + fit);
                     let (_, below) = out.reborrow().split_rows(from - rows.start);
