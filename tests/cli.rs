@@ -8,6 +8,8 @@ use std::process::{Command, Output};
 use qcore::train::data::{Images, digits};
 use tempfile::TempDir;
 
+#[path = "cli/output.rs"]
+mod output;
 #[path = "cli/reproduce.rs"]
 mod reproduce;
 #[path = "cli/run.rs"]

@@ -22,6 +22,7 @@ use report::{Conditions, Report};
 use timing::{Effort, Team};
 use weight_only::Asked;
 
+use crate::out;
 use crate::table;
 
 /// GEMM and GEMV, N x M x K.
@@ -174,10 +175,10 @@ pub fn run(args: &Args) -> Result<()> {
         conversions,
     };
     if args.json {
-        eprintln!("{}", report.conditions.line());
-        print!("{}", report.json());
+        err!("{}", report.conditions.line());
+        out::text(report.json());
     } else {
-        print!("{}", report.text());
+        out::text(report.text());
     }
     if let Some(path) = &args.markdown {
         write_whole(path, report.markdown().as_bytes())?;

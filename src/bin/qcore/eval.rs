@@ -85,9 +85,9 @@ pub fn run(args: &Args) -> Result<()> {
             "accuracy": accuracy,
             "images_per_second": rate,
         });
-        println!("{result:#}");
+        out!("{result:#}");
     } else {
-        println!(
+        out!(
             "{}: {right} of {} test images right, {accuracy:.2} % ({rate:.0} images/s on {}, {})",
             data.name,
             images.len(),

@@ -4,6 +4,7 @@ use qcore::Result;
 use qcore::isa::{Isa, OVERRIDE, cpu_name};
 use qcore::kernels::Kernels;
 
+use crate::out;
 use crate::table::{self, Table};
 
 #[derive(clap::Args)]
@@ -40,11 +41,11 @@ pub fn run(args: &Args) -> Result<()> {
             "threads": threads,
             "isas": isas,
         });
-        println!("{info:#}");
+        out!("{info:#}");
         return Ok(());
     }
-    println!("qcore {}", env!("CARGO_PKG_VERSION"));
-    println!(
+    out!("qcore {}", env!("CARGO_PKG_VERSION"));
+    out!(
         "CPU: {} ({}), {}",
         cpu_name(),
         std::env::consts::ARCH,
@@ -61,7 +62,7 @@ pub fn run(args: &Args) -> Result<()> {
             kernel(isa),
         ]);
     }
-    print!("{table}");
-    println!("{OVERRIDE}=NAME forces an available one.");
+    out::text(table);
+    out!("{OVERRIDE}=NAME forces an available one.");
     Ok(())
 }

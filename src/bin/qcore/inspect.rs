@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use qcore::Result;
 use qcore::model::Model;
 
+use crate::out;
 use crate::table::{Table, bytes};
 
 #[derive(clap::Args)]
@@ -16,7 +17,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     let model = Model::load(&args.model)?;
     let outputs: Vec<String> = model.outputs().iter().map(|o| o.to_string()).collect();
-    println!(
+    out!(
         "{}: {} to {}; values take {} for an image",
         args.model.display(),
         model.input(),
@@ -46,13 +47,13 @@ pub fn run(args: &Args) -> Result<()> {
             row.kernel,
         ]);
     }
-    print!("{table}");
+    out::text(table);
     let (packed, float) = model.bytes();
     let smaller = match packed {
         0 => String::new(),
         _ => format!(": {:.1} times smaller", float as f64 / packed as f64),
     };
-    println!(
+    out!(
         "in all {} packed, {} as f32{smaller}",
         bytes(packed),
         bytes(float)

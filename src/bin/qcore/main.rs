@@ -1,8 +1,15 @@
 //! The command-line tool `qcore`: arguments in, words and files out. The work is in the library.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use qcore::Result;
+
+// Its macros `out!` and `err!` are for all that follow.
+#[macro_use]
+mod out;
 
 mod bench;
 mod curves;
@@ -46,27 +53,43 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let done = match Cli::parse().command {
+    let done = match Cli::try_parse() {
+        Ok(cli) => run(cli.command),
+        Err(refusal) if refusal.use_stderr() => {
+            // That standard error cannot be written, nobody is left to hear.
+            let _ = refusal.print();
+            return ExitCode::from(REFUSED);
+        }
+        Err(help) => {
+            out::write(|_| help.print());
+            Ok(ExitCode::SUCCESS)
+        }
+    };
+    match done.and_then(|status| out::end().map(|()| status)) {
+        Ok(status) => status,
+        Err(error) => {
+            err!("error: {error}");
+            ExitCode::from(REFUSED)
+        }
+    }
+}
+
+/// The status if the tool could not do what it was asked for.
+const REFUSED: u8 = 2;
+
+fn run(command: Command) -> Result<ExitCode> {
+    let done = match command {
         Command::Info(args) => info::run(&args),
-        Command::Train(args) => match train::run(&args) {
-            Ok(status) => return status,
-            Err(error) => Err(error),
-        },
+        Command::Train(args) => return train::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Profile(args) => profile::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Reproduce(args) => match reproduce::run(&args) {
-            Ok(false) => return ExitCode::FAILURE,
+            Ok(false) => return Ok(ExitCode::FAILURE),
             other => other.map(|_| ()),
         },
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::from(2)
-        }
-    }
+    done.map(|()| ExitCode::SUCCESS)
 }

@@ -10,6 +10,7 @@ use qcore::{Error, Result};
 use serde_json::{Value, json};
 
 use crate::image::{Given, Values};
+use crate::out;
 use crate::table::{self, Table, bytes};
 
 #[derive(clap::Args)]
@@ -86,7 +87,7 @@ pub fn run(args: &Args) -> Result<()> {
             "workspace_bytes": workspace.bytes(),
             "nodes": nodes,
         });
-        println!("{result:#}");
+        out!("{result:#}");
         return Ok(());
     }
     show(args, &model, &workspace, &rows, total);
@@ -94,7 +95,7 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 fn show(args: &Args, model: &Model, workspace: &Workspace, rows: &[Row], total: Duration) {
-    println!(
+    out!(
         "{}: {} on {}, {}, batch {}; times are of one image",
         args.model.display(),
         model.input(),
@@ -110,20 +111,20 @@ fn show(args: &Args, model: &Model, workspace: &Workspace, rows: &[Row], total: 
     for (i, row) in rows.iter().enumerate() {
         table.row(row.cells(i, total));
     }
-    print!("{table}");
+    out::text(table);
     let macs: u64 = rows.iter().map(|row| row.info.macs).sum();
-    println!(
+    out!(
         "in all {:.3} ms an image, {} MACs, {:.1} billion MACs a second",
         1e3 * total.as_secs_f64(),
         short(macs),
         macs as f64 / total.as_secs_f64().max(1e-9) / 1e9
     );
-    println!(
+    out!(
         "values take {} at most at a time, with scratch {}",
         bytes(model.peak_bytes(args.batch)),
         bytes(workspace.bytes())
     );
-    println!("bound: multiply-accumulates on registers alone, one thread of this core");
+    out!("bound: multiply-accumulates on registers alone, one thread of this core");
 }
 
 impl Row {

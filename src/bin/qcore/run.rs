@@ -81,11 +81,11 @@ pub fn run(args: &Args) -> Result<()> {
             "output": output.to_string(),
             "images": results.collect::<Vec<Value>>(),
         });
-        println!("{result:#}");
+        out!("{result:#}");
     } else {
         for (name, top) in results.filter(|(_, top)| !top.is_empty()) {
             let top = top.iter().map(|(i, v)| format!("{i} ({v:.4})"));
-            println!("{name}: {}", top.collect::<Vec<String>>().join(", "));
+            out!("{name}: {}", top.collect::<Vec<String>>().join(", "));
         }
     }
     Ok(())

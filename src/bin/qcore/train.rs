@@ -17,6 +17,7 @@ use qcore::{Error, Result};
 
 use crate::curves;
 use crate::eval::{correct, load_data};
+use crate::out;
 use crate::table::{self, bytes};
 
 mod interrupt;
@@ -77,14 +78,14 @@ fn train(args: &Args, recipe: Option<Recipe>, out: &Path) -> Result<Outcome> {
     };
     let mut watch = Watch::new(out, &mut trainer, &data)?;
     let recipe = trainer.recipe().clone();
-    println!(
+    out!(
         "{}: {} training and {} test images, {} classes",
         data.name,
         data.train.len(),
         data.test.len(),
         data.train.classes()
     );
-    println!(
+    out!(
         "net {}: {}-bit weights, {}-bit activations; {} float and {} quantized epochs; {isa}, {}",
         recipe.arch,
         recipe.bits_w,
@@ -100,13 +101,13 @@ fn train(args: &Args, recipe: Option<Recipe>, out: &Path) -> Result<Outcome> {
     if let Err(error) = trained {
         let epoch = watch.save()?;
         let path = checkpoint.display();
-        eprintln!("{path} has the run as it was after epoch {epoch}");
+        err!("{path} has the run as it was after epoch {epoch}");
         return Err(error);
     }
     watch.failed.take().map_or(Ok(()), Err)?;
     if interrupt::asked() && trainer.done() < trainer.epochs() {
         let epoch = watch.save()?;
-        println!(
+        out!(
             "interrupted after epoch {epoch} of {}; go on with --resume {}",
             trainer.epochs(),
             checkpoint.display()
@@ -114,7 +115,7 @@ fn train(args: &Args, recipe: Option<Recipe>, out: &Path) -> Result<Outcome> {
         return Ok(Outcome::Interrupted);
     }
     let seconds = begin.elapsed().as_secs_f64();
-    println!("trained in {seconds:.1} s");
+    out!("trained in {seconds:.1} s");
     let epochs = trainer.done() - done;
     trainer.save(&checkpoint)?;
     let svg = out.join("curves.svg");
@@ -124,7 +125,7 @@ fn train(args: &Args, recipe: Option<Recipe>, out: &Path) -> Result<Outcome> {
     );
     curves::write(&svg, &title, &watch.points)?;
     if let Some(accuracy) = watch.float_accuracy {
-        println!(
+        out!(
             "float net:      {:.2} % of the test images right",
             100.0 * accuracy
         );
@@ -139,14 +140,14 @@ fn train(args: &Args, recipe: Option<Recipe>, out: &Path) -> Result<Outcome> {
     } else {
         if let Some(last) = watch.points.last() {
             let accuracy = last.test_accuracy;
-            println!("the net:        {accuracy:.2} % of the test images right");
+            out!("the net:        {accuracy:.2} % of the test images right");
         }
         if let Err(error) = frozen {
-            println!("no packed model: {error}");
+            out!("no packed model: {error}");
         }
     }
     let files: Vec<String> = files.iter().map(|f| f.display().to_string()).collect();
-    println!("wrote {}", files.join(", "));
+    out!("wrote {}", files.join(", "));
     let last = watch.points.last();
     Ok(Outcome::Done {
         accuracy: last.map_or(0.0, |point| point.test_accuracy / 100.0),
@@ -163,12 +164,12 @@ fn list(name: Option<&str>) -> Result<ExitCode> {
             for named in NAMED {
                 let mut name = named.name;
                 for line in folded(named.about(), COLUMNS - width - 2) {
-                    println!("{name:width$}  {line}");
+                    out!("{name:width$}  {line}");
                     name = "";
                 }
             }
         }
-        Some(name) => print!("{}", named::find(name)?.text),
+        Some(name) => out::text(named::find(name)?.text),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -222,13 +223,13 @@ fn finish(
         return Err(Error::format(path.display(), problem));
     }
     let accuracy = correct(&logits, data.test.labels()) as f64 / data.test.len() as f64;
-    println!(
+    out!(
         "quantized net:  {:.2} % (the packed model, its logits those of training bit for bit)",
         100.0 * accuracy
     );
     let (packed, float) = model.bytes();
     let ratio = float as f64 / packed as f64;
-    println!(
+    out!(
         "packed size:    {}, as floats {}: {ratio:.1} times smaller",
         bytes(packed),
         bytes(float)

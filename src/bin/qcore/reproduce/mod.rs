@@ -177,7 +177,7 @@ const EXPERIMENTS: [Experiment; 12] = [
 pub fn run(args: &Args) -> Result<bool> {
     if args.list {
         for e in &EXPERIMENTS {
-            println!("{:<20} {}", e.name, e.about);
+            out!("{:<20} {}", e.name, e.about);
         }
         return Ok(true);
     }
@@ -198,16 +198,17 @@ pub fn run(args: &Args) -> Result<bool> {
         };
         write("csv", &outcome.csv.0)?;
         write("svg", &outcome.figure.svg()?)?;
-        println!(
+        out!(
             "{} ({:.1} s)",
             experiment.name,
             begin.elapsed().as_secs_f64()
         );
         for check in &outcome.checks {
             let word = if check.pass { "pass" } else { "FAIL" };
-            println!(
+            out!(
                 "  {word}  expected {}; came out {}",
-                check.expected, check.got
+                check.expected,
+                check.got
             );
         }
         checks += outcome.checks.len();
@@ -215,11 +216,11 @@ pub fn run(args: &Args) -> Result<bool> {
             failed.push(experiment.name);
         }
     }
-    println!("wrote {}", args.out.display());
+    out!("wrote {}", args.out.display());
     if failed.is_empty() {
-        println!("{checks} checks, all passed");
+        out!("{checks} checks, all passed");
     } else {
-        println!("{checks} checks; failed: {}", failed.join(", "));
+        out!("{checks} checks; failed: {}", failed.join(", "));
     }
     Ok(failed.is_empty())
 }

@@ -26,7 +26,7 @@ pub fn run(args: &Args, recipe: &Recipe) -> Result<ExitCode> {
             seed: *seed,
             ..recipe.clone()
         };
-        println!("seed {seed}");
+        out!("seed {seed}");
         let out = args.out.join(format!("seed-{seed}"));
         let Outcome::Done {
             accuracy,
@@ -58,7 +58,7 @@ pub fn run(args: &Args, recipe: &Recipe) -> Result<ExitCode> {
         Some(spread) => format!(", standard deviation {:.2}", 100.0 * spread),
         None => String::new(),
     };
-    println!(
+    out!(
         "{}: {:.2} % of the test images right in the mean{spread}",
         table::count(seeds.len(), "seed"),
         100.0 * mean

@@ -151,7 +151,7 @@ impl Watch {
         self.points.push(point);
         // On a terminal the bar says it; elsewhere a line an epoch does.
         if !std::io::stderr().is_terminal() {
-            println!("{text}");
+            out!("{text}");
         } else if report.epoch.is_multiple_of(10) || report.epoch == report.epochs {
             self.bar.println(text);
         }
