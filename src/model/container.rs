@@ -10,19 +10,17 @@
 //! | `checksum` | CRC-32 in eight hex digits over the description's bytes, then, by name in byte order, each tensor's name, its dimensions as 64-bit integers and its data, all little-endian |
 //!
 //! The same content gives the same bytes.
-//! Data is copied out on reading, so its alignment in the file does not matter. Writing goes to a
-//! temporary file beside the target, which is renamed when it is whole.
+//! Data is copied out on reading, so its alignment in the file does not matter. A file is
+//! written whole or not at all.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
-use std::io::Write;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorView};
 
 use serde::{Deserialize, Serialize};
 
+use super::whole::write_whole;
 use crate::error::{Error, Result};
 
 /// The entry `qcore` of the metadata.
@@ -264,34 +262,6 @@ fn checksum<'a>(
     crc.finalize()
 }
 
-/// Writes `bytes` to `path`, whole or not at all: into a temporary file beside it, then renamed.
-pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    let Some(name) = path.file_name() else {
-        return Err(Error::argument(
-            "path",
-            path.display(),
-            "the name of a file",
-        ));
-    };
-    // Of this call alone: threads may write the same file at once.
-    static CALLS: AtomicUsize = AtomicUsize::new(0);
-    let call = CALLS.fetch_add(1, Ordering::Relaxed);
-    let mut temporary = name.to_os_string();
-    temporary.push(format!(".{}-{call}.tmp", std::process::id()));
-    let temporary = path.with_file_name(temporary);
-    let write = || -> std::io::Result<()> {
-        let mut file = File::create(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&temporary, path)
-    };
-    write().map_err(|e| {
-        // The error that matters is the first; that the temporary file may be left is not news.
-        let _ = std::fs::remove_file(&temporary);
-        Error::io(path, "write", e)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -349,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_written_whole_or_not_at_all() {
+    fn a_saved_file_is_loaded() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("m.qcore");
         sample().save(&path, "test", 1).unwrap();
@@ -365,19 +335,5 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(said.starts_with("cannot read "), "{said}");
-        // Threads that write the same file leave that of one of them.
-        let long = |byte: u8| vec![byte; 1 << 20];
-        std::thread::scope(|scope| {
-            for byte in 0..4 {
-                let path = &path;
-                scope.spawn(move || (0..8).for_each(|_| write_whole(path, &long(byte)).unwrap()));
-            }
-        });
-        let left = std::fs::read(&path).unwrap();
-        assert!((0..4).any(|byte| left == long(byte)));
-        // A folder in the way of the rename: the temporary file goes away.
-        std::fs::create_dir(dir.path().join("folder")).unwrap();
-        assert!(write_whole(&dir.path().join("folder"), b"x").is_err());
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
     }
 }

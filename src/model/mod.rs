@@ -25,13 +25,14 @@ mod step;
 #[cfg(test)]
 mod tests;
 mod value;
+mod whole;
 mod workspace;
 
 pub use builder::ModelBuilder;
-pub use container::write_whole;
 pub use describe::NodeInfo;
 pub(crate) use net::MAX_OUTPUTS;
 pub use net::Model;
 pub use node::{Conv, FloatConv, Linear, Window};
 pub use value::{Kind, Scaled, Value, ValueType};
+pub use whole::write_whole;
 pub use workspace::{Images, Mode, Planned, Workspace};

@@ -1,8 +1,8 @@
-//! Where words go: a standard output that is closed or full.
+//! Where words and files go: a standard output that is closed or full, and outputs that are links, pipes or devices.
 
 use std::io::PipeWriter;
 use std::path::Path;
-use std::process::{Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use super::{idx_folder, names, path, small, tool};
 
@@ -129,4 +129,55 @@ fn training_goes_on_when_nobody_listens() {
             assert!(bytes(unheard.path()) == bytes(heard.path()), "{name}");
         }
     }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_array_goes_through_links_and_into_pipes_and_devices() {
+    use std::os::unix::fs::{FileTypeExt, symlink};
+    let (dir, images) = raw();
+    let at = |name: &str| dir.path().join(name);
+    let run = |out: &Path| to(Stdio::null(), &["run", MODEL, &images, "--out", path(out)]);
+    let whole = |out: &Path| {
+        let output = run(out);
+        assert!(output.status.success(), "{output:?}");
+    };
+    whole(&at("plain.npy"));
+    let plain = std::fs::read(at("plain.npy")).unwrap();
+
+    symlink("target.npy", at("link.npy")).unwrap();
+    // To a file that does not exist yet, then to one that does.
+    for _ in 0..2 {
+        whole(&at("link.npy"));
+        assert!(at("link.npy").is_symlink());
+        assert!(std::fs::read(at("target.npy")).unwrap() == plain);
+    }
+
+    let made = Command::new("mkfifo").arg(at("pipe.npy")).status();
+    assert!(made.unwrap().success());
+    std::thread::scope(|scope| {
+        let read = scope.spawn(|| std::fs::read(at("pipe.npy")).unwrap());
+        whole(&at("pipe.npy"));
+        assert!(read.join().unwrap() == plain);
+    });
+
+    let output = run(Path::new("/dev/full"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    let expected = "error: cannot write /dev/full: No space left on device (os error 28)\n";
+    assert_eq!((output.status.code(), &said[..]), (Some(2), expected));
+    let device = std::fs::symlink_metadata("/dev/full").unwrap().file_type();
+    assert!(device.is_char_device());
+    let output = to(
+        Stdio::piped(),
+        &["run", MODEL, &images, "--top", "0", "--out", "/dev/stdout"],
+    );
+    assert!(output.status.success() && output.stdout == plain);
+    let left = [
+        "images.raw",
+        "link.npy",
+        "pipe.npy",
+        "plain.npy",
+        "target.npy",
+    ];
+    assert_eq!(names(dir.path()), left);
 }

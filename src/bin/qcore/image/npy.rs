@@ -1,9 +1,8 @@
 //! NumPy's `.npy`, versions 1 to 3: u8, integers and floats of 32 and 64 bits of little end, in C order.
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
 use std::path::Path;
 
+use qcore::model::write_whole;
 use qcore::{Error, Result};
 
 use super::{Kind, Values, Wanted, codes};
@@ -184,28 +183,11 @@ fn quoted(text: &str) -> Option<(&str, &str)> {
     text[1..].split_once(quote)
 }
 
-/// Writes an f32 array of this shape: to a file beside `path` first, which then takes its name.
+/// Writes an f32 array of this shape, whole or not at all.
 pub fn write(path: &Path, shape: &[usize], values: &[f32]) -> Result<()> {
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(format!(".{}.tmp", std::process::id()));
-    let temporary = Path::new(&temporary);
-    let written = write_file(temporary, shape, values)
-        .and_then(|()| std::fs::rename(temporary, path))
-        .map_err(|e| Error::io(path, "write", e));
-    if written.is_err() {
-        // Half a file helps nobody; that it could not be written is told already.
-        let _ = std::fs::remove_file(temporary);
-    }
-    written
-}
-
-fn write_file(path: &Path, shape: &[usize], values: &[f32]) -> std::io::Result<()> {
-    let mut file = BufWriter::new(File::create(path)?);
-    file.write_all(&head(shape))?;
-    for value in values {
-        file.write_all(&value.to_le_bytes())?;
-    }
-    file.into_inner()?.sync_all()
+    let mut bytes = head(shape);
+    bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+    write_whole(path, &bytes)
 }
 
 /// Signature, version 1 and head of an f32 array: a multiple of 64 bytes, as NumPy wants it.
