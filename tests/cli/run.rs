@@ -263,8 +263,35 @@ fn profiles_node_by_node() {
     let nodes = said["nodes"].as_array().unwrap();
     let macs: u64 = nodes.iter().map(|n| n["macs"].as_u64().unwrap()).sum();
     assert_eq!(macs, 20 * 16 * 27 + 7 * 320);
-    assert!(nodes.iter().any(|n| n["seconds"].as_f64().unwrap() > 0.0));
+    assert!(nodes.iter().any(|n| n["seconds"].as_f64() > Some(0.0)));
     let files = Files::new();
     let path = files.model("net.qcore", &float_model());
     assert!(ok(&["profile", &path, "--runs", "1"]).contains("float_conv"));
+}
+
+#[test]
+fn nodes_that_do_not_run_have_no_time_and_do_not_count() {
+    let files = Files::new();
+    let mut b = ModelBuilder::new(ValueType::image(4, 4, 3, 8).unwrap()).unwrap();
+    let linear = || Linear::new(weights(1000, 48), finish(1000, OutputKind::F32));
+    let image = b.image();
+    b.named("unread").linear(image, linear()).unwrap();
+    let logits = b.named("classes").linear(image, linear()).unwrap();
+    let path = files.model("net.qcore", &b.build(&[logits]).unwrap());
+    let said = ok(&["profile", &path, "--runs", "2"]);
+    assert!(
+        said.contains("in all ") && said.contains("an image, 48.0 k MACs,"),
+        "{said}"
+    );
+    assert!(
+        said.contains("48.0 k MACs more are of nodes that no output needs"),
+        "{said}"
+    );
+    let line = said.lines().find(|line| line.contains("unread")).unwrap();
+    assert!(!line.contains('%'), "{line}");
+    let said = ok(&["profile", &path, "--runs", "2", "--json"]);
+    let said: Value = serde_json::from_str(&said).unwrap();
+    let (unread, classes) = (&said["nodes"][1], &said["nodes"][2]);
+    assert!(unread["seconds"].is_null() && unread["bound_seconds"].is_null());
+    assert_eq!(classes["seconds"], said["seconds_per_image"]);
 }

@@ -36,7 +36,8 @@ struct Row {
     info: NodeInfo,
     /// What one thread cannot go below, if that is known.
     predicted: Option<Duration>,
-    measured: Duration,
+    /// None if the node does not run: no output needs it, or it only names what is there.
+    measured: Option<Duration>,
 }
 
 /// Seconds of measuring, if the number of runs is left to us.
@@ -68,11 +69,11 @@ pub fn run(args: &Args) -> Result<()> {
     let rows: Vec<Row> = nodes
         .map(|((info, predicted), measured)| Row {
             info,
-            predicted,
-            measured: measured / args.batch as u32,
+            predicted: predicted.filter(|_| !measured.is_zero()),
+            measured: (!measured.is_zero()).then(|| measured / args.batch as u32),
         })
         .collect();
-    let total: Duration = rows.iter().map(|row| row.measured).sum();
+    let total: Duration = rows.iter().filter_map(|row| row.measured).sum();
     if args.json {
         let nodes: Vec<Value> = rows.iter().map(Row::json).collect();
         let result = json!({
@@ -112,13 +113,19 @@ fn show(args: &Args, model: &Model, workspace: &Workspace, rows: &[Row], total: 
         table.row(row.cells(i, total));
     }
     out::text(table);
-    let macs: u64 = rows.iter().map(|row| row.info.macs).sum();
+    let (run, idle): (Vec<&Row>, Vec<&Row>) = rows.iter().partition(|row| row.measured.is_some());
+    let sum = |rows: &[&Row]| rows.iter().map(|row| row.info.macs).sum::<u64>();
+    let (macs, idle) = (sum(&run), sum(&idle));
     out!(
         "in all {:.3} ms an image, {} MACs, {:.1} billion MACs a second",
         1e3 * total.as_secs_f64(),
         short(macs),
         macs as f64 / total.as_secs_f64().max(1e-9) / 1e9
     );
+    if idle > 0 {
+        let idle = short(idle);
+        out!("{idle} MACs more are of nodes that no output needs: they do not run");
+    }
     out!(
         "values take {} at most at a time, with scratch {}",
         bytes(model.peak_bytes(args.batch)),
@@ -145,6 +152,8 @@ impl Row {
             "" => index.to_string(),
             name => format!("{index} {name}"),
         };
+        let of_bound = predicted.zip(*measured);
+        let of_bound = of_bound.map(|(bound, measured)| percent(bound, measured));
         let some = |count: u64, text: String| if count == 0 { String::new() } else { text };
         vec![
             node,
@@ -154,10 +163,10 @@ impl Row {
             info.made.to_string(),
             some(info.macs, short(info.macs)),
             some(info.packed_bytes as u64, bytes(info.packed_bytes)),
-            micros(*measured),
-            percent(*measured, total),
+            measured.map_or_else(String::new, micros),
+            measured.map_or_else(String::new, |time| percent(time, total)),
             predicted.map_or_else(String::new, micros),
-            predicted.map_or_else(String::new, |bound| percent(bound, *measured)),
+            of_bound.unwrap_or_default(),
             info.kernel.clone(),
         ]
     }
@@ -179,7 +188,7 @@ impl Row {
             "packed_bytes": info.packed_bytes,
             "float_bytes": info.float_bytes,
             "kernel": info.kernel,
-            "seconds": measured.as_secs_f64(),
+            "seconds": measured.map(|time| time.as_secs_f64()),
             "bound_seconds": predicted.map(|time| time.as_secs_f64()),
         })
     }
