@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{ok, refused};
 use qcore::bits::{Encoding, PackedMatrix};
-use qcore::model::{Conv, Linear, Mode, Model, ModelBuilder, ValueType, Window};
+use qcore::model::{Conv, Kind, Linear, Mode, Model, ModelBuilder, ValueType, Window};
 use qcore::ops::{ActivationFn, Finish, OutputKind, Par, ResidualAt};
 use qcore::quant::{ActQuantizer, Granularity, Scales};
 use serde_json::Value;
@@ -99,6 +99,13 @@ fn npy(path: &Path, shape: &str) -> Vec<f32> {
     words.map(|&b| f32::from_le_bytes(b)).collect()
 }
 
+/// The bytes of a `.npy` of this type and shape.
+fn array(descr: &str, shape: &str, data: &[u8]) -> Vec<u8> {
+    let text = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}\n");
+    let len = (text.len() as u16).to_le_bytes();
+    [&b"\x93NUMPY\x01\x00"[..], &len, text.as_bytes(), data].concat()
+}
+
 fn png(width: u32, height: u32, rgb: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut encoder = png::Encoder::new(&mut bytes, width, height);
@@ -156,14 +163,8 @@ fn runs_pictures_and_arrays() {
     }
 
     // Both pictures as one array: the same, under numbers.
-    let text = "{'descr': '|u1', 'fortran_order': False, 'shape': (2, 4, 5, 3), }\n";
-    let head = [
-        &b"\x93NUMPY\x01\x00"[..],
-        &(text.len() as u16).to_le_bytes(),
-        text.as_bytes(),
-    ]
-    .concat();
-    let array = files.write("both.npy", [&head, &images[..120]].concat());
+    let array = array("|u1", "(2, 4, 5, 3)", &images[..120]);
+    let array = files.write("both.npy", array);
     let said = ok(&["run", &path, &array, "--json", "--top", "7"]);
     let said: Value = serde_json::from_str(&said).unwrap();
     let results = said["images"].as_array().unwrap();
@@ -190,6 +191,63 @@ fn runs_floats_with_mean_and_deviation() {
     ]);
     assert_eq!(npy(&files.path("out.npy"), "(1,2,)"), [1.5, 2.5]);
     refused(&["run", &path, &picture, "--std", "0"], &["std", "above 0"]);
+}
+
+#[test]
+fn runs_signed_codes() {
+    let files = Files::new();
+    let image = ValueType {
+        kind: Kind::Bytes(Encoding::signed(4).unwrap()),
+        ..ValueType::floats(1, 1, 40)
+    };
+    let mut b = ModelBuilder::new(image).unwrap();
+    let linear = Linear::new(weights(7, 40), finish(7, OutputKind::F32));
+    let logits = b.linear(b.image(), linear).unwrap();
+    let model = b.build(&[logits]).unwrap();
+    let path = files.model("net.qcore", &model);
+    let images: Vec<u8> = (0..2 * 40)
+        .map(|i| ((i * 7 % 16) as i8 - 8) as u8)
+        .collect();
+    let mut logits = vec![0.0; 2 * 7];
+    let mut workspace = model.workspace(2, 1, Mode::Latency).unwrap();
+    model
+        .run(&images[..], &mut logits, &mut workspace, Par::Caller)
+        .unwrap();
+    let raw = files.write("a.raw", &images);
+    let array = files.write("a.npy", array("|i1", "(2, 40)", &images));
+    for input in [raw, array] {
+        let out = files.text("out.npy");
+        ok(&["run", &path, &input, "--out", &out]);
+        assert_eq!(npy(&files.path("out.npy"), "(2,7,)"), logits);
+    }
+    let wrong = files.write("b.raw", [8; 40]);
+    refused(
+        &["run", &path, &wrong],
+        &["b.raw", "the value 8 at 0", "-8 to 7"],
+    );
+}
+
+#[test]
+fn runs_what_the_corpus_holds() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
+    let files = Files::new();
+    let mut signed = 0;
+    for name in super::names(&folder) {
+        let Some(name) = name.strip_suffix(".qcore") else {
+            continue;
+        };
+        let model = folder.join(format!("{name}.qcore"));
+        let input = Model::load(&model).unwrap().input().kind;
+        // Those of 16-bit floats are no raw file, whose floats have 32.
+        if matches!(input, Kind::F16 | Kind::Bf16) {
+            continue;
+        }
+        let images = std::fs::read(folder.join(format!("{name}.images"))).unwrap();
+        let images = files.write("images.raw", images);
+        ok(&["run", model.to_str().unwrap(), &images]);
+        signed += usize::from(matches!(input, Kind::Bytes(Encoding::Signed(_))));
+    }
+    assert!(signed > 0, "no model of signed images");
 }
 
 #[test]

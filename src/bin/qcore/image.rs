@@ -26,8 +26,8 @@ pub struct Wanted {
 /// What the values of an image are.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Kind {
-    /// Unsigned codes, a byte each, of at most this.
-    Codes { max: u8 },
+    /// Codes, a byte each: these and all between them. With a least one below 0, two's complement.
+    Codes { min: i8, max: u8 },
     /// f32: `(v - mean) / std`, where samples of a PNG, PGM or PPM become v in 0 to 1, and others are v as they stand.
     Floats { mean: f32, std: f32 },
 }
@@ -180,7 +180,8 @@ fn read_raw(path: &Path, bytes: &[u8], wanted: &Wanted) -> Result<Values> {
         return Err(Error::format(path.display(), problem));
     }
     match wanted.kind {
-        Kind::Codes { max } => codes(path, bytes.to_vec(), max),
+        Kind::Codes { min: 0, .. } => codes(path, bytes.iter().map(|&v| v.into()), wanted),
+        Kind::Codes { .. } => codes(path, bytes.iter().map(|&v| (v as i8).into()), wanted),
         Kind::Floats { mean, std } => {
             let words = bytes.as_chunks().0.iter();
             let floats = words.map(|&b| (f32::from_le_bytes(b) - mean) / std);
@@ -195,7 +196,14 @@ impl Samples {
     fn values(self, path: &Path, wanted: &Wanted) -> Result<Values> {
         let from = u32::from(self.max);
         match wanted.kind {
-            Kind::Codes { max } if self.max < max => {
+            Kind::Codes { min, max } if min < 0 => {
+                let problem = format!(
+                    "a picture, whose samples are never below 0; expected codes of {min} to {max} in a .npy or raw \
+                     file, as the model takes"
+                );
+                Err(Error::format(path.display(), problem))
+            }
+            Kind::Codes { max, .. } if self.max < max => {
                 let spread = |v: &mut u8| {
                     *v = ((2 * u32::from(*v) * u32::from(max) + from) / (2 * from)) as u8;
                 };
@@ -203,7 +211,7 @@ impl Samples {
                 values.iter_mut().for_each(spread);
                 Ok(Values::Codes(values))
             }
-            Kind::Codes { max } => codes(path, self.values, max),
+            Kind::Codes { .. } => codes(path, self.values.into_iter().map(i64::from), wanted),
             Kind::Floats { mean, std } => {
                 let scale = f32::from(self.max);
                 let values = self.values.iter();
@@ -214,18 +222,22 @@ impl Samples {
     }
 }
 
-/// These codes, if none is above `max`.
-fn codes(path: &Path, values: Vec<u8>, max: u8) -> Result<Values> {
-    match values.iter().position(|&v| v > max) {
-        None => Ok(Values::Codes(values)),
-        Some(i) => {
-            let problem = format!(
-                "the value {} at {i}; expected codes of at most {max}, as the model takes",
-                values[i]
-            );
-            Err(Error::format(path.display(), problem))
+/// These codes, if all are of those that the model takes.
+fn codes(path: &Path, values: impl Iterator<Item = i64>, wanted: &Wanted) -> Result<Values> {
+    let Kind::Codes { min, max } = wanted.kind else {
+        unreachable!("the model takes codes");
+    };
+    let byte = |(i, value): (usize, i64)| {
+        if (i64::from(min)..=i64::from(max)).contains(&value) {
+            return Ok(value as u8);
         }
-    }
+        let problem = format!(
+            "the value {value} at {i}; expected codes of {min} to {max}, as the model takes"
+        );
+        Err(Error::format(path.display(), problem))
+    };
+    let bytes: Result<Vec<u8>> = values.enumerate().map(byte).collect();
+    bytes.map(Values::Codes)
 }
 
 #[cfg(test)]

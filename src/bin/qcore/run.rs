@@ -106,7 +106,7 @@ fn wanted(input: &ValueType, args: &Args) -> Result<Wanted> {
                 std: args.std,
             }
         }
-        ValueKind::Bytes(encoding) if encoding.min() == 0 => {
+        ValueKind::Bytes(encoding) => {
             for (name, value, none) in [("mean", args.mean, 0.0), ("std", args.std, 1.0)] {
                 if value != none {
                     let expected = format!("none: the model takes {}", input.kind);
@@ -114,11 +114,12 @@ fn wanted(input: &ValueType, args: &Args) -> Result<Wanted> {
                 }
             }
             Kind::Codes {
+                min: encoding.min() as i8,
                 max: encoding.max() as u8,
             }
         }
         other => {
-            let expected = "unsigned codes or floats, which files hold";
+            let expected = "codes a byte each or floats, which files hold";
             return Err(Error::argument("input of the model", other, expected));
         }
     };

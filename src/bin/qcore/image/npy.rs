@@ -1,7 +1,8 @@
-//! NumPy's `.npy`, versions 1 to 3: u8, integers and floats of 32 and 64 bits of little end, in C order.
+//! NumPy's `.npy`, versions 1 to 3: integers of 8, 32 and 64 bits, floats of 16, 32 and 64, of little end, in C order.
 
 use std::path::Path;
 
+use half::f16;
 use qcore::model::write_whole;
 use qcore::{Error, Result};
 
@@ -16,11 +17,13 @@ pub fn read(path: &Path, bytes: &[u8], wanted: &Wanted) -> Result<Values> {
     let (head, data) = split(bytes).ok_or_else(|| bad("not a whole .npy head".to_string()))?;
     let head = Head::parse(head).map_err(bad)?;
     let size = match head.descr.as_str() {
-        "|u1" | "<u1" => 1,
+        "|u1" | "<u1" | "|i1" | "<i1" => 1,
+        "<f2" => 2,
         "<i4" | "<f4" => 4,
         "<i8" | "<f8" => 8,
         other => {
-            let problem = format!("elements of type '{other}'; expected u1, <i4, <i8, <f4 or <f8");
+            let problem =
+                format!("elements of type '{other}'; expected u1, i1, <i4, <i8, <f2, <f4 or <f8");
             return Err(bad(problem));
         }
     };
@@ -49,38 +52,33 @@ pub fn read(path: &Path, bytes: &[u8], wanted: &Wanted) -> Result<Values> {
     if data.is_empty() {
         return Err(bad("no images; expected one or more".to_string()));
     }
+    let bytes = || data.iter().copied();
+    let short = || data.as_chunks().0.iter().copied();
     let words = || data.as_chunks().0.iter().copied();
     let long = || data.as_chunks().0.iter().copied();
     match wanted.kind {
-        Kind::Codes { max } => {
-            let narrow = |(i, value): (usize, i64)| {
-                u8::try_from(value)
-                    .map_err(|_| bad(format!("the value {value} at {i}; expected 0 to {max}")))
-            };
-            let values: Result<Vec<u8>> = match head.descr.as_str() {
-                "<f4" | "<f8" => {
-                    let problem = "floats; expected codes in u1, <i4 or <i8, as the model takes";
-                    return Err(bad(problem.to_string()));
-                }
-                "<i4" => {
-                    let values = words().map(|w| i32::from_le_bytes(w).into());
-                    values.enumerate().map(narrow).collect()
-                }
-                "<i8" => {
-                    let values = long().map(i64::from_le_bytes);
-                    values.enumerate().map(narrow).collect()
-                }
-                _ => Ok(data.to_vec()),
-            };
-            codes(path, values?, max)
-        }
+        Kind::Codes { .. } => match head.descr.as_str() {
+            "<f2" | "<f4" | "<f8" => {
+                let problem = "floats; expected codes in u1, i1, <i4 or <i8, as the model takes";
+                Err(bad(problem.to_string()))
+            }
+            "<i4" => {
+                let values = words().map(i32::from_le_bytes);
+                codes(path, values.map(i64::from), wanted)
+            }
+            "<i8" => codes(path, long().map(i64::from_le_bytes), wanted),
+            "|i1" | "<i1" => codes(path, bytes().map(|v| (v as i8).into()), wanted),
+            _ => codes(path, bytes().map(i64::from), wanted),
+        },
         Kind::Floats { mean, std } => {
             let floats: Vec<f32> = match head.descr.as_str() {
+                "<f2" => short().map(|w| f16::from_le_bytes(w).to_f32()).collect(),
                 "<f4" => words().map(f32::from_le_bytes).collect(),
                 "<f8" => long().map(|w| f64::from_le_bytes(w) as f32).collect(),
                 "<i4" => words().map(|w| i32::from_le_bytes(w) as f32).collect(),
                 "<i8" => long().map(|w| i64::from_le_bytes(w) as f32).collect(),
-                _ => data.iter().map(|&v| f32::from(v)).collect(),
+                "|i1" | "<i1" => bytes().map(|v| f32::from(v as i8)).collect(),
+                _ => bytes().map(f32::from).collect(),
             };
             Ok(Values::Floats(
                 floats.iter().map(|v| (v - mean) / std).collect(),
