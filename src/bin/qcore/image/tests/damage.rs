@@ -1,4 +1,4 @@
-//! Files that are cut or changed: read or refused.
+//! Files that are cut or changed: read or refused, in words.
 
 use super::*;
 
@@ -36,6 +36,39 @@ fn damaged_files_are_no_panic() {
                     changed[i] = byte;
                     let _ = parse(Path::new("a.raw"), &changed, w);
                 }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_png_is_said_in_words() {
+    let w = wanted(3, 3, 3, 255);
+    let rgb: Vec<u8> = (0..27).collect();
+    let whole = png_of(3, 3, ::png::ColorType::Rgb, ::png::BitDepth::Eight, &rgb);
+    let at = |name: &[u8]| whole.windows(4).position(|four| four == name).unwrap();
+    let mut flipped = whole.clone();
+    // The last byte of the checksum behind IDAT.
+    flipped[at(b"IEND") - 5] ^= 1;
+    refused(
+        "a.png",
+        &flipped,
+        w,
+        &["a damaged PNG: the bytes of its IDAT chunk do not match their checksum"],
+    );
+    refused(
+        "a.png",
+        &whole[..at(b"IDAT") + 5],
+        w,
+        &["a damaged PNG: it ends before its image does"],
+    );
+    for i in 8..whole.len() {
+        for bit in 0..8 {
+            let mut flipped = whole.clone();
+            flipped[i] ^= 1 << bit;
+            if let Err(error) = parsed("a.png", &flipped, w) {
+                let said = error.to_string();
+                assert!(!said.contains("ChunkType"), "byte {i}, bit {bit}: {said}");
             }
         }
     }
