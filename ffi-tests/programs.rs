@@ -66,40 +66,36 @@ fn output(command: &mut Command) -> String {
     String::from_utf8(succeed(command).stdout).unwrap()
 }
 
-#[test]
-fn gemm_c() {
-    let Some(built) = build("gemm.c", &C) else {
+/// Runs a program that takes no arguments and prints the ISAs that it went through.
+fn runs_on_every_isa(name: &str) {
+    let Some(built) = build(&format!("{name}.c"), &C) else {
         return;
     };
     let isas: Vec<&str> = Isa::available().map(Isa::name).collect();
     for program in &built.programs {
         let said = output(&mut command(program));
-        assert_eq!(said, format!("gemm: {}\n", isas.join(" ")));
+        assert_eq!(said, format!("{name}: {}\n", isas.join(" ")));
     }
+}
+
+#[test]
+fn gemm_c() {
+    runs_on_every_isa("gemm");
 }
 
 #[test]
 fn weight_only_c() {
-    let Some(built) = build("weight_only.c", &C) else {
-        return;
-    };
-    let isas: Vec<&str> = Isa::available().map(Isa::name).collect();
-    for program in &built.programs {
-        let said = output(&mut command(program));
-        assert_eq!(said, format!("weight_only: {}\n", isas.join(" ")));
-    }
+    runs_on_every_isa("weight_only");
 }
 
 #[test]
 fn conv_c() {
-    let Some(built) = build("conv.c", &C) else {
-        return;
-    };
-    let isas: Vec<&str> = Isa::available().map(Isa::name).collect();
-    for program in &built.programs {
-        let said = output(&mut command(program));
-        assert_eq!(said, format!("conv: {}\n", isas.join(" ")));
-    }
+    runs_on_every_isa("conv");
+}
+
+#[test]
+fn layers_c() {
+    runs_on_every_isa("layers");
 }
 
 #[test]

@@ -2025,6 +2025,22 @@ void qc_weight_only_free(struct qc_weight_only *plan);
 int32_t qc_finish_init(size_t struct_size, struct qc_finish *finish);
 
 /**
+ * Folds batch norm behind scale\[n\] * sum + bias\[n\] into that scale and bias, for `qc_finish`, of N channels each:
+ * gamma\[n\] * (y - mean\[n\]) / sqrt(var\[n\] + eps) + beta\[n\] of what y was.
+ *
+ * `scale` and `bias` are read, then replaced; in double, rounded to float once. gamma may be negative or 0. Errors if var + eps
+ * is not above 0; then nothing is written.
+ */
+int32_t qc_fold_batch_norm(size_t n,
+                           const float *gamma,
+                           const float *beta,
+                           const float *mean,
+                           const float *var,
+                           float eps,
+                           float *scale,
+                           float *bias);
+
+/**
  * Fills `*residual` with the defaults. `struct_size` is `sizeof *residual`.
  */
 int32_t qc_residual_init(size_t struct_size, struct qc_residual *residual);

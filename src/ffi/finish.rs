@@ -11,7 +11,9 @@ use super::quantize::qc_quantizer;
 use super::status::{Answer, Failure};
 use crate::bits::{ByteRef, PackedRef};
 use crate::error::Error;
-use crate::ops::{ActivationFn, Finish, OutRows, OutputKind, Residual, ResidualAt, Thresholds};
+use crate::ops::{
+    ActivationFn, Finish, OutRows, OutputKind, Residual, ResidualAt, Thresholds, fold_batch_norm,
+};
 use crate::quant::{ActQuantizer, Quantizer};
 use crate::shape::elements;
 
@@ -214,6 +216,36 @@ pub unsafe extern "C" fn qc_finish_init(struct_size: usize, finish: *mut qc_fini
     };
     // SAFETY: the caller promises what the head of the header says about pointers and structs.
     enter(|| unsafe { init("finish", finish, struct_size, defaults) })
+}
+
+/// Folds batch norm behind scale\[n\] * sum + bias\[n\] into that scale and bias, for `qc_finish`, of N channels each:
+/// gamma\[n\] * (y - mean\[n\]) / sqrt(var\[n\] + eps) + beta\[n\] of what y was.
+///
+/// `scale` and `bias` are read, then replaced; in double, rounded to float once. gamma may be negative or 0. Errors if var + eps
+/// is not above 0; then nothing is written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qc_fold_batch_norm(
+    n: usize,
+    gamma: *const f32,
+    beta: *const f32,
+    mean: *const f32,
+    var: *const f32,
+    eps: f32,
+    scale: *mut f32,
+    bias: *mut f32,
+) -> i32 {
+    // SAFETY: the caller promises what the head of the header says about pointers and lengths.
+    enter(|| unsafe {
+        let norm = [
+            slice("gamma", gamma, n)?,
+            slice("beta", beta, n)?,
+            slice("mean", mean, n)?,
+            slice("var", var, n)?,
+        ];
+        let scale = slice_mut("scale", scale, n)?;
+        let bias = slice_mut("bias", bias, n)?;
+        Ok(fold_batch_norm(scale, bias, norm, eps)?)
+    })
 }
 
 /// A residual: as many pixels as the output has, N channels each; one of the five pointers is not NULL. Fill it with

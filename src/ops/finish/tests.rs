@@ -355,19 +355,35 @@ fn bad_numbers_and_residuals_are_refused() {
 
 #[test]
 fn batch_norm_folds_into_scale_and_bias() {
-    let (mut scale, mut bias) = (vec![0.5f32, -2.0], vec![1.0f32, 0.25]);
-    let (gamma, beta, mean, var) = ([2.0, -1.0], [0.5, 3.0], [0.25, -1.0], [3.0, 0.0]);
+    // Slopes that are positive, negative and zero: gamma of each sign behind scales of each sign, and a scale of 0.
+    let (s0, b0) = (
+        [0.5f32, -2.0, 1.5, 0.75, -0.5, 0.0],
+        [1.0f32, 0.25, -2.0, 0.5, 3.0, 2.0],
+    );
+    let (mut scale, mut bias) = (s0.to_vec(), b0.to_vec());
+    let (gamma, beta) = (
+        [2.0, -1.0, -0.5, 0.0, 4.0, 1.0],
+        [0.5, 3.0, 0.0, -1.25, 1.0, -2.0],
+    );
+    let (mean, var) = (
+        [0.25, -1.0, 4.0, 8.0, 0.0, 1.0],
+        [3.0, 0.0, 0.5, 2.0, 15.0, 8.0],
+    );
     let unfolded = |s: f32, i: usize| {
-        let y = [0.5f32, -2.0][i] * s + [1.0f32, 0.25][i];
+        let y = s0[i] * s + b0[i];
         gamma[i] * (y - mean[i]) / (var[i] + 1.0f32).sqrt() + beta[i]
     };
     fold_batch_norm(&mut scale, &mut bias, [&gamma, &beta, &mean, &var], 1.0).unwrap();
+    let slopes = scale.iter().map(|&s| s.partial_cmp(&0.0).unwrap() as i32);
+    assert_eq!(slopes.collect::<Vec<_>>(), [1, 1, -1, 0, -1, 0]);
     for s in [-7.0, 0.0, 12.0] {
-        for i in 0..2 {
+        for i in 0..s0.len() {
             let folded = s * scale[i] + bias[i];
-            assert!((folded - unfolded(s, i)).abs() < 1e-5, "{folded}");
+            assert!((folded - unfolded(s, i)).abs() < 1e-5, "{folded} at {i}");
         }
     }
+    // A gamma of 0 leaves beta, whatever the sum.
+    assert_eq!((scale[3], bias[3]), (0.0, -1.25));
     let refused = fold_batch_norm(&mut scale, &mut bias, [&gamma, &beta, &mean, &var], 0.0);
     let said = refused.unwrap_err().to_string();
     assert_eq!(said, "var is 0 at 1 with eps 0; expected var + eps above 0");
