@@ -6,7 +6,7 @@ use std::sync::Once;
 use crate::toolchain::{Compiler, Language};
 
 /// The sources in the order of the header.
-const SOURCES: [&str; 22] = [
+const SOURCES: [&str; 23] = [
     "status",
     "last_error",
     "isa",
@@ -20,6 +20,7 @@ const SOURCES: [&str; 22] = [
     "finish",
     "conv",
     "pooling",
+    "pooling_kinds",
     "model",
     "model_builder",
     "model_nodes",

@@ -94,6 +94,11 @@ fn conv_c() {
 }
 
 #[test]
+fn pooling_c() {
+    runs_on_every_isa("pooling");
+}
+
+#[test]
 fn layers_c() {
     runs_on_every_isa("layers");
 }

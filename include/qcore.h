@@ -598,7 +598,7 @@ typedef struct qc_freezer qc_freezer;
 typedef struct qc_gemm qc_gemm;
 
 /**
- * A plan for max-pooling: per channel the greatest integer of a window. Immutable.
+ * A plan for max-pooling: per channel the greatest element of a window. Immutable.
  */
 typedef struct qc_max_pool qc_max_pool;
 
@@ -1064,7 +1064,7 @@ typedef struct qc_window {
    */
   size_t struct_size;
   /**
-   * Encoding of the images, not ternary. Default: `QC_BIPOLAR`.
+   * Encoding of images of codes, not ternary; for floats it does not count. Default: `QC_BIPOLAR`.
    */
   int32_t encoding;
   /**
@@ -2214,6 +2214,52 @@ int32_t qc_dequantize_f32(int32_t encoding,
                           float *out,
                           size_t out_len,
                           const struct qc_pool *pool);
+
+/**
+ * As `qc_max_pool_run`, of elements of any kind but `QC_KIND_I32`, into `out` of the same kind.
+ *
+ * `len` and `out_len` count elements: images x H x W x C and images x OH x OW x C; of `QC_KIND_PLANES` the words that
+ * `qc_packed_words` says. Codes are of the window's encoding, in bytes not bipolar; for floats it does not count. A NaN is
+ * less than every float.
+ */
+int32_t qc_max_pool_run_kind(const struct qc_max_pool *max_pool,
+                             int32_t kind,
+                             const void *input,
+                             size_t len,
+                             size_t images,
+                             void *out,
+                             size_t out_len,
+                             const struct qc_pool *pool);
+
+/**
+ * As `qc_average_pool_run_f32`, of elements of any kind but `QC_KIND_I32`, `len` of them as for `qc_max_pool_run_kind`.
+ *
+ * The floats of a window are added row by row of the window, each sum rounded to float, from 0 on; then as for codes.
+ */
+int32_t qc_average_pool_run_kind_f32(const struct qc_average_pool *average_pool,
+                                     int32_t kind,
+                                     const void *input,
+                                     size_t len,
+                                     size_t images,
+                                     float scale,
+                                     float *out,
+                                     size_t out_len,
+                                     const struct qc_pool *pool);
+
+/**
+ * The codes that `quantizer`, `QC_SIGN` or `QC_RELU`, gives the means of `qc_average_pool_run_kind_f32`; `out_len` as for
+ * `qc_average_pool_run_codes`.
+ */
+int32_t qc_average_pool_run_kind_codes(const struct qc_average_pool *average_pool,
+                                       int32_t kind,
+                                       const void *input,
+                                       size_t len,
+                                       size_t images,
+                                       float scale,
+                                       const struct qc_quantizer *quantizer,
+                                       uint32_t *out,
+                                       size_t out_len,
+                                       const struct qc_pool *pool);
 
 /**
  * Reads a model from a file, for the ISA that `QCORE_ISA` says, or else the best.

@@ -1,4 +1,4 @@
-//! C: pooling of packed codes, and packed codes back into floats.
+//! C: plans for pooling, their runs over packed codes, and packed codes back into floats.
 
 use std::ffi::c_char;
 
@@ -24,7 +24,7 @@ use crate::shape::elements;
 pub struct qc_window {
     /// `sizeof(qc_window)`.
     pub struct_size: usize,
-    /// Encoding of the images, not ternary. Default: `QC_BIPOLAR`.
+    /// Encoding of images of codes, not ternary; for floats it does not count. Default: `QC_BIPOLAR`.
     pub encoding: i32,
     /// 0.
     pub reserved: i32,
@@ -114,12 +114,14 @@ pub unsafe extern "C" fn qc_window_init(struct_size: usize, window: *mut qc_wind
     enter(|| unsafe { init("window", window, struct_size, defaults) })
 }
 
-/// What a plan of either kind knows.
-struct Plan<T> {
-    plan: T,
-    kernels: &'static Kernels,
-    geometry: Geometry,
-    encoding: Encoding,
+/// What a plan of either pooling knows.
+pub(super) struct Plan<T> {
+    pub(super) plan: T,
+    /// The same windows over floats.
+    pub(super) floats: T,
+    pub(super) kernels: &'static Kernels,
+    pub(super) geometry: Geometry,
+    pub(super) encoding: Encoding,
     /// OH and OW.
     size: (usize, usize),
 }
@@ -131,6 +133,7 @@ impl<T> Plan<T> {
     unsafe fn new(
         window: *const qc_window,
         make: impl FnOnce(Geometry, Encoding) -> crate::Result<T>,
+        floats: impl FnOnce(Geometry) -> crate::Result<T>,
         size: impl FnOnce(&T) -> (usize, usize),
     ) -> Answer<Handle<Self>> {
         // SAFETY: the contract is this function's.
@@ -139,21 +142,28 @@ impl<T> Plan<T> {
         Ok(Handle::new(Plan {
             size: size(&plan),
             plan,
+            floats: floats(geometry)?,
             kernels,
             geometry,
             encoding,
         }))
     }
 
-    fn input<'a>(&self, words: &'a [u32], images: usize) -> Answer<PackedRef<'a>> {
+    /// Packed images; `name` is that of the argument that says how many words there are.
+    pub(super) fn input<'a>(
+        &self,
+        name: &'static str,
+        words: &'a [u32],
+        images: usize,
+    ) -> Answer<PackedRef<'a>> {
         let pixels = elements("images x H x W", &[images, self.geometry.pixels()])?;
         let (encoding, channels) = (self.encoding, self.geometry.channels);
         let dims = "images x H x W x C";
-        check_words("n_words", words.len(), encoding, dims, pixels, channels)?;
+        check_words(name, words.len(), encoding, dims, pixels, channels)?;
         Ok(PackedRef::new(encoding, pixels, channels, words)?)
     }
 
-    fn codes<'a>(
+    pub(super) fn codes<'a>(
         &self,
         encoding: Encoding,
         out: &'a mut [u32],
@@ -167,8 +177,8 @@ impl<T> Plan<T> {
     }
 }
 
-/// A plan for max-pooling: per channel the greatest integer of a window. Immutable.
-pub struct qc_max_pool(Handle<Plan<MaxPool>>);
+/// A plan for max-pooling: per channel the greatest element of a window. Immutable.
+pub struct qc_max_pool(pub(super) Handle<Plan<MaxPool>>);
 
 /// Makes a plan. Free it with `qc_max_pool_free`. A window that holds nothing but padding is an error.
 #[unsafe(no_mangle)]
@@ -179,7 +189,7 @@ pub unsafe extern "C" fn qc_max_pool_new(
     enter(|| {
         // SAFETY: the caller promises what the head of the header says about pointers and structs.
         let (plan, out) = unsafe {
-            let plan = Plan::new(window, MaxPool::new, MaxPool::output)?;
+            let plan = Plan::new(window, MaxPool::new, MaxPool::floats, MaxPool::output)?;
             (plan, Out::new("max_pool", max_pool)?)
         };
         out.give(qc_max_pool(plan));
@@ -221,7 +231,7 @@ pub unsafe extern "C" fn qc_max_pool_run(
         let out = slice_mut("out", out, out_len)?;
         let par = par(pool)?;
         max_pool.0.with("max_pool", |p| {
-            let input = p.input(words, images)?;
+            let input = p.input("n_words", words, images)?;
             let out = p.codes(p.encoding, out, images)?;
             Ok(p.plan.run(p.kernels, input, out, par)?)
         })
@@ -236,7 +246,7 @@ pub unsafe extern "C" fn qc_max_pool_free(max_pool: *mut qc_max_pool) {
 }
 
 /// A plan for average pooling: per channel the mean of a window. Immutable.
-pub struct qc_average_pool(Handle<Plan<AveragePool>>);
+pub struct qc_average_pool(pub(super) Handle<Plan<AveragePool>>);
 
 /// Makes a plan. Free it with `qc_average_pool_free`. A window that holds nothing but padding is an error.
 #[unsafe(no_mangle)]
@@ -247,7 +257,12 @@ pub unsafe extern "C" fn qc_average_pool_new(
     enter(|| {
         // SAFETY: the caller promises what the head of the header says about pointers and structs.
         let (plan, out) = unsafe {
-            let plan = Plan::new(window, AveragePool::new, AveragePool::output)?;
+            let plan = Plan::new(
+                window,
+                AveragePool::new,
+                AveragePool::floats,
+                AveragePool::output,
+            )?;
             (plan, Out::new("average_pool", average_pool)?)
         };
         out.give(qc_average_pool(plan));
@@ -292,7 +307,7 @@ pub unsafe extern "C" fn qc_average_pool_run_f32(
         let out = slice_mut("out", out, out_len)?;
         let par = par(pool)?;
         average_pool.0.with("average_pool", |p| {
-            let input = p.input(words, images)?;
+            let input = p.input("n_words", words, images)?;
             Ok(p.plan.run_f32(p.kernels, input, scale, out, par)?)
         })
     })
@@ -321,7 +336,7 @@ pub unsafe extern "C" fn qc_average_pool_run_codes(
         let out = slice_mut("out", out, out_len)?;
         let par = par(pool)?;
         average_pool.0.with("average_pool", |p| {
-            let input = p.input(words, images)?;
+            let input = p.input("n_words", words, images)?;
             let out = p.codes(quantizer.encoding(), out, images)?;
             let run = p
                 .plan
