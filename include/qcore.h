@@ -2628,7 +2628,8 @@ int32_t qc_model_node(const struct qc_model *model,
                       struct qc_value_type *value_type);
 
 /**
- * Node `index` for people: name, operation, shape, encodings, kernel. As `snprintf` does.
+ * Node `index` for people: operation, name, shape, encodings, what it makes, multiply-accumulates of an image, packed bytes,
+ * kernel. As `snprintf` does.
  *
  * `buf` receives up to `len` bytes, the last of them a closing zero; with `len` 0 it may be NULL.
  * `*length` receives the length of the whole text without its zero: the text was cut if that is not
@@ -2644,6 +2645,22 @@ int32_t qc_model_describe_node(const struct qc_model *model,
  * All nodes, a line each, as `qc_model_describe_node` tells them, behind their numbers.
  */
 int32_t qc_model_describe(const struct qc_model *model, char *buf, size_t len, size_t *length);
+
+/**
+ * Where the time goes, for people: a line a node with the microseconds that were measured for an image, their share, those
+ * that were predicted, and what `qc_model_describe_node` tells. As `snprintf` does.
+ *
+ * `measured` is what `qc_model_profile` gave for `images` images, `predicted` what `qc_model_predict` gave, or NULL for none;
+ * each has `n_nodes` elements. `buf`, `len` and `length` are as for `qc_model_describe_node`.
+ */
+int32_t qc_model_report(const struct qc_model *model,
+                        const float *measured,
+                        const float *predicted,
+                        size_t n_nodes,
+                        size_t images,
+                        char *buf,
+                        size_t len,
+                        size_t *length);
 
 /**
  * Fills `*quantizer` with the defaults. `struct_size` is `sizeof *quantizer`.

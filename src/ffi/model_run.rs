@@ -2,6 +2,7 @@
 
 use std::ffi::{c_char, c_void};
 use std::fmt::Write;
+use std::time::Duration;
 
 use half::slice::HalfBitsSliceExt;
 
@@ -12,7 +13,7 @@ use super::pointer::{Growing, Out, OutStruct, Plain, copy_text, handle, slice, s
 use super::pool::{par, qc_pool};
 use super::status::Answer;
 use crate::error::Error;
-use crate::model::{Images, Kind, MAX_OUTPUTS, Model, NodeInfo, ValueType};
+use crate::model::{Images, Kind, MAX_OUTPUTS, Model, NodeInfo, Report, ValueType};
 use crate::ops::OutRows;
 
 /// The output of `images`, `[M, H, W, C]` with a byte a code, into `logits`, `[M, outputs]`; of a model with one output, of
@@ -309,7 +310,8 @@ pub unsafe extern "C" fn qc_model_node(
     })
 }
 
-/// Node `index` for people: name, operation, shape, encodings, kernel. As `snprintf` does.
+/// Node `index` for people: operation, name, shape, encodings, what it makes, multiply-accumulates of an image, packed bytes,
+/// kernel. As `snprintf` does.
 ///
 /// `buf` receives up to `len` bytes, the last of them a closing zero; with `len` 0 it may be NULL.
 /// `*length` receives the length of the whole text without its zero: the text was cut if that is not
@@ -325,7 +327,7 @@ pub unsafe extern "C" fn qc_model_describe_node(
     // SAFETY: the caller promises what the head of the header says about handles, pointers and lengths.
     enter(|| unsafe {
         let length = Out::new("length", length)?;
-        let text = node(model, index, node_text)?;
+        let text = node(model, index, NodeInfo::to_string)?;
         copy_text(text.as_bytes(), buf, len, length)
     })
 }
@@ -345,28 +347,59 @@ pub unsafe extern "C" fn qc_model_describe(
         let mut text = String::new();
         for (i, node) in nodes.iter().enumerate() {
             // Writing to a String cannot fail.
-            let _ = writeln!(text, "{i}: {}", node_text(node));
+            let _ = writeln!(text, "{i}: {node}");
         }
         copy_text(text.as_bytes(), buf, len, length)
     })
 }
 
-fn node_text(node: &NodeInfo) -> String {
-    let mut text = node.op.to_string();
-    if !node.name.is_empty() {
-        let _ = write!(text, " {}", node.name);
-    }
-    if !node.reads.is_empty() {
-        let _ = write!(text, " of {:?}", node.reads);
-    }
-    for part in [&node.shape, &node.bits] {
-        if !part.is_empty() {
-            let _ = write!(text, ", {part}");
-        }
-    }
-    let _ = write!(text, " -> {}", node.made);
-    if !node.kernel.is_empty() {
-        let _ = write!(text, ", {}", node.kernel);
-    }
-    text
+/// Where the time goes, for people: a line a node with the microseconds that were measured for an image, their share, those
+/// that were predicted, and what `qc_model_describe_node` tells. As `snprintf` does.
+///
+/// `measured` is what `qc_model_profile` gave for `images` images, `predicted` what `qc_model_predict` gave, or NULL for none;
+/// each has `n_nodes` elements. `buf`, `len` and `length` are as for `qc_model_describe_node`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qc_model_report(
+    model: *const qc_model,
+    measured: *const f32,
+    predicted: *const f32,
+    n_nodes: usize,
+    images: usize,
+    buf: *mut c_char,
+    len: usize,
+    length: *mut usize,
+) -> i32 {
+    // SAFETY: the caller promises what the head of the header says about handles, pointers and lengths.
+    enter(|| unsafe {
+        let (model, length) = (handle("model", model)?, Out::new("length", length)?);
+        let measured = slice("measured", measured, n_nodes)?;
+        let predicted = match predicted.is_null() {
+            true => None,
+            false => Some(slice("predicted", predicted, n_nodes)?),
+        };
+        let text = model.0.with("model", |model| {
+            check_nodes(model, n_nodes)?;
+            let measured = times("measured", measured)?;
+            let predicted = match predicted {
+                None => vec![None; n_nodes],
+                // A prediction of 0 says that there is none.
+                Some(seconds) => times("predicted", seconds)?
+                    .into_iter()
+                    .map(|time| Some(time).filter(|time| !time.is_zero()))
+                    .collect(),
+            };
+            let report = Report::new(model.describe(), &predicted, &measured, images)?;
+            Ok(report.to_string())
+        })?;
+        copy_text(text.as_bytes(), buf, len, length)
+    })
+}
+
+/// Seconds as times. Errors if one of them is none.
+fn times(name: &'static str, seconds: &[f32]) -> Answer<Vec<Duration>> {
+    let time = |&seconds: &f32| {
+        Duration::try_from_secs_f32(seconds)
+            .map_err(|_| Error::argument(name, seconds, "seconds, 0 or more").into())
+    };
+    seconds.iter().map(time).collect()
 }

@@ -1,5 +1,6 @@
 //! What a model consists of, for people: a row a node.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::net::Model;
@@ -145,6 +146,36 @@ impl NodeInfo {
     }
 }
 
+/// Operation, name, what it reads, shape, encodings, what it makes, multiply-accumulates, packed bytes, kernel: what of it there
+/// is, in a line.
+impl fmt::Display for NodeInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.op)?;
+        if !self.name.is_empty() {
+            write!(f, " {}", self.name)?;
+        }
+        if !self.reads.is_empty() {
+            write!(f, " of {:?}", self.reads)?;
+        }
+        for part in [&self.shape, &self.bits] {
+            if !part.is_empty() {
+                write!(f, ", {part}")?;
+            }
+        }
+        write!(f, " -> {}", self.made)?;
+        if self.macs > 0 {
+            write!(f, ", {} MACs", self.macs)?;
+        }
+        if self.packed_bytes > 0 {
+            write!(f, ", {} bytes", self.packed_bytes)?;
+        }
+        if !self.kernel.is_empty() {
+            write!(f, ", {}", self.kernel)?;
+        }
+        Ok(())
+    }
+}
+
 /// Bytes of `n` rows of `k` weights in f32, with a scale and a bias each: more than there are addresses, perhaps.
 fn float_bytes(n: usize, k: usize) -> usize {
     n.saturating_mul(k.saturating_mul(4).saturating_add(8))
@@ -199,6 +230,10 @@ mod tests {
         assert_eq!(rows[1].packed_bytes, 40 * 8 + 40 * 16 * 4);
         assert_eq!(rows[3].float_bytes, 4 * 7 * 33 + 56);
         assert_eq!(rows[1].macs, 40 * 35);
+        let (said, kernel) = (rows[1].to_string(), &rows[1].kernel);
+        let right =
+            "linear of [0], 40 x 35, bipolar x u8 -> 1 x 1 x 40 u4, 1400 MACs, 2880 bytes, ";
+        assert_eq!(said, format!("{right}{kernel}"));
         assert_eq!(
             model.bytes().0,
             rows.iter().map(|r| r.packed_bytes).sum::<usize>()

@@ -18,6 +18,7 @@ mod memory;
 mod naive;
 mod net;
 mod node;
+mod report;
 mod run;
 #[cfg(test)]
 mod sample;
@@ -33,6 +34,7 @@ pub use describe::NodeInfo;
 pub(crate) use net::MAX_OUTPUTS;
 pub use net::Model;
 pub use node::{Conv, FloatConv, Linear, Window};
+pub use report::{NodeReport, Report};
 pub use value::{Kind, Scaled, Value, ValueType};
 pub use whole::write_whole;
 pub use workspace::{Images, Mode, Planned, Workspace};
