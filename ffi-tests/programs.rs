@@ -99,6 +99,11 @@ fn pooling_c() {
 }
 
 #[test]
+fn nodes_c() {
+    runs_on_every_isa("nodes");
+}
+
+#[test]
 fn layers_c() {
     runs_on_every_isa("layers");
 }
