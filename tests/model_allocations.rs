@@ -4,9 +4,11 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use qcore::bits::{Encoding, PackedMatrix};
-use qcore::model::{Conv, Linear, Mode, Model, ModelBuilder, ValueType, Window};
+use qcore::model::{Conv, FloatConv, Linear, Mode, Model, ModelBuilder, ValueType, Window};
 use qcore::ops::{ActivationFn, Finish, OutputKind, Par, Pool, ResidualAt};
-use qcore::quant::{ActQuantizer, QuantRelu, Rounding};
+use qcore::quant::{
+    ActQuantizer, Granularity, Linear as LinearQuantizer, QuantRelu, Rounding, Scales,
+};
 
 struct Counting;
 
@@ -36,7 +38,8 @@ fn weights(encoding: Encoding, n: usize, k: usize) -> PackedMatrix {
     PackedMatrix::pack(encoding, n, k, &values).unwrap()
 }
 
-/// A net with every kind of node.
+/// A net with every kind of node, and convolutions of every kind: of bytes and of planes, depthwise, in groups, transposed,
+/// with a residual, with a zero point.
 fn net() -> Model {
     let finish = |n: usize, at: ResidualAt, output: OutputKind| {
         let (scale, bias) = (vec![0.1; n], vec![0.2; n]);
@@ -47,11 +50,14 @@ fn net() -> Model {
     let window = Window::new(3).padding(1);
     let mut b = ModelBuilder::new(ValueType::image(12, 12, 3, 8).unwrap()).unwrap();
     let image = b.image();
-    let stem = Conv::new(
-        weights(Encoding::Bipolar, 40, 27),
-        window,
-        finish(40, none, OutputKind::Codes(u4)),
-    );
+    let stem = Conv {
+        zero_point: 100,
+        ..Conv::new(
+            weights(Encoding::Bipolar, 40, 27),
+            window,
+            finish(40, none, OutputKind::Codes(u4)),
+        )
+    };
     let x = b.conv(image, stem).unwrap();
     let block = Conv::new(
         weights(Encoding::Ternary, 40, 360),
@@ -76,20 +82,56 @@ fn net() -> Model {
     let mean = b
         .average_pool(pooled, Window::new(2), 0.2, Some(u4))
         .unwrap();
-    let more = b.up_sample(mean, [2, 1]).unwrap();
+    let transposed = Conv {
+        transposed: Some([1, 1]),
+        ..Conv::new(
+            weights(Encoding::Ternary, 80, 720),
+            window.stride(2),
+            finish(80, none, OutputKind::Codes(u4)),
+        )
+    };
+    let grown = b.conv(mean, transposed).unwrap();
+    let small = b.max_pool(grown, Window::new(2).stride(2)).unwrap();
+    let floats = b.dequantize(small, 0.1).unwrap();
+    let scales = |n: usize| Scales::new(Granularity::Channel, vec![0.03f32; n]).unwrap();
+    let float_conv = FloatConv {
+        filters: weights(Encoding::Ternary, 24, 720),
+        window,
+        scales: scales(24),
+        bias: Some(vec![0.5; 24]),
+    };
+    let floats = b.float_conv(floats, float_conv).unwrap();
+    let affine = LinearQuantizer::affine(Encoding::unsigned(8).unwrap(), 0.05, 90).unwrap();
+    let bytes = b.quantize_bytes(floats, affine).unwrap();
+    let grouped = Conv {
+        groups: 2,
+        zero_point: 90,
+        ..Conv::new(
+            weights(Encoding::Bipolar, 40, 108),
+            window,
+            finish(40, none, OutputKind::Codes(u4)),
+        )
+    };
+    let codes = b.conv(bytes, grouped).unwrap();
+    let more = b.up_sample(codes, [2, 1]).unwrap();
     let flat = b.flatten(more).unwrap();
     let sum = b
-        .add(flat, flat, finish(80 * 50, before, OutputKind::Codes(u4)))
+        .add(flat, flat, finish(40 * 50, before, OutputKind::Codes(u4)))
         .unwrap();
     let floats = b.dequantize(sum, 0.3).unwrap();
     let codes = b
-        .apply(floats, finish(80 * 50, none, OutputKind::Codes(u4)))
+        .apply(floats, finish(40 * 50, none, OutputKind::Codes(u4)))
         .unwrap();
-    let last = Linear::new(
-        weights(Encoding::Bipolar, 10, 80 * 50),
-        finish(10, none, OutputKind::F32),
-    );
-    let logits = b.linear(codes, last).unwrap();
+    let hidden = Linear {
+        zero_point: 3,
+        ..Linear::new(
+            weights(Encoding::Bipolar, 30, 40 * 50),
+            finish(30, none, OutputKind::F32),
+        )
+    };
+    let hidden = b.linear(codes, hidden).unwrap();
+    let last = weights(Encoding::Bipolar, 10, 30);
+    let logits = b.float_linear(hidden, last, scales(10), None).unwrap();
     b.build(&[logits]).unwrap()
 }
 
