@@ -29,7 +29,8 @@ pub(super) struct Product {
     activation: Encoding,
     channels: usize,
     o: usize,
-    /// Taps x C / groups, rounded up to what bytes are multiplied in where zeros behind K change nothing.
+    /// Taps x C / groups, rounded up to what bytes are multiplied in where rows are gathered and zeros behind K change
+    /// nothing.
     k: usize,
     how: How,
     border: Option<Border>,
@@ -61,14 +62,16 @@ impl Product {
         let per_group = parts.channels / groups;
         let taps = rows.taps.len() * cols.taps.len();
         let all = parts.select(&rows, &cols);
-        // Rows of bytes are whole words, so that nobody has to pad them once more. Bits behind K are zero, and zero is the
-        // integer 0 except for bipolar activations, which are never bytes here.
+        let identity = groups == 1 && rows.is_identity() && cols.is_identity();
+        // Gathered rows of bytes are whole words, so that nobody has to pad them once more. Bits behind K are zero, and
+        // zero is the integer 0 except for bipolar activations, which are never bytes here. Pixels that are rows as they
+        // are have any K: planes go to products of bits untouched, and are unpacked into rows of the right length for all
+        // others; bytes are made planes, or padded by the method itself, which copies them once, as gathering would.
         let k = match activation {
             Encoding::Bipolar => taps * per_group,
+            _ if identity => per_group,
             _ => (taps * per_group).next_multiple_of(4),
         };
-        let whole = k == taps * per_group;
-        let identity = groups == 1 && rows.is_identity() && cols.is_identity() && whole;
         let channels = o / groups;
         let way = Method::choose(kernels, channels, encoding, activation);
         let route = match parts.route {

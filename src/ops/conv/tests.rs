@@ -267,7 +267,13 @@ fn a_zero_point_leaves_alone_the_columns_that_fill_up_a_row() {
 #[test]
 fn large_images_and_pixels_as_rows() {
     // More pixels than a block, in one piece or many, and a filter that needs no gathering.
-    for (kernel, c, o, size) in [(3, 64, 70, 33), (1, 100, 65, 21), (3, 3, 64, 32)] {
+    for (kernel, c, o, size) in [
+        (3, 64, 70, 33),
+        (1, 100, 65, 21),
+        (1, 63, 65, 17),
+        (1, 3, 40, 17),
+        (3, 3, 64, 32),
+    ] {
         let (w, e) = (
             Encoding::Bipolar,
             Encoding::unsigned(if c == 3 { 8 } else { 2 }).unwrap(),
