@@ -51,7 +51,7 @@ impl Layer {
             vec![0.0; o],
             ActivationFn::Identity,
             ResidualAt::Nowhere,
-            OutputKind::Codes(ActQuantizer::Sign),
+            OutputKind::Codes(ActQuantizer::Sign.into()),
         );
         let finish = finish.expect("finite");
         let plan =

@@ -91,7 +91,7 @@ fn conv(
         vec![0.25; channels],
         ActivationFn::Identity,
         at,
-        OutputKind::Codes(relu),
+        OutputKind::Codes(relu.into()),
     )?;
     let window = Window::new(kernel).stride(stride).padding(kernel / 2);
     let conv = Conv {

@@ -180,6 +180,13 @@ static qc_finish new_finish(const layer *l, int32_t output, const qc_quantizer *
   return f;
 }
 
+/* The nearest multiple of the step, at most `most` of them either way. */
+static int32_t nearest(float x, float step, int32_t most) {
+  double scaled = x * (1.0f / step);
+  int32_t whole = (int32_t)(scaled + (scaled < 0 ? -0.5 : 0.5));
+  return whole > most ? most : whole < -most ? -most : whole;
+}
+
 static void pooling(const char *isa, packed signs, const qc_pool *pool) {
   qc_window window;
   qc_max_pool *max_pool = NULL;
@@ -242,6 +249,17 @@ static void pooling(const char *isa, packed signs, const qc_pool *pool) {
       coarse.values[image * C + c] = level(means[image * C + c], 0.04f, 15);
     }
   same_codes(coarse, IMAGES, C);
+  {
+    /* Signed codes of the means, none of which lies halfway. */
+    packed s3 = new_codes(QC_S3, IMAGES, C);
+    q.kind = QC_SYMMETRIC;
+    q.bits = 3;
+    q.alpha = 0.07f;
+    OK(qc_average_pool_run_codes(mean, most.words, most.n_words, IMAGES, 0.5f, &q, s3.words, s3.n_words, pool));
+    for (i = 0; i < IMAGES * C; i++) s3.values[i] = nearest(means[i], 0.07f, 3);
+    same_codes(s3, IMAGES, C);
+    free_packed(s3);
+  }
   qc_average_pool_free(mean);
 
   {
@@ -385,6 +403,28 @@ static void net(const char *isa, const qc_pool *pool) {
     }
     free(out);
     free(added);
+  }
+  {
+    /* Signed codes in planes, with the residual of before, and the layer behind them that takes them in. */
+    packed s4 = new_codes(QC_S4, pixels, C);
+    qc_quantizer four = s8;
+    four.bits = 4;
+    four.alpha = 0.07f;
+    finish.output = QC_OUT_CODES;
+    finish.quantizer = &four;
+    for (i = 0; i < s4.count; i++) s4.values[i] = nearest(floats[i], 0.07f, 7);
+    run(new_conv(&d, QC_BIPOLAR, &finish, isa), NULL, second.words, second.n_words, &residual, s4.words,
+        s4.n_words, sizeof(uint32_t), pool);
+    same_codes(s4, pixels, C);
+    sums = sums_of(&d, s4.values);
+    {
+      int32_t *out = (int32_t *)room(pixels * C, sizeof(int32_t));
+      run(new_conv(&d, QC_S4, NULL, isa), NULL, s4.words, s4.n_words, NULL, out, pixels * C, sizeof *out, pool);
+      for (i = 0; i < pixels * C; i++) CHECK(out[i] == sums[i]);
+      free(out);
+    }
+    free(sums);
+    free_packed(s4);
   }
   {
     /* Thresholds as a file holds them: sum > 3 in half of the channels, -sum > 3 in the others. */

@@ -573,8 +573,9 @@ static void pools_of_codes(void) {
   IS_NULL(qc_average_pool_run_codes(mean, x.words, x.n_words, 2, 1, NULL, out, 8, NULL), "quantizer");
   BAD(qc_average_pool_run_codes(mean, x.words, x.n_words, 2, 1, &q, out, 7, NULL), "out_len is 7");
   q.kind = QC_SYMMETRIC;
+  BAD(qc_average_pool_run_codes(mean, x.words, x.n_words, 2, 1, &q, out, 8, NULL), "bits is 1");
   q.bits = 2;
-  BAD(qc_average_pool_run_codes(mean, x.words, x.n_words, 2, 1, &q, out, 8, NULL), "quantizer is");
+  BAD(qc_average_pool_run_codes(mean, x.words, x.n_words, 2, 1, &q, out, 8, NULL), "out_len is 8");
   IS_NULL(qc_dequantize_f32(QC_U2, 32, 5, NULL, 64, 1, means, 160, NULL), "words");
   IS_NULL(qc_dequantize_f32(QC_U2, 32, 5, x.words, 64, 1, NULL, 160, NULL), "out");
   BAD(qc_dequantize_f32(99, 32, 5, x.words, 64, 1, means, 40, NULL), "encoding is 99");

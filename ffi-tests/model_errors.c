@@ -245,7 +245,8 @@ static void building(void) {
   window.reserved = 1;
   BAD(qc_model_builder_max_pool(builder, x, &window, &value), "reserved is 1");
   levels.kind = QC_SYMMETRIC;
-  BAD(qc_model_builder_global_average_pool(builder, x, 1, &levels, &value), "quantizer is");
+  levels.bits = 1;
+  BAD(qc_model_builder_global_average_pool(builder, x, 1, &levels, &value), "bits is 1");
   values[0] = x;
   values[1] = stream;
   BAD(qc_model_builder_concat(builder, values, 2, &value), "concat");

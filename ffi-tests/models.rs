@@ -37,10 +37,10 @@ fn random_model(side: usize, bits: usize, count: usize) -> (Model, Vec<u8>) {
     let mut random = Random(side as u64);
     let image = ValueType::image(side, side, 1, bits).unwrap();
     let relu = ActQuantizer::Relu(QuantRelu::new(4, 0.2, Rounding::Ceil).unwrap());
-    let signs = OutputKind::Codes(ActQuantizer::Sign);
+    let signs = OutputKind::Codes(ActQuantizer::Sign.into());
     let layers = [
         random.layer(50, image.len(), 255 >> (8 - bits), signs),
-        random.layer(33, 50, 1, OutputKind::Codes(relu)),
+        random.layer(33, 50, 1, OutputKind::Codes(relu.into())),
         random.layer(10, 33, 15, OutputKind::F32),
     ];
     let mut builder = ModelBuilder::new(image).unwrap();

@@ -112,8 +112,8 @@ pub fn residual_net(isa: Isa, both: bool) -> Model {
     let image = ValueType::image(SIZE[0], SIZE[1], 3, 8).unwrap();
     let mut b = ModelBuilder::on(isa, image).unwrap();
     let levels = QuantRelu::new(2, 0.5, Rounding::Ceil).unwrap();
-    let levels = OutputKind::Codes(ActQuantizer::Relu(levels));
-    let signs = OutputKind::Codes(ActQuantizer::Sign);
+    let levels = OutputKind::Codes(levels.into());
+    let signs = OutputKind::Codes(ActQuantizer::Sign.into());
     let layer = Layer {
         x: b.image(),
         channels: 40,

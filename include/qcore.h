@@ -903,7 +903,7 @@ typedef struct qc_finish {
    */
   float high;
   /**
-   * For `QC_OUT_CODES`, `QC_SIGN` or `QC_RELU`; for `QC_OUT_BYTES` any but `QC_SIGN`. Default: NULL.
+   * For `QC_OUT_CODES` any, signed ones too; for `QC_OUT_BYTES` any but `QC_SIGN`. Default: NULL.
    */
   const struct qc_quantizer *quantizer;
   /**
@@ -2183,7 +2183,7 @@ int32_t qc_average_pool_run_f32(const struct qc_average_pool *average_pool,
                                 const struct qc_pool *pool);
 
 /**
- * The codes that `quantizer`, `QC_SIGN` or `QC_RELU`, gives the means of `qc_average_pool_run_f32`.
+ * The codes that `quantizer`, any, gives the means of `qc_average_pool_run_f32`.
  *
  * `out_len` is what `qc_packed_words` says for images x OH x OW rows of C columns of the quantizer's encoding.
  */
@@ -2510,7 +2510,7 @@ int32_t qc_model_builder_max_pool(struct qc_model_builder *builder,
 
 /**
  * Per channel the mean of each window, pads aside: sum * (scale / count). Floats leave, or the packed codes of `quantizer`,
- * `QC_SIGN` or `QC_RELU`, if that is not NULL.
+ * any, if that is not NULL.
  *
  * Of `window` kernel, stride, dilation and padding count. A kernel of H x W makes one pixel of the image.
  */

@@ -55,7 +55,7 @@ fn net() -> Model {
         ..Conv::new(
             weights(Encoding::Bipolar, 40, 27),
             window,
-            finish(40, none, OutputKind::Codes(u4)),
+            finish(40, none, OutputKind::Codes(u4.into())),
         )
     };
     let x = b.conv(image, stem).unwrap();
@@ -73,21 +73,21 @@ fn net() -> Model {
         ..Conv::new(
             weights(Encoding::Bipolar, 40, 9),
             window,
-            finish(40, none, OutputKind::Codes(u4)),
+            finish(40, none, OutputKind::Codes(u4.into())),
         )
     };
     let z = b.conv(signs, depthwise).unwrap();
     let both = b.concat(&[z, x]).unwrap();
     let pooled = b.max_pool(both, Window::new(2).stride(2)).unwrap();
     let mean = b
-        .average_pool(pooled, Window::new(2), 0.2, Some(u4))
+        .average_pool(pooled, Window::new(2), 0.2, Some(u4.into()))
         .unwrap();
     let transposed = Conv {
         transposed: Some([1, 1]),
         ..Conv::new(
             weights(Encoding::Ternary, 80, 720),
             window.stride(2),
-            finish(80, none, OutputKind::Codes(u4)),
+            finish(80, none, OutputKind::Codes(u4.into())),
         )
     };
     let grown = b.conv(mean, transposed).unwrap();
@@ -109,18 +109,22 @@ fn net() -> Model {
         ..Conv::new(
             weights(Encoding::Bipolar, 40, 108),
             window,
-            finish(40, none, OutputKind::Codes(u4)),
+            finish(40, none, OutputKind::Codes(u4.into())),
         )
     };
     let codes = b.conv(bytes, grouped).unwrap();
     let more = b.up_sample(codes, [2, 1]).unwrap();
     let flat = b.flatten(more).unwrap();
     let sum = b
-        .add(flat, flat, finish(40 * 50, before, OutputKind::Codes(u4)))
+        .add(
+            flat,
+            flat,
+            finish(40 * 50, before, OutputKind::Codes(u4.into())),
+        )
         .unwrap();
     let floats = b.dequantize(sum, 0.3).unwrap();
     let codes = b
-        .apply(floats, finish(40 * 50, none, OutputKind::Codes(u4)))
+        .apply(floats, finish(40 * 50, none, OutputKind::Codes(u4.into())))
         .unwrap();
     let hidden = Linear {
         zero_point: 3,

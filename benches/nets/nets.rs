@@ -150,7 +150,7 @@ impl Maker {
         let scale = floats(0.7 / size, 1.3 / size);
         let bias = floats(-0.2, 0.2);
         let output = match leaves {
-            Leaves::Codes => OutputKind::Codes(self.quantizer()?),
+            Leaves::Codes => OutputKind::Codes(self.quantizer()?.into()),
             Leaves::Floats => OutputKind::F32,
         };
         let at = match residual {

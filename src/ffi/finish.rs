@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::ops::{
     ActivationFn, Finish, OutRows, OutputKind, Residual, ResidualAt, Thresholds, fold_batch_norm,
 };
-use crate::quant::{ActQuantizer, Quantizer};
+use crate::quant::Quantizer;
 use crate::shape::elements;
 
 /// Output: the sums themselves, `int32_t`.
@@ -80,7 +80,7 @@ pub struct qc_finish {
     pub low: f32,
     /// The greatest result of `QC_FUNCTION_CLAMP`. Default: 0.
     pub high: f32,
-    /// For `QC_OUT_CODES`, `QC_SIGN` or `QC_RELU`; for `QC_OUT_BYTES` any but `QC_SIGN`. Default: NULL.
+    /// For `QC_OUT_CODES` any, signed ones too; for `QC_OUT_BYTES` any but `QC_SIGN`. Default: NULL.
     pub quantizer: *const qc_quantizer,
     /// For `QC_OUT_CODES` in place of all floats and the quantizer: `[levels, N]` integers; the code is the number of levels
     /// with sign\[n\] * sum > threshold. There is a level for each code but the first. Default: NULL.
@@ -180,12 +180,9 @@ impl qc_finish {
             QC_OUT_F16 => OutputKind::F16,
             QC_OUT_BF16 => OutputKind::Bf16,
             // SAFETY: the contract is this function's.
-            QC_OUT_CODES => OutputKind::Codes(unsafe { act_quantizer(self.quantizer)? }),
-            QC_OUT_BYTES => {
-                // SAFETY: as above.
-                let quantizer = unsafe { options("quantizer", self.quantizer)? };
-                OutputKind::Bytes(quantizer.quantizer()?)
-            }
+            QC_OUT_CODES => OutputKind::Codes(unsafe { quantizer(self.quantizer)? }),
+            // SAFETY: as above.
+            QC_OUT_BYTES => OutputKind::Bytes(unsafe { quantizer(self.quantizer)? }),
             other => {
                 let expected = "QC_OUT_I32 .. QC_OUT_BYTES";
                 return Err(Error::argument("output", other, expected).into());
@@ -375,18 +372,12 @@ pub(super) unsafe fn rows<'a>(
     }
 }
 
-/// The quantizer of packed codes.
+/// The quantizer of what leaves.
 ///
 /// # Safety
 ///
 /// `quantizer` is NULL or such a struct.
-pub(super) unsafe fn act_quantizer(quantizer: *const qc_quantizer) -> Answer<ActQuantizer> {
+pub(super) unsafe fn quantizer(quantizer: *const qc_quantizer) -> Answer<Quantizer> {
     // SAFETY: the contract is this function's.
-    match unsafe { options("quantizer", quantizer)? }.quantizer()? {
-        Quantizer::Act(quantizer) => Ok(quantizer),
-        Quantizer::Linear(_) => {
-            let expected = "QC_SIGN or QC_RELU for packed codes here";
-            Err(Error::argument("quantizer", "linear", expected).into())
-        }
-    }
+    unsafe { options("quantizer", quantizer)? }.quantizer()
 }

@@ -2,7 +2,7 @@
 
 use super::conv::{QC_PAD_ZERO, qc_conv2d_options};
 use super::enter;
-use super::finish::{act_quantizer, qc_finish};
+use super::finish::{qc_finish, quantizer};
 use super::model_builder::{add, qc_model_builder, value};
 use super::pointer::{options, slice};
 use super::pooling::qc_window;
@@ -13,7 +13,7 @@ use crate::bits::{PackedMatrix, PackedRef};
 use crate::error::Error;
 use crate::model::{Conv, FloatConv, Linear, ModelBuilder, Scaled, Value, Window};
 use crate::ops::Finish;
-use crate::quant::ActQuantizer;
+use crate::quant::Quantizer;
 
 /// Adds a node that reads the value `x`.
 ///
@@ -373,16 +373,16 @@ pub unsafe extern "C" fn qc_model_builder_max_pool(
 /// # Safety
 ///
 /// The caller's promises about `quantizer`.
-unsafe fn pooled(quantizer: *const qc_quantizer) -> Answer<Option<ActQuantizer>> {
+unsafe fn pooled(quantizer: *const qc_quantizer) -> Answer<Option<Quantizer>> {
     match quantizer.is_null() {
         true => Ok(None),
         // SAFETY: the contract is this function's.
-        false => Ok(Some(unsafe { act_quantizer(quantizer)? })),
+        false => Ok(Some(unsafe { self::quantizer(quantizer)? })),
     }
 }
 
 /// Per channel the mean of each window, pads aside: sum * (scale / count). Floats leave, or the packed codes of `quantizer`,
-/// `QC_SIGN` or `QC_RELU`, if that is not NULL.
+/// any, if that is not NULL.
 ///
 /// Of `window` kernel, stride, dilation and padding count. A kernel of H x W makes one pixel of the image.
 #[unsafe(no_mangle)]

@@ -3,7 +3,7 @@
 use std::ffi::c_char;
 
 use super::conv::geometry;
-use super::finish::act_quantizer;
+use super::finish::quantizer;
 use super::pack::{check_words, encoding};
 use super::pointer::{Growing, Out, handle, init, options, slice, slice_mut};
 use super::pool::{par, qc_pool};
@@ -313,7 +313,7 @@ pub unsafe extern "C" fn qc_average_pool_run_f32(
     })
 }
 
-/// The codes that `quantizer`, `QC_SIGN` or `QC_RELU`, gives the means of `qc_average_pool_run_f32`.
+/// The codes that `quantizer`, any, gives the means of `qc_average_pool_run_f32`.
 ///
 /// `out_len` is what `qc_packed_words` says for images x OH x OW rows of C columns of the quantizer's encoding.
 #[unsafe(no_mangle)]
@@ -332,7 +332,7 @@ pub unsafe extern "C" fn qc_average_pool_run_codes(
     enter(|| unsafe {
         let average_pool = handle("average_pool", average_pool)?;
         let words = slice("words", words, n_words)?;
-        let quantizer = act_quantizer(quantizer)?;
+        let quantizer = self::quantizer(quantizer)?;
         let out = slice_mut("out", out, out_len)?;
         let par = par(pool)?;
         average_pool.0.with("average_pool", |p| {
@@ -340,7 +340,7 @@ pub unsafe extern "C" fn qc_average_pool_run_codes(
             let out = p.codes(quantizer.encoding(), out, images)?;
             let run = p
                 .plan
-                .run_codes(p.kernels, input, scale, &quantizer, out, par);
+                .run_codes(p.kernels, input, scale, quantizer, out, par);
             Ok(run?)
         })
     })

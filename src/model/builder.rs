@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::isa::Isa;
 use crate::kernels::Kernels;
 use crate::ops::Finish;
-use crate::quant::{ActQuantizer, Quantizer, Scales};
+use crate::quant::{Quantizer, Scales};
 
 /// Builds a [`Model`](super::Model): a graph of nodes without cycles, from the image to the outputs.
 ///
@@ -26,7 +26,7 @@ use crate::quant::{ActQuantizer, Quantizer, Scales};
 ///
 /// # fn main() -> qcore::Result<()> {
 /// # let weights = |n: usize, k: usize| PackedMatrix::zeros(Encoding::Bipolar, n, k);
-/// let signs = OutputKind::Codes(ActQuantizer::Sign);
+/// let signs = OutputKind::Codes(ActQuantizer::Sign.into());
 /// let finish = |n: usize, at: ResidualAt, out: OutputKind| {
 ///     Finish::new(vec![0.1; n], vec![0.0; n], ActivationFn::Identity, at, out)
 /// };
@@ -208,7 +208,7 @@ impl ModelBuilder {
 
     /// Per channel the mean of each window, pads aside, as [`AveragePool`](crate::ops::AveragePool) has it:
     /// `sum * (scale / count)`, with the sum of floats in f32, row by row of the window. f32 leave, or the codes of
-    /// `quantizer` in planes.
+    /// `quantizer` in planes, which may be signed.
     ///
     /// Errors as [`ModelBuilder::max_pool`], or if the scale is not finite.
     pub fn average_pool(
@@ -216,7 +216,7 @@ impl ModelBuilder {
         x: Value,
         window: Window,
         scale: f32,
-        quantizer: Option<ActQuantizer>,
+        quantizer: Option<Quantizer>,
     ) -> Result<Value> {
         let op = Op::AveragePool {
             window,
@@ -231,7 +231,7 @@ impl ModelBuilder {
         &mut self,
         x: Value,
         scale: f32,
-        quantizer: Option<ActQuantizer>,
+        quantizer: Option<Quantizer>,
     ) -> Result<Value> {
         let window = whole(&self.type_of(x)?);
         self.average_pool(x, window, scale, quantizer)

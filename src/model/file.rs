@@ -47,7 +47,8 @@
 //!
 //! * Floats are `f32`, `f16` (IEEE 754's binary16) or `bf16` (the upper half of an f32). All arithmetic is in f32; 16-bit
 //!   floats are the nearest, ties to even. Programs from before `f16` and `bf16`, or `zero_point`, refuse a file that has
-//!   them, by name, as every program refuses names that it does not know; so they needed no new version.
+//!   them, by name, as every program refuses names that it does not know; so they needed no new version. Nor did planes of
+//!   `symmetric` and `affine` codes by a finish or an average pool, which those from before them refuse as linear.
 //! * Encodings are `bipolar`, `ternary`, `u1`..`u8`, `s1`..`s8` ([`Encoding`](crate::bits::Encoding)).
 //! * `window`: pairs are [vertical, horizontal]; `padding` is [top, left, bottom, right]. `pad` is `zero`, `plus_one` or
 //!   `minus_one`.
@@ -56,8 +57,8 @@
 //!   `relu`, `prelu`, `rprelu` or `{"clamp": [low, high]}`, absent for none; `residual` is `before` or `after` the function,
 //!   absent for none, and then the node reads a second value.
 //! * A quantizer is `"sign"`, `{"relu": {"bits", "alpha", "rounding"}}` with rounding `ceil` or `nearest`,
-//!   `{"symmetric": {"bits", "scale"}}` or `{"affine": {"encoding", "scale", "zero"}}`; planes by a finish or an
-//!   average pool are of the first two.
+//!   `{"symmetric": {"bits", "scale"}}` or `{"affine": {"encoding", "scale", "zero"}}`; planes are of any of them,
+//!   bytes of any but the sign.
 //! * Numbers with a fraction are f32, written so that the nearest f32 of the nearest f64 is the number.
 //!
 //! Node i has the tensors

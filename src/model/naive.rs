@@ -104,10 +104,7 @@ fn one(node: &Node, reads: &[(&Naive, ValueType)], image: &Naive) -> Naive {
             let means = average_pool(window, *scale, x, &shape, &node.made);
             match quantizer {
                 None => Naive::Floats(means),
-                Some(q) => {
-                    let q = Quantizer::Act(*q);
-                    Naive::Integers(means.iter().map(|&y| integer(&q, y)).collect())
-                }
+                Some(q) => Naive::Integers(means.iter().map(|&y| integer(q, y)).collect()),
             }
         }
         Op::Concat => concat(reads, &node.made),
@@ -202,8 +199,7 @@ fn finish(f: &Finish, x: &Naive, residual: Option<(&Naive, f32)>) -> Naive {
         OutputKind::F32 => Naive::Floats(floats.collect()),
         OutputKind::F16 => Naive::Floats(floats.map(|y| f16::from_f32(y).to_f32()).collect()),
         OutputKind::Bf16 => Naive::Floats(floats.map(|y| bf16::from_f32(y).to_f32()).collect()),
-        OutputKind::Codes(q) => codes(q.into(), &mut floats),
-        OutputKind::Bytes(q) => codes(q, &mut floats),
+        OutputKind::Codes(q) | OutputKind::Bytes(q) => codes(q, &mut floats),
         _ => unreachable!("not in a model"),
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use super::value::{Scaled, Value, ValueType};
 use crate::bits::PackedMatrix;
 use crate::ops::{Finish, Geometry, Pad, Padding};
-use crate::quant::{ActQuantizer, Quantizer, Scales};
+use crate::quant::{Quantizer, Scales};
 
 /// Windows of pixels that a convolution or a pool looks at. Pairs are (vertical, horizontal).
 ///
@@ -187,7 +187,7 @@ pub(super) enum Op {
     AveragePool {
         window: Window,
         scale: f32,
-        quantizer: Option<ActQuantizer>,
+        quantizer: Option<Quantizer>,
     },
     Concat,
     Flatten,

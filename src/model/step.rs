@@ -9,7 +9,7 @@ use crate::kernels::Kernels;
 use crate::ops::{
     Affine, AveragePool, Conv2d, Finish, FloatConv2d, Geometry, MaxPool, OutputKind, ResidualAt,
 };
-use crate::quant::{ActQuantizer, Quantizer};
+use crate::quant::Quantizer;
 
 /// A node that is being made.
 pub(super) struct Making<'a> {
@@ -236,7 +236,7 @@ impl Step {
         x: &ValueType,
         window: &Window,
         scale: f32,
-        quantizer: Option<ActQuantizer>,
+        quantizer: Option<Quantizer>,
     ) -> Result<(Self, ValueType)> {
         finite(scale)?;
         let geometry = window.over(x, 1);

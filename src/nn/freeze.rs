@@ -18,7 +18,7 @@ use crate::nn::rprelu::RPRelu;
 use crate::nn::rsign::RSign;
 use crate::nn::signal::Codes;
 use crate::ops::{ActivationFn, Finish, OutputKind, ResidualAt, Thresholds};
-use crate::quant::ActQuantizer;
+use crate::quant::{ActQuantizer, Quantizer};
 
 /// The packed model of a quantized net.
 ///
@@ -119,7 +119,12 @@ impl Freezer {
                         PoolKind::Average => {
                             let quantizer = take_quantizer(rest)?.or_else(|| pooled(pool, codes));
                             let (value, step) = (flow.value, flow.step);
-                            let pooled = self.builder.average_pool(value, window, step, quantizer);
+                            let pooled = self.builder.average_pool(
+                                value,
+                                window,
+                                step,
+                                quantizer.map(Into::into),
+                            );
                             pooled.map(|value| made(value, quantizer))
                         }
                     }
@@ -210,7 +215,7 @@ impl Freezer {
             * i64::from(from.magnitude());
         let (finish, then) = finish(scale, bias, at, after, bound)?;
         let quantizer = match finish.output() {
-            OutputKind::Codes(quantizer) => Some(quantizer),
+            OutputKind::Codes(Quantizer::Act(quantizer)) => Some(quantizer),
             OutputKind::Levels(_) => Some(ActQuantizer::Sign),
             _ => None,
         };
@@ -254,7 +259,7 @@ impl Freezer {
         };
         let channels = self.builder.type_of(flow.value)?.channels;
         let (scale, bias) = (vec![flow.step; channels], vec![0.0; channels]);
-        let output = quantizer.map_or(OutputKind::F32, OutputKind::Codes);
+        let output = quantizer.map_or(OutputKind::F32, |q| OutputKind::Codes(q.into()));
         let finish = Finish::new(scale, bias, function, ResidualAt::Nowhere, output)?;
         let flow = made(self.builder.apply(flow.value, finish)?, quantizer);
         match after.codes {
@@ -286,7 +291,7 @@ impl Freezer {
             }
             // Zeros: 0 times each code, which is level 0. Of codes that have no 0, the floats.
             let output = match flow.quantizer {
-                Some(quantizer @ ActQuantizer::Relu(_)) => OutputKind::Codes(quantizer),
+                Some(quantizer @ ActQuantizer::Relu(_)) => OutputKind::Codes(quantizer.into()),
                 _ => OutputKind::F32,
             };
             if output == OutputKind::F32 && !self.is_floats(flow)? {
@@ -335,7 +340,7 @@ fn finish(
 ) -> Result<(Finish, Option<&RSign>)> {
     let monotone = at == ResidualAt::Nowhere && after.act.is_none_or(RPRelu::is_monotone);
     let output = match after.codes {
-        ToCodes::Same(quantizer) => OutputKind::Codes(quantizer),
+        ToCodes::Same(quantizer) => OutputKind::Codes(quantizer.into()),
         _ => OutputKind::F32,
     };
     let finish = Finish::new(scale, bias, function(after.act), at, output)?;

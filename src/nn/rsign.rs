@@ -72,7 +72,7 @@ impl RSign {
             self.shift.iter().map(|s| -s).collect(),
             ActivationFn::Identity,
             ResidualAt::Nowhere,
-            OutputKind::Codes(ActQuantizer::Sign),
+            OutputKind::Codes(ActQuantizer::Sign.into()),
         )
     }
 

@@ -126,8 +126,7 @@ pub fn apply<'a>(
             let value = "of integers or thresholds alone";
             return Err(Error::argument("finish", value, "scale and bias"));
         }
-        OutputKind::Codes(quantizer) => Some(quantizer.into()),
-        OutputKind::Bytes(quantizer) => Some(quantizer),
+        OutputKind::Codes(quantizer) | OutputKind::Bytes(quantizer) => Some(quantizer),
         OutputKind::F32 | OutputKind::F16 | OutputKind::Bf16 => None,
     };
     let pixels = x.pixels(finish.n())?;

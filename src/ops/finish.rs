@@ -133,7 +133,7 @@ impl Finish {
     ///
     /// Errors if `bound` is negative.
     pub fn prepare(mut self, bound: i32) -> Result<Self> {
-        if let OutputKind::Codes(quantizer) = self.output
+        if let OutputKind::Codes(Quantizer::Act(quantizer)) = self.output
             && quantizer.encoding().levels() <= FEW_LEVELS
             && self.is_monotone()
         {
@@ -357,8 +357,7 @@ impl Finish {
                 kernels.quantize_bytes(floats, &Steps::new(&quantizer), out);
             }
             (OutRows::Codes(out), OutputKind::Codes(quantizer)) => {
-                let (steps, planes) =
-                    (Steps::new(&quantizer.into()), quantizer.encoding().planes());
+                let (steps, planes) = (Steps::new(&quantizer), quantizer.encoding().planes());
                 if matches!(self.n, 8 | 16) {
                     return short_rows(kernels, floats, self.n, &steps, planes, out);
                 }

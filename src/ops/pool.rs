@@ -9,7 +9,7 @@ use super::{Elements, Par};
 use crate::bits::{ByteRef, Encoding, PackedMut, PackedRef};
 use crate::error::{Error, Result};
 use crate::kernels::{Kernels, RowTask, Steps};
-use crate::quant::ActQuantizer;
+use crate::quant::Quantizer;
 use crate::shape::{check_len, elements, words};
 
 /// Channels that a mean takes at a time, on the stack; a multiple of 32.
@@ -298,7 +298,7 @@ impl AveragePool {
         Ok(())
     }
 
-    /// The codes of the means that [`AveragePool::run_f32`] gives, into `out` `[images x OH x OW, C]`.
+    /// The codes of the means that [`AveragePool::run_f32`] gives, signed ones too, into `out` `[images x OH x OW, C]`.
     ///
     /// Errors if an encoding or a shape is not the plan's or the quantizer's; then `out` is untouched.
     pub fn run_codes<'a, 'o>(
@@ -306,15 +306,16 @@ impl AveragePool {
         kernels: &Kernels,
         input: impl Into<Elements<'a>>,
         scale: f32,
-        quantizer: &ActQuantizer,
+        quantizer: impl Into<Quantizer>,
         out: impl Into<PackedMut<'o>>,
         par: Par<'_>,
     ) -> Result<()> {
-        let (input, out, encoding) = (input.into(), out.into(), quantizer.encoding());
+        let (input, out, quantizer) = (input.into(), out.into(), quantizer.into());
+        let encoding = quantizer.encoding();
         let pixels = self.0.check(&input)?;
         check_codes(&out, encoding, pixels, self.0.geometry.channels)?;
         let (planes, w) = (encoding.planes(), words(self.0.geometry.channels));
-        let steps = Steps::new(&quantizer.into());
+        let steps = Steps::new(&quantizer);
         par.rows(
             out.words(),
             planes * w,

@@ -33,7 +33,7 @@ fn finish(n: usize, output: OutputKind) -> Finish {
 /// 4 x 5 pixels of 3 channels of 8 bits, a convolution, 7 classes.
 fn model() -> Model {
     let mut b = ModelBuilder::new(ValueType::image(4, 5, 3, 8).unwrap()).unwrap();
-    let signs = OutputKind::Codes(ActQuantizer::Sign);
+    let signs = OutputKind::Codes(ActQuantizer::Sign.into());
     let window = Window::new(3).padding(1);
     let conv = Conv::new(weights(16, 27), window, finish(16, signs));
     let image = b.image();

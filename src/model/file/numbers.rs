@@ -1,7 +1,7 @@
 //! Between what a model has and what its description says: quantizers, windows, pads.
 
 use super::text::{PadText, QuantizerText, WindowText};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::Window;
 use crate::ops::{Pad, Padding};
 use crate::quant::{ActQuantizer, Linear, QuantRelu, Quantizer};
@@ -101,13 +101,5 @@ impl QuantizerText {
                 zero,
             } => Linear::affine(encoding.parse()?, *scale as f32, *zero)?.into(),
         })
-    }
-
-    /// The same, of the sign or a quantized ReLU alone.
-    pub(super) fn activation(&self) -> Result<ActQuantizer> {
-        match self.quantizer()? {
-            Quantizer::Act(quantizer) => Ok(quantizer),
-            Quantizer::Linear(_) => Err(Error::argument("quantizer", "linear", "sign or relu")),
-        }
     }
 }

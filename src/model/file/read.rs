@@ -184,7 +184,7 @@ impl Reader<'_> {
             } => Op::AveragePool {
                 window: (&window).into(),
                 scale: scale as f32,
-                quantizer: quantizer.map(|q| q.activation()).transpose()?,
+                quantizer: quantizer.map(|q| q.quantizer()).transpose()?,
             },
             OpText::Concat => Op::Concat,
             OpText::Flatten => Op::Flatten,
@@ -262,7 +262,7 @@ impl Reader<'_> {
             LeavesText::F32 => OutputKind::F32,
             LeavesText::F16 => OutputKind::F16,
             LeavesText::Bf16 => OutputKind::Bf16,
-            LeavesText::Planes(quantizer) => OutputKind::Codes(quantizer.activation()?),
+            LeavesText::Planes(quantizer) => OutputKind::Codes(quantizer.quantizer()?),
             LeavesText::Bytes(quantizer) => OutputKind::Bytes(quantizer.quantizer()?),
         };
         let (scale, bias) = (self.floats("scale", n)?, self.floats("bias", n)?);

@@ -10,7 +10,7 @@ use crate::model::container::{Container, Data};
 use crate::model::node::{FloatConv, Node, Op};
 use crate::model::{Kind, Model, Scaled};
 use crate::ops::{ActivationFn, Finish, OutputKind, ResidualAt};
-use crate::quant::{Granularity, Quantizer};
+use crate::quant::Granularity;
 use crate::shape::words;
 
 impl Model {
@@ -118,7 +118,7 @@ impl Tensors<'_> {
             } => OpText::AveragePool {
                 window: window.into(),
                 scale: f64::from(*scale),
-                quantizer: quantizer.map(|q| (&Quantizer::Act(q)).into()),
+                quantizer: quantizer.as_ref().map(Into::into),
             },
             Op::Concat => OpText::Concat,
             Op::Flatten => OpText::Flatten,
@@ -155,7 +155,7 @@ impl Tensors<'_> {
             OutputKind::F32 => LeavesText::F32,
             OutputKind::F16 => LeavesText::F16,
             OutputKind::Bf16 => LeavesText::Bf16,
-            OutputKind::Codes(quantizer) => LeavesText::Planes((&Quantizer::Act(quantizer)).into()),
+            OutputKind::Codes(quantizer) => LeavesText::Planes((&quantizer).into()),
             OutputKind::Bytes(quantizer) => LeavesText::Bytes((&quantizer).into()),
             OutputKind::Levels(encoding) => LeavesText::Levels(encoding.to_string()),
         };

@@ -35,6 +35,14 @@ fn activation(random: &mut Random) -> ActQuantizer {
     }
 }
 
+/// Any quantizer of planes.
+fn plane_quantizer(random: &mut Random) -> Quantizer {
+    match random.below(3) {
+        0 => byte_quantizer(random),
+        _ => activation(random).into(),
+    }
+}
+
 /// Any quantizer but the sign.
 fn byte_quantizer(random: &mut Random) -> Quantizer {
     match random.below(3) {
@@ -82,7 +90,7 @@ fn finish(random: &mut Random, n: usize, size: f32, adds: bool, bare: bool) -> F
         0..=2 => OutputKind::F32,
         12 => OutputKind::F16,
         13 => OutputKind::Bf16,
-        3..=8 => OutputKind::Codes(activation(random)),
+        3..=8 => OutputKind::Codes(plane_quantizer(random)),
         9 if !adds && !bare => return Finish::integers(n),
         10 if !adds && !bare => {
             let quantizer = activation(random);
@@ -280,7 +288,7 @@ fn add(b: &mut ModelBuilder, x: Value, random: &mut Random) -> crate::Result<Val
         (6 | 7, _) => apply(b, x, random),
         (8, _) => b.max_pool(x, window(random)),
         (9, _) => {
-            let quantizer = (random.below(2) == 0).then(|| activation(random));
+            let quantizer = (random.below(2) == 0).then(|| plane_quantizer(random));
             match random.below(3) {
                 0 => b.global_average_pool(x, 0.2, quantizer),
                 _ => b.average_pool(x, window(random), 0.3, quantizer),

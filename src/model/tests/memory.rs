@@ -19,7 +19,7 @@ fn chain(count: usize) -> Model {
             vec![0.5; 64],
             ActivationFn::Identity,
             ResidualAt::Nowhere,
-            OutputKind::Codes(ActQuantizer::Sign),
+            OutputKind::Codes(ActQuantizer::Sign.into()),
         );
         let conv = Conv::new(filters, Window::new(3).padding(1), finish.unwrap());
         x = b.conv(x, conv).unwrap();

@@ -333,7 +333,7 @@ fn floats_and_codes_are_those_of_the_sums() {
         assert_eq!(out, floats);
         let thresholds = Thresholds::derive(&quantizer, &scale, &bias, 450).unwrap();
         let ce = thresholds.encoding();
-        let derived = finish(OutputKind::Codes(quantizer));
+        let derived = finish(OutputKind::Codes(quantizer.into()));
         let codes: Vec<i32> = floats
             .iter()
             .map(|&y| ce.decode(quantizer.code(y)).unwrap())
@@ -352,7 +352,7 @@ fn floats_and_codes_are_those_of_the_sums() {
                 .unwrap();
             assert_eq!(out.unpack(), codes);
         }
-        let plan = finish(OutputKind::Codes(quantizer));
+        let plan = finish(OutputKind::Codes(quantizer.into()));
         let plan = Conv2d::on(isa, w.view(), e, g, Pad::Zero, plan).unwrap();
         scratch.resize(plan.scratch_len(1), 0);
         let said = plan

@@ -99,9 +99,20 @@ fn a_finish_of_floats_and_codes_is_its_definition() {
                     "{name}"
                 );
                 let mut planes = PackedMatrix::zeros(relu.encoding(), pixels, n).unwrap();
-                run(OutputKind::Codes(relu), OutRows::Codes(planes.words_mut()));
+                run(
+                    OutputKind::Codes(relu.into()),
+                    OutRows::Codes(planes.words_mut()),
+                );
                 let wanted: Vec<i32> = expected.iter().map(|&y| relu.code(y).into()).collect();
                 assert_eq!(planes.unpack(), wanted, "{name}");
+                for bits in 2..=8 {
+                    let signed = Linear::symmetric(bits, 0.1).unwrap();
+                    let mut planes = PackedMatrix::zeros(signed.encoding(), pixels, n).unwrap();
+                    let output = OutputKind::Codes(signed.into());
+                    run(output, OutRows::Codes(planes.words_mut()));
+                    let wanted: Vec<i32> = expected.iter().map(|&y| signed.integer(y)).collect();
+                    assert_eq!(planes.unpack(), wanted, "{name} s{bits}");
+                }
             }
         }
     }
@@ -161,7 +172,7 @@ fn what_does_not_fit_is_refused_and_nothing_is_written() {
     let f32s = finish(OutputKind::F32);
     assert!(said(&f32s, (&x[1..]).into(), 8).starts_with("x is 7 elements long"));
     assert!(said(&f32s, (&x[..]).into(), 7).starts_with("out is 7 elements long; expected 8"));
-    let sign = finish(OutputKind::Codes(ActQuantizer::Sign));
+    let sign = finish(OutputKind::Codes(ActQuantizer::Sign.into()));
     assert!(said(&sign, (&x[..]).into(), 8).starts_with("output of the plan is codes"));
     assert!(said(&Finish::integers(4), (&x[..]).into(), 8).starts_with("finish is of integers"));
     let ternary = codes(Encoding::Ternary, 2, 4, 1);

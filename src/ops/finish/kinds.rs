@@ -4,7 +4,7 @@ use half::{bf16, f16};
 
 use crate::bits::{ByteRef, Encoding, PackedRef};
 use crate::kernels::Function;
-use crate::quant::{ActQuantizer, Quantizer};
+use crate::quant::Quantizer;
 
 /// An activation function of N channels.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -60,8 +60,8 @@ pub enum OutputKind {
     F16,
     /// The upper halves of floats, rounded to the nearest, ties to even.
     Bf16,
-    /// Codes in bit planes.
-    Codes(ActQuantizer),
+    /// Codes in bit planes: of the sign, unsigned or signed.
+    Codes(Quantizer),
     /// Codes in bit planes by ready thresholds, of [`Finish::by_thresholds`](super::Finish::by_thresholds) alone.
     Levels(Encoding),
     /// Codes in bytes, as [`quantize_bytes`](super::super::quantize_bytes) gives them; not of the sign.
@@ -72,9 +72,10 @@ impl OutputKind {
     /// The encoding of the codes, if codes leave.
     pub fn encoding(&self) -> Option<Encoding> {
         match self {
-            OutputKind::Codes(quantizer) => Some(quantizer.encoding()),
+            OutputKind::Codes(quantizer) | OutputKind::Bytes(quantizer) => {
+                Some(quantizer.encoding())
+            }
             OutputKind::Levels(encoding) => Some(*encoding),
-            OutputKind::Bytes(quantizer) => Some(quantizer.encoding()),
             _ => None,
         }
     }

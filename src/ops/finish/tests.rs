@@ -63,16 +63,29 @@ fn naive(f: &Finish, sum: i32, n: usize, residual: f32) -> f32 {
     y
 }
 
-fn quantizers() -> Vec<ActQuantizer> {
-    let relu = |bits, rounding| ActQuantizer::Relu(QuantRelu::new(bits, 0.1, rounding).unwrap());
-    vec![
-        ActQuantizer::Sign,
+fn quantizers() -> Vec<Quantizer> {
+    let relu = |bits, rounding| QuantRelu::new(bits, 0.1, rounding).unwrap().into();
+    let mut all = vec![
+        ActQuantizer::Sign.into(),
         relu(1, Rounding::Nearest),
         relu(2, Rounding::Ceil),
         relu(3, Rounding::Nearest),
         relu(4, Rounding::Ceil),
         relu(8, Rounding::Nearest),
-    ]
+        Linear::affine(Encoding::unsigned(3).unwrap(), 0.11, 2)
+            .unwrap()
+            .into(),
+        Linear::affine(Encoding::signed(1).unwrap(), 0.3, -1)
+            .unwrap()
+            .into(),
+    ];
+    for bits in 2..=8 {
+        let scale = 1.0 / (1 << (bits - 1)) as f32;
+        all.push(Linear::symmetric(bits, scale).unwrap().into());
+        let signed = Encoding::signed(bits).unwrap();
+        all.push(Linear::affine(signed, 1.3 * scale, 1).unwrap().into());
+    }
+    all
 }
 
 #[test]
@@ -293,8 +306,8 @@ fn residuals_of_16_bits_are_their_floats_in_every_finish() {
 
 #[test]
 fn thresholds_are_used_where_the_chain_is_monotone_and_levels_are_few() {
-    let by = |function, at, quantizer| {
-        let output = OutputKind::Codes(quantizer);
+    let by = |function, at, quantizer: ActQuantizer| {
+        let output = OutputKind::Codes(quantizer.into());
         let finish = Finish::new(vec![-0.5; 3], vec![0.1; 3], function, at, output);
         finish.unwrap().prepare(100).unwrap().is_by_thresholds()
     };

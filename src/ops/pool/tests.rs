@@ -6,7 +6,7 @@ use super::*;
 use crate::bits::PackedMatrix;
 use crate::ops::dequantize;
 use crate::ops::{Padding, Pool};
-use crate::quant::{QuantRelu, Rounding};
+use crate::quant::{Linear, QuantRelu, Rounding};
 
 fn encodings() -> Vec<Encoding> {
     let mut all = vec![Encoding::Bipolar];
@@ -88,7 +88,12 @@ proptest! {
                 .iter()
                 .map(|w| w.iter().sum::<i32>() as f32 * (scale / w.len() as f32))
                 .collect();
-            let quantizer = ActQuantizer::Relu(QuantRelu::new(3, 0.2, Rounding::Nearest).unwrap());
+            let relu = QuantRelu::new(3, 0.2, Rounding::Nearest).unwrap();
+            let mut quantizers: Vec<Quantizer> = vec![relu.into()];
+            let symmetric = |bits| Linear::symmetric(bits, 0.09).unwrap();
+            quantizers.extend((2..=8).map(symmetric).map(Quantizer::from));
+            let s4 = Encoding::signed(4).unwrap();
+            quantizers.push(Linear::affine(s4, 0.2, -3).unwrap().into());
             let (max, mean) = (MaxPool::new(g, encoding).unwrap(), AveragePool::new(g, encoding).unwrap());
             let pixels = windows.len() / g.channels;
             for kernels in Kernels::available() {
@@ -99,11 +104,14 @@ proptest! {
                     let mut out = vec![0f32; means.len()];
                     mean.run_f32(kernels, input.view(), scale, &mut out, par).unwrap();
                     prop_assert_eq!(&out, &means, "{} {}", kernels.isa(), encoding);
-                    let e = quantizer.encoding();
-                    let mut out = PackedMatrix::zeros(e, pixels, g.channels).unwrap();
-                    mean.run_codes(kernels, input.view(), scale, &quantizer, &mut out, par).unwrap();
-                    let codes: Vec<i32> = means.iter().map(|&y| i32::from(quantizer.code(y))).collect();
-                    prop_assert_eq!(out.unpack(), codes);
+                    for quantizer in &quantizers {
+                        let e = quantizer.encoding();
+                        let mut out = PackedMatrix::zeros(e, pixels, g.channels).unwrap();
+                        mean.run_codes(kernels, input.view(), scale, quantizer, &mut out, par).unwrap();
+                        let code = |&y: &f32| e.decode(quantizer.code(y)).unwrap();
+                        let codes: Vec<i32> = means.iter().map(code).collect();
+                        prop_assert_eq!(out.unpack(), codes, "{} {:?}", kernels.isa(), quantizer);
+                    }
                     let mut floats = vec![0f32; values.len()];
                     dequantize(kernels, input.view(), scale, &mut floats, par).unwrap();
                     let expected: Vec<f32> = values.iter().map(|&v| v as f32 * scale).collect();

@@ -54,17 +54,20 @@ fn apply(function: &ActivationFn, y: f32, n: usize) -> f32 {
 }
 
 fn outputs() -> Vec<OutputKind> {
-    let relu = |bits, rounding| ActQuantizer::Relu(QuantRelu::new(bits, 0.2, rounding).unwrap());
+    let relu = |bits, rounding| QuantRelu::new(bits, 0.2, rounding).unwrap().into();
     let s8 = Linear::affine(Encoding::signed(8).unwrap(), 0.03, 5).unwrap();
     vec![
         OutputKind::F32,
         OutputKind::F16,
         OutputKind::Bf16,
-        OutputKind::Codes(ActQuantizer::Sign),
+        OutputKind::Codes(ActQuantizer::Sign.into()),
         OutputKind::Codes(relu(1, Rounding::Nearest)),
         OutputKind::Codes(relu(2, Rounding::Ceil)),
         OutputKind::Codes(relu(3, Rounding::Nearest)),
         OutputKind::Codes(relu(5, Rounding::Ceil)),
+        OutputKind::Codes(Linear::symmetric(2, 0.4).unwrap().into()),
+        OutputKind::Codes(Linear::symmetric(5, 0.06).unwrap().into()),
+        OutputKind::Codes(s8.into()),
         OutputKind::Bytes(s8.into()),
     ]
 }

@@ -61,7 +61,7 @@ fn codes_made_in_tiles_are_those_of_the_sums() {
                 for isa in Isa::available() {
                     for quantizer in [ActQuantizer::Sign, relu(1), relu(2)] {
                         let (f, at) = (ActivationFn::Identity, ResidualAt::Nowhere);
-                        let kind = OutputKind::Codes(quantizer);
+                        let kind = OutputKind::Codes(quantizer.into());
                         let finish = Finish::new(scale.clone(), bias.clone(), f, at, kind).unwrap();
                         let plan = Conv2d::on(isa, w.view(), a, geometry, pad, finish).unwrap();
                         if weight == "bipolar" && e == Encoding::Bipolar && isa != Isa::Portable {
