@@ -84,8 +84,9 @@
 //! A scale per row of activations: the product, or t, is multiplied by it and rounded before the bias is added.
 //! Where a plan has no bias nothing is added.
 //!
-//! Thresholds between layers: code = number of levels l with sign x sum > t_l. They are found by bisection on
-//! the float computation above (see [`ops::Thresholds`](crate::ops::Thresholds)), so that a frozen net and the
+//! Codes between layers are those of the float computation above. Where it is faster ([`ops::Finish`](crate::ops::Finish)
+//! says when) they come from thresholds: code = number of levels l with sign x sum > t_l. Those are found by bisection on
+//! that computation (see [`ops::Thresholds`](crate::ops::Thresholds)), so that a frozen net and the
 //! net in training agree on every code. A channel of slope zero has thresholds of -2^31 (always passed) or
 //! 2^31 - 1 (never); no sum takes those values.
 //!

@@ -8,6 +8,8 @@ use crate::nn::rng::Rng;
 use crate::ops::{Par, Pool};
 use crate::quant::Rounding;
 
+mod levels;
+
 const M: usize = 70;
 const INPUT: [usize; 3] = [5, 9, 1];
 

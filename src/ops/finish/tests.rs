@@ -5,6 +5,8 @@ use crate::bits::{ByteRef, PackedMatrix};
 use crate::quant::{Linear, QuantRelu, Rounding};
 use half::{bf16, f16};
 
+mod exact;
+
 /// Numbers that look random, between -1 and 1.
 fn noise(seed: u32, len: usize) -> Vec<f32> {
     let mut state = seed.wrapping_mul(2654435761).wrapping_add(12345);
