@@ -5,7 +5,7 @@ use std::ffi::c_void;
 use half::slice::HalfBitsSliceExt;
 
 use super::enter;
-use super::finish::act_quantizer;
+use super::finish::quantizer;
 use super::model_builder::{QC_KIND_BF16, QC_KIND_BYTES, QC_KIND_F16, QC_KIND_F32, QC_KIND_PLANES};
 use super::pointer::{handle, slice, slice_mut};
 use super::pool::{par, qc_pool};
@@ -185,14 +185,14 @@ pub unsafe extern "C" fn qc_average_pool_run_kind_codes(
     // SAFETY: the caller promises what the head of the header says about handles, pointers and lengths.
     enter(|| unsafe {
         let average_pool = handle("average_pool", average_pool)?;
-        let quantizer = act_quantizer(quantizer)?;
+        let quantizer = self::quantizer(quantizer)?;
         let out = slice_mut("out", out, out_len)?;
         let par = par(pool)?;
         average_pool.0.with("average_pool", |p| {
             let input = p.images(kind, input, len, images)?;
             let out = p.codes(quantizer.encoding(), out, images)?;
             let plan = p.of(&input);
-            Ok(plan.run_codes(p.kernels, input, scale, &quantizer, out, par)?)
+            Ok(plan.run_codes(p.kernels, input, scale, quantizer, out, par)?)
         })
     })
 }
