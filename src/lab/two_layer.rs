@@ -13,6 +13,14 @@
 //!   df/dw  = -(v'v*) e / (2 pi |w|)
 //! ```
 //!
+//! The sample loss has no derivative by w: it jumps where a row z_i of Z crosses the plane z'w = 0, which is where df/dw
+//! comes from. So the mean over the plane of z times the height of the jump, with the density there, is df/dw as well:
+//!
+//! ```text
+//!   df/dw  = sum_i E[ v_i (r_i + v_i / 2) u_i ] / (sqrt(2 pi) |w|)     u_i = z_i - (z_i'w^) w^ in the place of z_i
+//!   r_i    = y - y* with row i in the plane and s(z_i'w) = 0
+//! ```
+//!
 //! A coarse gradient puts mu' for s' in the backward pass, g = (y - y*) Z^T (v mu'(Z w)). Its expectation, with
 //! h = |v|^2 + (1'v)^2 - (1'v)(1'v*) + v'v*:
 //!
@@ -201,8 +209,8 @@ impl TwoLayer {
         Some((v, self.w.iter().map(|w| -w).collect()))
     }
 
-    /// Loss, gradient by v and coarse gradients by w of `samples` draws, in this order in one vector: 1, m, then n for
-    /// each of `stes`. Sums are in the order of blocks of 4096 samples, whatever the threads.
+    /// Loss, gradients by v and by w and coarse gradients by w of `samples` draws, in this order in one vector: 1, m, n, then
+    /// n for each of `stes`. Those by w are taken in the plane where a row crosses it, as above. Sums are in the order of blocks of 4096 samples, whatever the threads.
     ///
     /// Errors if lengths differ.
     pub fn sampled(
@@ -216,7 +224,7 @@ impl TwoLayer {
         check_len("v", v.len(), self.v.len(), "m")?;
         check_len("w", w.len(), self.w.len(), "n")?;
         const BLOCK: usize = 4096;
-        let len = 1 + v.len() + stes.len() * w.len();
+        let len = 1 + v.len() + (1 + stes.len()) * w.len();
         let sums = each(par, samples.div_ceil(BLOCK), |block| {
             let count = BLOCK.min(samples - block * BLOCK);
             self.block(stes, (v, w), count, rng.at(block as u32, 0))
@@ -246,7 +254,7 @@ impl TwoLayer {
     ) -> (Vec<f64>, Vec<f64>) {
         let (m, n) = (v.len(), w.len());
         let z = normals(rng, count * m * n);
-        let len = 1 + m + stes.len() * n;
+        let len = 1 + m + (1 + stes.len()) * n;
         let (mut sums, mut squares, mut one) = (vec![0.0; len], vec![0.0; len], vec![0.0; len]);
         for z in z.chunks_exact(m * n) {
             let x: Vec<f64> = z.chunks_exact(n).map(|row| dot(row, w)).collect();
@@ -260,7 +268,8 @@ impl TwoLayer {
             for (to, x) in one[1..].iter_mut().zip(&x) {
                 *to = rest * step(*x);
             }
-            for (ste, to) in stes.iter().zip(one[1 + m..].chunks_exact_mut(n)) {
+            self.crossings((v, w), (z, &x), rest, &mut one[1 + m..][..n]);
+            for (ste, to) in stes.iter().zip(one[1 + m + n..].chunks_exact_mut(n)) {
                 to.fill(0.0);
                 for ((row, x), v) in z.chunks_exact(n).zip(&x).zip(v) {
                     let by = rest * v * ste.derivative(*x);
@@ -273,6 +282,31 @@ impl TwoLayer {
             }
         }
         (sums, squares)
+    }
+
+    /// What the crossings of the rows of a sample `z` with z'w = `x` and y - y* = `rest` give to df/dw.
+    fn crossings(
+        &self,
+        (v, w): (&[f64], &[f64]),
+        (z, x): (&[f64], &[f64]),
+        rest: f64,
+        to: &mut [f64],
+    ) {
+        let (square, step) = (dot(w, w), |x: f64| if x > 0.0 { 1.0 } else { 0.0 });
+        let along = dot(w, &self.w) / square;
+        let density = 1.0 / (TAU * square).sqrt();
+        to.fill(0.0);
+        let rows = z.chunks_exact(w.len()).zip(x);
+        for ((row, x), (v, v_star)) in rows.zip(v.iter().zip(&self.v)) {
+            // The teacher sees the row in the plane too.
+            let by_star = dot(row, &self.w);
+            let in_plane = step(by_star - x * along);
+            let r = rest - v * step(*x) + v_star * (step(by_star) - in_plane);
+            let by = density * v * (r + 0.5 * v);
+            for ((to, z), w) in to.iter_mut().zip(row).zip(w) {
+                *to += by * (z - x / square * w);
+            }
+        }
     }
 
     /// The cosine between the expected coarse gradient and df/dw.
@@ -305,6 +339,8 @@ mod tests {
                 .unwrap();
             let mut expected = vec![teacher.loss(&v, &w)];
             expected.extend(teacher.d_v(&v, &w));
+            expected.extend(teacher.d_w(&v, &w));
+            assert_eq!(got.mean.len(), 1 + 4 + 5 + 3 * 5);
             STES.iter()
                 .for_each(|s| expected.extend(teacher.coarse(*s, &v, &w)));
             for ((mean, error), expected) in got.mean.iter().zip(&got.error).zip(&expected) {

@@ -26,7 +26,7 @@ pub fn closed_forms(setting: Setting<'_>) -> Result<Outcome> {
         "Closed forms against samples",
         2,
     );
-    let mut points: [Vec<(f64, f64)>; 5] = Default::default();
+    let mut points: [Vec<(f64, f64)>; 6] = Default::default();
     let (mut all, mut worst) = (Vec::new(), 0f64);
     for student in 0..2 {
         let (teacher, v, w) = drawn(11 + student, m, n)?;
@@ -35,6 +35,7 @@ pub fn closed_forms(setting: Setting<'_>) -> Result<Outcome> {
         let mut closed = vec![("loss", 0, teacher.loss(&v, &w))];
         let name = |name, x: Vec<f64>| x.into_iter().enumerate().map(move |(i, x)| (name, i, x));
         closed.extend(name("df/dv", teacher.d_v(&v, &w)));
+        closed.extend(name("df/dw", teacher.d_w(&v, &w)));
         for ste in STES {
             closed.extend(name(ste.name(), teacher.coarse(ste, &v, &w)));
         }
@@ -42,7 +43,7 @@ pub fn closed_forms(setting: Setting<'_>) -> Result<Outcome> {
         {
             let deviation = (mean - closed) / error;
             worst = worst.max(deviation.abs());
-            let series = ["loss", "df/dv", "ReLU", "clipped ReLU", "identity"];
+            let series = ["loss", "df/dv", "df/dw", "ReLU", "clipped ReLU", "identity"];
             let series = series.iter().position(|s| s == name).unwrap_or(0);
             points[series].push((*closed, *mean));
             all.push((all.len() as f64, deviation));
@@ -73,7 +74,7 @@ pub fn closed_forms(setting: Setting<'_>) -> Result<Outcome> {
     let ends = |f: fn(f64, f64) -> f64| points.iter().flatten().map(|p| p.0).fold(0.0, f);
     let (low, high) = (ends(f64::min), ends(f64::max));
     panel = panel.with("", GREY, Marks::Dashed, [(low, low), (high, high)]);
-    let names = ["loss", "df/dv", "ReLU", "clipped ReLU", "identity"];
+    let names = ["loss", "df/dv", "df/dw", "ReLU", "clipped ReLU", "identity"];
     for ((name, points), colour) in names.iter().zip(points).zip(EQUALS) {
         panel = panel.with(name, colour, Marks::Dots, points);
     }
