@@ -16,8 +16,8 @@ use crate::error::Result;
 use crate::nn::rng::Rng;
 use crate::nn::ste::{CoarseW, mask_w};
 use crate::nn::weight::{
-    Given, Project, Projection, Scope, WeightQuantizer, grid_det, lsq_backward, lsq_bounds,
-    lsq_gradient_scale, lsq_step, relax_in_place,
+    Given, Project, Projection, Scope, TernarySearch, WeightQuantizer, grid_det, lsq_backward,
+    lsq_bounds, lsq_gradient_scale, lsq_step, relax_in_place,
 };
 use crate::quant::binary_mean;
 use crate::shape::elements;
@@ -284,7 +284,8 @@ impl Projected {
         }
     }
 
-    /// What the integer 1 stands for in each row, `[N]`; empty if the weights are floats.
+    /// What the integer 1 stands for in each row, `[N]`; empty if the weights are floats. That of -1 may be another:
+    /// [`Projected::level`].
     pub fn scales(&self) -> &[f32] {
         match self.weights {
             Weights::Float => &[],
@@ -292,21 +293,39 @@ impl Projected {
         }
     }
 
-    /// The least and the greatest level, with the scale of the first row.
-    pub fn range(&self) -> (f32, f32) {
-        let scale = self.scales.first().copied().unwrap_or(0.0);
+    /// What the integer `code` stands for at weight `i` of `[N, K]`; 0 if the weights are floats.
+    pub fn level(&self, i: usize, code: i32) -> f32 {
+        let by_sign = self.quantizer().is_some_and(has_two_scales);
+        let scale = match (by_sign, &self.projection.scales[..]) {
+            (true, [plus, minus]) => Some(if code < 0 { minus } else { plus }),
+            _ => self.scales.get(i / self.cols.max(1)),
+        };
+        scale.map_or(0.0, |scale| scale * code as f32)
+    }
+
+    /// The least and the greatest level of row `row`.
+    pub fn range(&self, row: usize) -> (f32, f32) {
+        let at = |code: i32| self.level(row * self.cols, code);
         let encoding = self.quantizer().and_then(Project::encoding);
         match (self.quantizer(), encoding) {
             (Some(WeightQuantizer::LsqWeight { bits }), _) => {
                 let (qn, qp) = lsq_bounds(*bits).unwrap_or((1.0, 1.0));
-                (-qn * scale, qp * scale)
+                (at(-qn as i32), at(qp as i32))
+            }
+            // Powers of two: 2^bits - 2 of them, half of them positive.
+            (Some(WeightQuantizer::LossAwareLog { bits }), _) => {
+                let top = 1 << ((1 << (bits - 1)) - 2);
+                (at(-top), at(top))
+            }
+            (Some(two @ WeightQuantizer::LossAwareTernary { .. }), _) if has_two_scales(two) => {
+                (at(-1), at(1))
             }
             // Symmetric quantizers leave the lowest code of a two's complement out.
             (_, Some(Encoding::Signed(bits))) => {
-                let top = ((1u32 << (bits.get() - 1)) - 1) as f32 * scale;
-                (-top, top)
+                let top = (1 << (bits.get() - 1)) - 1;
+                (at(-top), at(top))
             }
-            (_, Some(_)) => (-scale, scale),
+            (_, Some(_)) => (at(-1), at(1)),
             (_, None) => (f32::NEG_INFINITY, f32::INFINITY),
         }
     }
@@ -334,6 +353,15 @@ impl Projected {
     }
 }
 
+/// Whether +1 and -1 have a scale each.
+fn has_two_scales(quantizer: &WeightQuantizer) -> bool {
+    match quantizer {
+        WeightQuantizer::LossAwareTernary { search } => *search == TernarySearch::TwoScale,
+        WeightQuantizer::Relaxed { of, .. } => has_two_scales(of),
+        _ => false,
+    }
+}
+
 /// How many elements differ; 0 if the lengths do.
 fn differences(a: &[i32], b: &[i32]) -> usize {
     if a.len() != b.len() {
@@ -347,91 +375,4 @@ fn differences(a: &[i32], b: &[i32]) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn flips_are_counted_once() {
-        for quantizer in ["binary-mean", "binary-median"] {
-            let weights = Weights::Quantized(quantizer.parse().unwrap());
-            let mut w = Projected::new(9, 70, weights, Rng::new(3)).unwrap();
-            assert_eq!(w.take_flips(), 0);
-            w.latent[3] *= -1.0;
-            w.latent[100] *= -1.0;
-            w.project(Rng::new(3)).unwrap();
-            assert_eq!((w.take_flips(), w.take_flips()), (2, 0), "{quantizer}");
-        }
-    }
-
-    #[test]
-    fn values_are_the_integers_times_the_scale_for_every_quantizer() {
-        let mut w = Projected::new(3, 37, Weights::Float, Rng::new(3)).unwrap();
-        assert_eq!(w.values(), w.latent);
-        assert!(w.packed().is_none() && w.integers().is_empty());
-        for name in [
-            "binary-mean",
-            "binary-mean:scope=channel",
-            "binary-plain",
-            "stoch-binary",
-            "ternary-twn",
-            "ternary-exact:scope=channel",
-            "uniform-sym:bits=4",
-            "loss-aware-binary",
-            "loss-aware-linear:bits=3",
-            "lsq-weight:bits=3",
-            "dorefa:bits=2",
-        ] {
-            let weights = Weights::Quantized(name.parse().unwrap());
-            w.set_weights(weights, Rng::new(3)).unwrap();
-            let (codes, scales) = w.packed().unwrap();
-            assert_eq!(codes.unpack(), *w.integers());
-            for (i, (value, code)) in w.values().iter().zip(codes.unpack()).enumerate() {
-                let expected = scales[i / 37] * code as f32;
-                assert!((value - expected).abs() <= 1e-6 * expected.abs(), "{name}");
-            }
-            let (low, high) = w.range();
-            assert!(
-                w.values().iter().all(|v| (low..=high).contains(v)),
-                "{name}"
-            );
-        }
-    }
-
-    #[test]
-    fn relaxed_weights_are_floats_between_and_draws_follow_the_step() {
-        let mut w = Projected::new(4, 40, Weights::binary(), Rng::new(5)).unwrap();
-        let hard = w.values().to_vec();
-        w.set_relaxation(Some(1.0));
-        w.project(Rng::new(5)).unwrap();
-        assert!(w.packed().is_none());
-        for ((w, latent), hard) in w.values().iter().zip(&w.latent).zip(&hard) {
-            assert!((w - 0.5 * (latent + hard)).abs() < 1e-6);
-        }
-        w.set_weights(
-            Weights::Quantized("stoch-binary".parse().unwrap()),
-            Rng::new(5),
-        )
-        .unwrap();
-        let mut at = |step: u32| {
-            w.project(Rng::new(5).at(step, 0)).unwrap();
-            w.integers().into_owned()
-        };
-        assert_eq!(at(3), at(3));
-        assert_ne!(at(3), at(4));
-    }
-
-    #[test]
-    fn the_learned_step_gets_a_gradient() {
-        let weights = Weights::Quantized("lsq-weight:bits=4".parse().unwrap());
-        let mut w = Projected::new(2, 30, weights, Rng::new(6)).unwrap();
-        w.d_weights.fill(1.0);
-        w.finish_backward().unwrap();
-        let (latent, s) = (&w.latent, w.step[0]);
-        let by_step = |w: &f32| match (w / s).clamp(-8.0, 7.0) {
-            at if at == w / s => at.round_ties_even() - at,
-            at => at,
-        };
-        let expected = latent.iter().map(by_step).sum::<f32>() / (60.0 * 7.0f32).sqrt();
-        assert!((w.d_step[0] - expected).abs() < 1e-5);
-    }
-}
+mod tests;

@@ -199,9 +199,14 @@ pub(super) fn dampen(weights: &mut Projected, lambda: f32) -> Result<()> {
     if lambda == 0.0 {
         return Ok(());
     }
-    let range = weights.range();
+    let cols = weights.cols().max(1);
+    let ranges: Vec<_> = (0..weights.rows()).map(|row| weights.range(row)).collect();
     let (latent, gradient, values) = weights.parts();
-    step::dampen(latent, values, range, lambda, gradient)
+    let rows = latent.chunks(cols).zip(values.chunks(cols));
+    for (((latent, values), gradient), range) in rows.zip(gradient.chunks_mut(cols)).zip(ranges) {
+        step::dampen(latent, values, range, lambda, gradient)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -76,7 +76,7 @@ impl Run {
     }
 
     /// Freezes weights that oscillate, after a step of the quantized epoch `epoch`, from 0.
-    fn freeze(&mut self, epoch: usize) -> Result<()> {
+    pub(super) fn freeze(&mut self, epoch: usize) -> Result<()> {
         let Some(freezing) = self.recipe.freezing else {
             return Ok(());
         };
@@ -90,8 +90,11 @@ impl Run {
                 && let Some(freezer) = freezers.next()
                 && result.is_ok()
             {
-                let (codes, scale) = (weights.integers().into_owned(), weights.scales()[0]);
-                result = freezer.step(&codes, scale, threshold, &mut weights.latent);
+                let codes = weights.integers().into_owned();
+                let mut latent = std::mem::take(&mut weights.latent);
+                let level = |i: usize, code: i32| weights.level(i, code);
+                result = freezer.step_to(&codes, threshold, &mut latent, level);
+                weights.latent = latent;
             }
         });
         result?;

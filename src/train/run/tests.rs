@@ -161,3 +161,46 @@ fn alpha_is_fitted_by_the_first_batch_of_every_so_many_quantized_epochs() {
         assert_eq!(seen[6], seen[7]);
     }
 }
+
+#[test]
+fn weights_freeze_at_the_level_of_their_own_sign() {
+    for quantizer in [
+        "loss-aware-ternary:search=two-scale",
+        "loss-aware-log:bits=3",
+        "ternary-exact",
+    ] {
+        let freezing = "[freezing]\nstart = 0.5\nend = 0.5";
+        let head = "arch = \"24-16\"\nbits_a = 32\nfloat_epochs = 0\nepochs = 1\nbatch = 50";
+        let rule = match quantizer.starts_with("loss-aware") {
+            true => "optimizer = \"adam\"\nrule = \"loss-aware\"",
+            false => "",
+        };
+        let text = format!("{head}\nweights = \"{quantizer}\"\n{rule}\n{freezing}");
+        let recipe = Recipe::from_toml("a test", &text).unwrap();
+        let mut run = Run::new(recipe, [28, 28, 1], 10, 300).unwrap();
+        // Negative weights apart from the positive ones, then all frozen where they are.
+        run.net.layers_mut().visit_mut("", &mut |_, layer| {
+            let weights = layer.weights_mut().into_iter();
+            weights
+                .flat_map(|w| &mut w.latent)
+                .for_each(|w| *w *= if *w < 0.0 { 3.0 } else { 1.0 });
+        });
+        run.net.settle().unwrap();
+        let mut expected = Vec::new();
+        for (weights, freezer) in run.net.weights().iter().zip(&mut run.freezers) {
+            let codes = weights.integers();
+            let (n, mut state) = (codes.len(), freezer.to_floats());
+            for (i, code) in codes.iter().enumerate() {
+                (state[i], state[4 * n + i]) = (*code as f32, 1.0);
+            }
+            freezer.set_floats(&state).unwrap();
+            expected.push(weights.values().to_vec());
+        }
+        run.freeze(0).unwrap();
+        for (weights, expected) in run.net.weights().iter().zip(&expected) {
+            let near = |(a, b): (&f32, &f32)| (a - b).abs() <= 1e-6 * b.abs();
+            let all = weights.latent.iter().zip(expected).all(near);
+            assert!(all, "{quantizer}");
+        }
+    }
+}

@@ -56,6 +56,18 @@ impl Freezer {
         threshold: f32,
         latent: &mut [f32],
     ) -> Result<usize> {
+        self.step_to(codes, threshold, latent, |_, code| scale * code as f32)
+    }
+
+    /// As [`Freezer::step`], for weights that do not all have one scale: `level(i, code)` is what `code` stands for at
+    /// weight i.
+    pub fn step_to(
+        &mut self,
+        codes: &[i32],
+        threshold: f32,
+        latent: &mut [f32],
+        level: impl Fn(usize, i32) -> f32,
+    ) -> Result<usize> {
         check_len(
             "codes",
             codes.len(),
@@ -92,7 +104,7 @@ impl Freezer {
                 }
             }
             if self.frozen[i] {
-                *latent = scale * self.codes[i] as f32;
+                *latent = level(i, self.codes[i]);
                 count += 1;
             }
         }
