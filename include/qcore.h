@@ -2952,7 +2952,8 @@ int32_t qc_trainer_resume(const char *path,
                           struct qc_trainer **trainer);
 
 /**
- * Writes a checkpoint: beside it first, then under its name. Errors if an epoch has begun and is not ended.
+ * Writes a checkpoint: beside it first, then under its name. Errors if an epoch has begun and is not ended, and with
+ * `QC_ERROR_DIVERGED` if a number that it would hold is not finite.
  */
 int32_t qc_trainer_save(struct qc_trainer *trainer,
                         const char *path);
@@ -2963,8 +2964,9 @@ int32_t qc_trainer_save(struct qc_trainer *trainer,
  *
  * `*loss` receives the mean loss of the batch before the step, `*correct` how many were right; each may be NULL. Errors if a
  * label is not below the classes, the epoch has had its steps or the recipe its epochs; then nothing has changed. A loss
- * that is not finite is `QC_ERROR_DIVERGED`, with epoch, step and layer: no weight has moved, but running averages may be
- * spoilt; go back to the last checkpoint.
+ * or gradient that is not finite is `QC_ERROR_DIVERGED`, with epoch, step and layer: no parameter has moved, but running
+ * averages, and steps of activations that batches set, may be spoilt. A parameter or running average that comes out of the
+ * step not finite is the same error. Go back to the last checkpoint.
  */
 int32_t qc_trainer_step(struct qc_trainer *trainer,
                         const uint8_t *images,

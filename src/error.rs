@@ -42,15 +42,16 @@ pub enum Error {
         /// What is wrong with it, and what was expected.
         problem: String,
     },
-    /// Training met a loss that is not finite.
+    /// Training met a loss, gradients, parameters or running averages that are not finite.
     Diverged {
         /// The epoch, from 1.
         epoch: usize,
         /// The step in the epoch, from 1.
         step: usize,
-        /// The loss that came.
+        /// The loss of the step, which may be finite where parameters are not.
         loss: f32,
-        /// The first layer whose output was not finite; "the loss" if all were.
+        /// The first layer whose output was not finite; if all were, the one with a gradient, parameter or average that is
+        /// not, and which of them; or "the loss".
         layer: String,
     },
     /// A thread pool could not be started.

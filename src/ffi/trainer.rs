@@ -11,7 +11,6 @@ use super::pool::{par, qc_pool};
 use super::status::{Answer, Failure};
 use super::trainer_batch::{ScoreOut, batch, pixels};
 use super::{Handle, enter, free};
-use crate::nn::freeze;
 use crate::nn::net::Mode;
 use crate::shape::{check_len, elements};
 use crate::train::data::Images;
@@ -155,7 +154,8 @@ pub unsafe extern "C" fn qc_trainer_resume(
     })
 }
 
-/// Writes a checkpoint: beside it first, then under its name. Errors if an epoch has begun and is not ended.
+/// Writes a checkpoint: beside it first, then under its name. Errors if an epoch has begun and is not ended, and with
+/// `QC_ERROR_DIVERGED` if a number that it would hold is not finite.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn qc_trainer_save(trainer: *mut qc_trainer, path: *const c_char) -> i32 {
     enter(|| {
@@ -174,8 +174,9 @@ pub unsafe extern "C" fn qc_trainer_save(trainer: *mut qc_trainer, path: *const 
 ///
 /// `*loss` receives the mean loss of the batch before the step, `*correct` how many were right; each may be NULL. Errors if a
 /// label is not below the classes, the epoch has had its steps or the recipe its epochs; then nothing has changed. A loss
-/// that is not finite is `QC_ERROR_DIVERGED`, with epoch, step and layer: no weight has moved, but running averages may be
-/// spoilt; go back to the last checkpoint.
+/// or gradient that is not finite is `QC_ERROR_DIVERGED`, with epoch, step and layer: no parameter has moved, but running
+/// averages, and steps of activations that batches set, may be spoilt. A parameter or running average that comes out of the
+/// step not finite is the same error. Go back to the last checkpoint.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn qc_trainer_step(
     trainer: *mut qc_trainer,
@@ -426,7 +427,7 @@ pub unsafe extern "C" fn qc_trainer_freeze(
             let trainer = handle("trainer", trainer.cast_const())?;
             (trainer, Out::new("model", model)?)
         };
-        let model = trainer.with(|run| Ok(freeze(run.net())?))?;
+        let model = trainer.with(|run| Ok(run.to_model()?))?;
         out.give(qc_model(Handle::new(model)));
         Ok(())
     })

@@ -102,6 +102,11 @@ impl Activation {
         self.function
     }
 
+    /// Whether alpha is a parameter: of a quantized ReLU.
+    pub fn learns(&self) -> bool {
+        matches!(self.function, Function::QuantRelu { .. })
+    }
+
     /// How values become codes, with alpha clamped to [`ALPHA_RANGE`]; `None` if they stay floats.
     ///
     /// Errors if alpha is NaN.

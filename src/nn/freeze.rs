@@ -23,7 +23,7 @@ use crate::quant::{ActQuantizer, Quantizer};
 /// The packed model of a quantized net.
 ///
 /// Errors, naming the layer, unless the net is in quantized mode, weights and activations of all layers are codes (1-
-/// to 8-bit activations and a quantizer of weights that has codes), and its scales and biases are finite. A shortcut
+/// to 8-bit activations and a quantizer of weights that has codes), and all its numbers are finite. A shortcut
 /// that adds channels takes a whole number of times the channels it has.
 pub fn freeze(net: &Net) -> Result<Model> {
     let floats = match (net.mode(), net.uses_packed()) {
@@ -37,6 +37,14 @@ pub fn freeze(net: &Net) -> Result<Model> {
     if let Some(value) = floats {
         let expected = "quantized, with weights and 1- to 8-bit activations of all layers as codes";
         return Err(Error::argument("the net", value, expected));
+    }
+    if let Some(at) = net.state_not_finite() {
+        let expected = "finite numbers in all layers";
+        return Err(Error::argument(
+            "the net",
+            format!("not finite in {at}"),
+            expected,
+        ));
     }
     let [height, width, channels] = net.design().input;
     let builder = ModelBuilder::new(ValueType::image(height, width, channels, 8)?)?;

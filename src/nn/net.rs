@@ -18,10 +18,12 @@ use crate::nn::signal::{Codes, Signal};
 use crate::ops::Par;
 use crate::shape::check_len;
 
+mod finite;
 mod parameter;
 mod probe;
 
 pub use crate::nn::design::{Block, Design, Kind, Mode};
+pub(crate) use finite::all_finite;
 pub use parameter::{Parameter, Role};
 
 /// The float that one step of a pixel stands for.

@@ -17,22 +17,33 @@ use crate::error::Result;
 use crate::nn::loss::Score;
 use crate::nn::net::{Net, Parameter, Role};
 use crate::ops::Par;
-use crate::train::step::{combine, metric_step};
+use crate::train::step::{AdamState, combine, metric_step};
 use crate::train::update::{Memories, Memory, Settings, clip, dampen};
 
 /// What a parameter was before the trial.
 enum Before {
-    /// Latent weights, m^ and D.
-    Weights([Vec<f32>; 3]),
+    /// Latent weights.
+    Weights(Trialled),
     /// The first gradient.
     Other(Vec<f32>),
 }
 
+/// Latent weights before the trial, with what the first gradient made of their moments.
+struct Trialled {
+    latent: Vec<f32>,
+    /// m^ and D.
+    direction: Vec<f32>,
+    metric: Vec<f32>,
+    /// Moments and D as they were, to go back to.
+    kept: (AdamState, Vec<f32>),
+}
+
 impl Memories {
-    /// A step with two passes over a batch; the score is the first one's, unless the second's loss is not finite.
+    /// A step with two passes over a batch: the score of the first one; or, with words as of [`Net::pass_not_finite`], that of
+    /// the first pass whose loss or gradients were not finite.
     ///
-    /// Nothing moves if the first loss is not finite. [`Net::settle`] must follow. Errors as [`Net::step`] and
-    /// [`Memories::update`] do.
+    /// Parameters and memories are what they were if so, or if the trial point is not finite. [`Net::settle`] must follow.
+    /// Errors as [`Net::step`] and [`Memories::update`] do.
     pub fn backtrack(
         &mut self,
         net: &mut Net,
@@ -41,19 +52,20 @@ impl Memories {
         a: f32,
         settings: &Settings,
         par: Par<'_>,
-    ) -> Result<Score> {
+    ) -> Result<(Score, Option<String>)> {
         let score = net.step(images, labels, par)?;
-        if !score.loss.is_finite() {
-            return Ok(score);
+        if let Some(layer) = net.pass_not_finite(score.loss) {
+            return Ok((score, Some(layer)));
         }
         let mut before = Vec::new();
         for (parameter, memory) in net.parameters().iter_mut().zip(&mut self.0) {
             before.push(match parameter {
                 Parameter::Weights(weights) if weights.quantizer().is_some() => {
-                    let kept = weights.latent.clone();
+                    let latent = weights.latent.clone();
+                    let kept = (memory.adam.clone(), weights.metric.clone());
                     dampen(weights, settings.dampening)?;
                     let adam = settings.adam_at(settings.rate(weights));
-                    let len = kept.len();
+                    let len = latent.len();
                     let (mut direction, mut metric) = (vec![0.0; len], vec![0.0; len]);
                     adam.observe(&weights.latent, &weights.d_weights, &mut memory.adam)?;
                     adam.direction(&memory.adam, &mut direction)?;
@@ -62,15 +74,21 @@ impl Memories {
                     clip(&mut weights.latent, settings.clip)?;
                     weights.metric.clear();
                     weights.metric.extend_from_slice(&metric);
-                    Before::Weights([kept, direction, metric])
+                    Before::Weights(Trialled {
+                        latent,
+                        direction,
+                        metric,
+                        kept,
+                    })
                 }
                 other => Before::Other(other.gradient().to_vec()),
             });
         }
-        net.settle()?;
-        let second = net.step(images, labels, par)?;
-        if !second.loss.is_finite() {
-            return Ok(second);
+        let tried = trial(net, images, labels, par);
+        if !matches!(tried, Ok((_, None))) {
+            self.go_back(net, before);
+            net.settle()?;
+            return tried;
         }
         let calibrated = net.calibrate_alpha;
         let parameters = net.parameters().into_iter();
@@ -81,18 +99,23 @@ impl Memories {
             match (&mut parameter, before) {
                 (
                     Parameter::Weights(weights),
-                    Before::Weights([kept, mut direction, mut metric]),
+                    Before::Weights(Trialled {
+                        latent,
+                        mut direction,
+                        mut metric,
+                        ..
+                    }),
                 ) => {
                     dampen(weights, settings.dampening)?;
                     let adam = settings.adam_at(settings.rate(weights));
                     let mut seen = memory.adam.clone();
-                    let (mut second, mut d) = (vec![0.0; kept.len()], vec![0.0; kept.len()]);
+                    let (mut second, mut d) = (vec![0.0; latent.len()], vec![0.0; latent.len()]);
                     adam.observe(&weights.latent, &weights.d_weights, &mut seen)?;
                     adam.direction(&seen, &mut second)?;
                     adam.metric(&seen, &mut d)?;
                     combine(&mut direction, &second, a)?;
                     combine(&mut metric, &d, a)?;
-                    weights.latent = kept;
+                    weights.latent = latent;
                     metric_step(&mut weights.latent, &direction, &metric)?;
                     clip(&mut weights.latent, settings.clip)?;
                     weights.metric = metric;
@@ -104,8 +127,34 @@ impl Memories {
                 (_, Before::Weights(_)) => unreachable!("the parameters are those of before"),
             }
         }
-        Ok(score)
+        Ok((score, None))
     }
+
+    /// Undoes the trial.
+    fn go_back(&mut self, net: &mut Net, before: Vec<Before>) {
+        let parameters = net.parameters().into_iter();
+        for ((mut parameter, memory), before) in parameters.zip(&mut self.0).zip(before) {
+            if let (Parameter::Weights(weights), Before::Weights(trialled)) =
+                (&mut parameter, before)
+            {
+                weights.latent = trialled.latent;
+                (memory.adam, weights.metric) = trialled.kept;
+            }
+        }
+    }
+}
+
+/// The pass at the trial point, and where it is not finite: it, what it is made of, or what comes of it.
+fn trial(
+    net: &mut Net,
+    images: &[u8],
+    labels: &[u8],
+    par: Par<'_>,
+) -> Result<(Score, Option<String>)> {
+    net.settle()?;
+    let score = net.step(images, labels, par)?;
+    let at = net.pass_not_finite(score.loss);
+    Ok((score, at.or_else(|| net.state_not_finite())))
 }
 
 fn step(
@@ -127,18 +176,14 @@ mod tests {
     use crate::train::recipe::Optimizer;
     use crate::train::rule::Rule;
     use crate::train::sgd::Sgd;
-    use crate::train::step::{Adam, AdamState, Backtrack, Trial, forward_backtrack};
+    use crate::train::step::{Adam, Backtrack, Trial, forward_backtrack};
 
-    #[test]
-    fn a_net_of_one_layer_steps_as_the_function_over_slices_does() {
-        let mut design = Design::new([3, 3, 1], Vec::new(), 4, 32);
-        let quantizer: WeightQuantizer = "loss-aware-binary".parse().unwrap();
-        design.weights = Some(quantizer.clone());
+    fn settings() -> Settings {
         let adam = Adam {
             lr: 0.05,
             ..Adam::default()
         };
-        let settings = Settings {
+        Settings {
             optimizer: Optimizer::Adam,
             sgd: Sgd {
                 lr: 0.05,
@@ -151,7 +196,16 @@ mod tests {
             glorot_rate: false,
             dampening: 0.0,
             rng: Rng::new(1),
-        };
+        }
+    }
+
+    #[test]
+    fn a_net_of_one_layer_steps_as_the_function_over_slices_does() {
+        let mut design = Design::new([3, 3, 1], Vec::new(), 4, 32);
+        let quantizer: WeightQuantizer = "loss-aware-binary".parse().unwrap();
+        design.weights = Some(quantizer.clone());
+        let settings = settings();
+        let adam = settings.adam;
         let images: Vec<u8> = (0..90).map(|i| (i * 73 % 251) as u8).collect();
         let labels = [0, 1, 2, 3, 0, 1, 2, 3, 0, 1];
         let fresh = || {
@@ -203,5 +257,34 @@ mod tests {
         assert_eq!(got.latent, latent);
         assert_eq!(got.metric, metric);
         assert_eq!(memories.0[0].adam, state);
+    }
+
+    #[test]
+    fn a_trial_that_is_not_finite_leaves_weights_moments_and_metric_as_they_were() {
+        let mut design = Design::new([3, 3, 1], Vec::new(), 4, 32);
+        design.weights = Some("loss-aware-binary".parse().unwrap());
+        let images: Vec<u8> = (0..90).map(|i| (i * 73 % 251) as u8).collect();
+        let labels = [0, 1, 2, 3, 0, 1, 2, 3, 0, 1];
+        let mut net = Net::new(design, 9).unwrap();
+        net.set_mode(Mode::Quantized).unwrap();
+        let mut settings = settings();
+        let mut memories = Memories::new(&mut net, Optimizer::Adam, settings.rule);
+        let mut step = |net: &mut Net, lr: f32| {
+            settings.adam.lr = lr;
+            let before = (net.weights()[0].clone(), memories.clone());
+            let (_, at) = memories
+                .backtrack(net, &images, &labels, 0.6, &settings, Par::Caller)
+                .unwrap();
+            net.settle().unwrap();
+            let after = net.weights()[0];
+            let same = after.latent == before.0.latent
+                && after.metric == before.0.metric
+                && after.values() == before.0.values()
+                && memories == before.1;
+            (at, same)
+        };
+        assert_eq!(step(&mut net, 0.05), (None, false));
+        let (at, same) = step(&mut net, 1e30);
+        assert!(at.is_some() && same, "{at:?}");
     }
 }

@@ -121,7 +121,8 @@ fn tensors(j: usize, memory: &mut Memory) -> [(String, &mut Vec<f32>); 4] {
 impl Run {
     /// Writes the run to `path`, whole or not at all.
     ///
-    /// Errors if an epoch has begun, or if the file cannot be written.
+    /// Errors if an epoch has begun, if the file cannot be written, or with [`Error::Diverged`] if anything that it would
+    /// hold is not finite.
     pub fn save(&mut self, path: &Path) -> Result<()> {
         self.container()?.save(path, KIND, VERSION)
     }
@@ -137,6 +138,7 @@ impl Run {
             let expected = "0: a checkpoint is taken between two epochs";
             return Err(Error::argument("steps", self.steps_so_far(), expected));
         }
+        self.check_finite()?;
         let design = self.net.design();
         let adam_steps = self.memories.0.iter().map(|m| m.adam.steps);
         let description = Description {
@@ -254,6 +256,12 @@ impl Run {
         }
         if let Some(name) = file.tensors.keys().next() {
             let problem = format!("the tensor '{name}' is none of the net's");
+            return Err(Error::format(&what, problem));
+        }
+        let memory = run.memories.not_finite();
+        let memory = memory.map(|(j, what)| format!("the {what} of parameter {j}"));
+        if let Some(at) = run.net.state_not_finite().or(memory) {
+            let problem = format!("not all numbers are finite: {at}");
             return Err(Error::format(&what, problem));
         }
         run.net.settle()?;

@@ -22,6 +22,8 @@ use crate::train::rule::Rule;
 use crate::train::step::Freezer;
 use crate::train::update::Memories;
 
+use finite::LastStep;
+
 /// Streams of the seed, behind those of the layers' weights.
 const ORDER: u32 = 1 << 31;
 const SHIFT: u32 = ORDER + 1;
@@ -88,6 +90,7 @@ pub struct Run {
     /// Epochs done, of both phases.
     pub(super) done: usize,
     so_far: SoFar,
+    last: LastStep,
     pixels: Vec<u8>,
     labels: Vec<u8>,
 }
@@ -139,6 +142,7 @@ impl Run {
             net_report: None,
             done: 0,
             so_far: SoFar::default(),
+            last: LastStep::default(),
             pixels: Vec::new(),
             labels: Vec::new(),
         };
@@ -262,8 +266,9 @@ impl Run {
     /// [`Recipe::batch`]. The first step of an epoch sets what changes from epoch to epoch.
     ///
     /// Errors if a length is wrong, a label is not below the number of classes, the epoch has had its [`Run::steps`], or
-    /// all epochs are done; then nothing has changed. Errors with [`Error::Diverged`] if the loss is not finite: no weight
-    /// has moved, but running averages may be spoilt.
+    /// all epochs are done; then nothing has changed. Errors with [`Error::Diverged`] if the loss or a gradient is not finite:
+    /// then no parameter has moved, but running averages, and alphas that batches set, may be spoilt; or if a parameter or
+    /// running average comes out of the step not finite. A run that has diverged goes on from a checkpoint.
     pub fn step(&mut self, images: &[u8], labels: &[u8], par: Par<'_>) -> Result<Score> {
         self.check_step()?;
         self.check_batch(images, labels)?;
@@ -277,15 +282,7 @@ impl Run {
         let settings = self.settings(self.so_far.steps);
         // Into the pool once a step: each way in from outside costs a sleep and a wake.
         let score = par.stay_awake(|| self.step_on(images, labels, &settings, par))?;
-        if !score.loss.is_finite() {
-            let layer = self.net.not_finite();
-            return Err(Error::Diverged {
-                epoch: self.done + 1,
-                step: self.so_far.steps + 1,
-                loss: score.loss,
-                layer: layer.unwrap_or_else(|| "the loss".to_string()),
-            });
-        }
+        self.made(score.loss);
         self.so_far.steps += 1;
         self.so_far.images += labels.len();
         self.so_far.loss += f64::from(score.loss);
@@ -334,13 +331,15 @@ impl Run {
     /// Ends an epoch: the next step is the first of another. It may have had fewer steps than [`Run::steps`].
     ///
     /// After the last epoch [`Run::reestimate`] is due, if the recipe has [`Recipe::reestimate`]. Errors if the epoch
-    /// has had no step.
+    /// has had no step, or with [`Error::Diverged`] if anything that a checkpoint holds is not finite, the optimiser's
+    /// memory too; then it has not ended.
     pub fn end_epoch(&mut self) -> Result<Trained> {
         let so_far = self.so_far;
         if so_far.steps == 0 {
             let expected = "at least 1 before the end of an epoch";
             return Err(Error::argument("steps", 0, expected));
         }
+        self.check_finite()?;
         let lr = self.settings(0).sgd.lr;
         self.done += 1;
         self.so_far = SoFar::default();
@@ -386,7 +385,9 @@ impl Run {
             self.so_far = SoFar::default();
             return stepped.map(|_| None);
         }
-        let trained = self.end_epoch()?;
+        let trained = self.end_epoch();
+        self.so_far = SoFar::default();
+        let trained = trained?;
         if self.done == self.epochs() && self.recipe.reestimate > 0 {
             self.reestimate_over(train, par)?;
         }
@@ -467,6 +468,7 @@ impl Run {
     }
 }
 
+mod finite;
 mod steps;
 #[cfg(test)]
 mod tests;

@@ -129,7 +129,7 @@ impl<'a> Trainer<'a> {
 
     /// Trains the epochs that are left; `callback` watches. The last report, or `None` if nothing was left.
     ///
-    /// Errors with [`Error::Diverged`] if a loss is not finite.
+    /// Errors with [`Error::Diverged`] if a loss, gradient, parameter or running average is not finite.
     pub fn run(
         &mut self,
         par: Par<'_>,

@@ -8,7 +8,7 @@
 //! The step is SGD's with momentum or Adam's. Two-pass steps are in `backtrack`.
 
 use crate::error::{Error, Result};
-use crate::nn::net::{Net, Parameter, Role};
+use crate::nn::net::{Net, Parameter, Role, all_finite};
 use crate::nn::projected::Projected;
 use crate::nn::rng::Rng;
 use crate::ops::Par;
@@ -101,13 +101,29 @@ impl Memories {
             let memory = memories.next().ok_or_else(mismatch)?;
             let (value, gradient) = parameter.parts();
             memory.step(value, gradient, settings, 1.0, par)?;
-            // A step of 0 or below has no levels.
-            value[0] = value[0].max(f32::MIN_POSITIVE);
+            // A step of 0 or below has no levels; NaN stays, to be seen.
+            if value[0] < f32::MIN_POSITIVE {
+                value[0] = f32::MIN_POSITIVE;
+            }
         }
         match memories.next() {
             None => Ok(()),
             Some(_) => Err(mismatch()),
         }
+    }
+
+    /// The first parameter of whose memory not all is finite, and what of it is not; `None` if all is.
+    pub(super) fn not_finite(&self) -> Option<(usize, &'static str)> {
+        self.0.iter().enumerate().find_map(|(j, memory)| {
+            let all = [
+                ("velocity", &memory.velocity),
+                ("first moment", &memory.adam.m),
+                ("second moment", &memory.adam.v),
+                ("mean of gradients", &memory.mean),
+            ];
+            let bad = all.into_iter().find(|(_, values)| !all_finite(values));
+            bad.map(|(what, _)| (j, what))
+        })
     }
 }
 

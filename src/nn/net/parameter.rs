@@ -1,7 +1,6 @@
 //! The parameters of a net, as an optimiser sees them.
 
 use super::Net;
-use crate::nn::activation::Function;
 use crate::nn::layers::Layer;
 use crate::nn::projected::Projected;
 use crate::nn::weight::WeightQuantizer;
@@ -92,9 +91,7 @@ impl Net {
                         });
                     }
                 }
-                Layer::Act(act)
-                    if learned && matches!(act.function(), Function::QuantRelu { .. }) =>
-                {
+                Layer::Act(act) if learned && act.learns() => {
                     all.push(Parameter::Other {
                         role: Role::Alpha,
                         value: &mut act.alpha,

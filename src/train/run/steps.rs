@@ -32,7 +32,8 @@ impl Run {
         Ok(())
     }
 
-    /// A step on a batch; nothing moves if the loss is not finite.
+    /// A step on a batch. No parameter moves if the loss or a gradient is not finite; both that and parameters that come out
+    /// not finite are an error.
     pub(super) fn step_on(
         &mut self,
         images: &[u8],
@@ -47,32 +48,52 @@ impl Run {
             watch.before_step(&mut self.net, images, labels, par)?;
         }
         let refit = self.recipe.alpha_refit;
+        let backtracks = quantized && settings.rule.backtracks(epoch);
         let first = quantized && self.so_far.steps == 0;
         self.net.refit_alpha = first && refit > 0 && epoch.is_multiple_of(refit);
-        let score = match settings.rule {
-            Rule::ForwardBacktrack { a, .. } if quantized && settings.rule.backtracks(epoch) => {
+        let (score, spoilt) = match settings.rule {
+            Rule::ForwardBacktrack { a, .. } if backtracks => {
                 let net = &mut self.net;
                 self.memories
                     .backtrack(net, images, labels, a, settings, par)?
             }
             _ => {
                 let score = self.net.step(images, labels, par)?;
-                if score.loss.is_finite() {
-                    self.memories.update(&mut self.net, settings, par)?;
-                }
-                score
+                let spoilt = self.net.pass_not_finite(score.loss);
+                (score, spoilt)
             }
         };
         self.net.refit_alpha = false;
-        if !score.loss.is_finite() {
-            return Ok(score);
+        if let Some(layer) = spoilt {
+            return Err(self.diverged(score.loss, layer));
         }
-        self.net.settle()?;
-        self.freeze(epoch)?;
+        let moved = self.move_on(backtracks, epoch, settings, par);
+        // First, since what is not finite may be refused in words of its own.
+        if let Some(layer) = self.net.state_not_finite() {
+            let layer = self.net.not_finite().unwrap_or(layer);
+            return Err(self.diverged(score.loss, layer));
+        }
+        moved?;
         if let Some(watch) = &mut self.watch {
             watch.step(&self.net, score.loss)?;
         }
         Ok(score)
+    }
+
+    /// What follows the gradients of a step of the quantized epoch `epoch`, from 0: the parameters move, unless two passes
+    /// have moved them, weights are projected, and those that oscillate freeze.
+    fn move_on(
+        &mut self,
+        moved: bool,
+        epoch: usize,
+        settings: &Settings,
+        par: Par<'_>,
+    ) -> Result<()> {
+        if !moved {
+            self.memories.update(&mut self.net, settings, par)?;
+        }
+        self.net.settle()?;
+        self.freeze(epoch)
     }
 
     /// Freezes weights that oscillate, after a step of the quantized epoch `epoch`, from 0.
@@ -105,7 +126,8 @@ impl Run {
     /// last epoch over [`Recipe::reestimate`](crate::train::Recipe::reestimate) batches. What does not fill a batch is
     /// left out.
     ///
-    /// Errors if there is not a batch, or not a whole number of images.
+    /// Errors if there is not a batch, or not a whole number of images, or with [`Error::Diverged`] if an average comes out
+    /// that is not finite.
     pub fn reestimate(&mut self, images: &[u8], par: Par<'_>) -> Result<()> {
         let (len, batch) = (self.net.design().input_len(), self.recipe.batch);
         let dims = "M x height x width x channels";
@@ -114,7 +136,8 @@ impl Run {
             let expected = format!("at least the {batch} of a batch");
             return Err(Error::argument("images", images.len() / len, expected));
         }
-        self.net.reestimate(images.chunks_exact(batch * len), par)
+        self.net.reestimate(images.chunks_exact(batch * len), par)?;
+        self.check_net()
     }
 
     /// The re-estimation that the recipe asks for, on images of `train` in the order of an epoch.
