@@ -114,6 +114,11 @@ impl<'a> Trainer<'a> {
 
     /// The net as it is now, to keep.
     pub fn into_net(self) -> Net {
+    /// As [`Run::set_lr`].
+    pub fn set_lr(&mut self, lr: f32) -> Result<()> {
+        self.run.set_lr(lr)
+    }
+
         self.run.into_net()
     }
 

@@ -4,6 +4,8 @@ use std::path::Path;
 use std::process::Command;
 
 use super::{idx_folder, names, ok, path, refused, small, tool};
+use qcore::train::Trainer;
+use qcore::train::data::load_folder;
 use qcore::train::recipe::named::NAMED;
 use tempfile::TempDir;
 
@@ -169,6 +171,44 @@ fn a_run_that_diverges_keeps_the_last_good_checkpoint_and_names_the_layer() {
         path(&checkpoint),
     ];
     refused(&resume, &["the loss is"]);
+}
+
+#[test]
+fn a_run_that_diverges_later_goes_on_from_its_last_finite_epoch_with_a_smaller_rate() {
+    let (data, out) = (idx_folder(), tempfile::tempdir().unwrap());
+    let (d, o) = (path(data.path()), path(out.path()));
+    let file = out.path().join("wild.toml");
+    for (wild, epoch) in [
+        (
+            "lr = 1e25\nactivation = \"sign\"\nbits_a = 1\noptimizer = \"adam\"",
+            2,
+        ),
+        ("lr = 1e30", 2),
+    ] {
+        let text = "arch = \"16-16\"\nfloat_epochs = 2\nepochs = 2\nbatch = 50\nfloat_lr = 0.01\nweight_decay = 0\n";
+        std::fs::write(&file, format!("{text}{wild}\n")).unwrap();
+        let args = ["train", "--data", d, "--out", o, "--recipe", path(&file)];
+        let kept = format!("has the run as it was after epoch {epoch}");
+        refused(&args, &["at epoch 3, step", "come from layer", &kept]);
+        let checkpoint = out.path().join("checkpoint.safetensors");
+        let numbers = std::fs::read(&checkpoint).unwrap();
+        let data = load_folder(data.path()).unwrap();
+        let mut trainer = Trainer::resume(&checkpoint, &data).unwrap();
+        assert_eq!(trainer.done(), epoch);
+        assert!(trainer.to_bytes().unwrap() == numbers);
+        let again = tempfile::tempdir().unwrap();
+        let mut resume = vec!["train", "--data", d, "--out", path(again.path())];
+        resume.extend(["--resume", path(&checkpoint)]);
+        refused(&resume, &["at epoch 3, step"]);
+        resume.extend(["--lr", "0.01"]);
+        ok(&resume);
+        assert!(again.path().join("model.safetensors").exists());
+        assert!(
+            std::fs::read_to_string(again.path().join("log.jsonl"))
+                .unwrap()
+                .contains("\"epoch\":4")
+        );
+    }
 }
 
 #[test]

@@ -73,7 +73,11 @@ fn train(args: &Args, recipe: Option<Recipe>, out: &Path) -> Result<Outcome> {
     let pool = Pool::new(args.threads)?;
     let data = load_data(args.data.as_deref(), recipe.seed)?;
     let mut trainer = match &args.resume {
-        Some(path) => Trainer::resume(path, &data)?,
+        Some(path) => {
+            let mut trainer = Trainer::resume(path, &data)?;
+            args.lr.map_or(Ok(()), |lr| trainer.set_lr(lr))?;
+            trainer
+        }
         None => Trainer::new(recipe, &data)?,
     };
     let mut watch = Watch::new(out, &mut trainer, &data)?;

@@ -74,7 +74,7 @@ pub struct Args {
     batch: Option<usize>,
     /// Learning rate at the start of each phase
     #[arg(long)]
-    lr: Option<f32>,
+    pub lr: Option<f32>,
     /// Epochs of a phase after which the rate falls by --gamma, as in 80,140; a half cosine if absent
     #[arg(long, value_delimiter = ',', value_name = "N,N")]
     milestones: Option<Vec<usize>>,
@@ -102,7 +102,7 @@ pub struct Args {
     /// Folder for model.safetensors, checkpoint.safetensors, log.jsonl and curves.svg
     #[arg(long, default_value = "qcore-out", value_name = "DIR")]
     pub out: PathBuf,
-    /// Go on from a checkpoint, with its recipe; of the other options only --data, --threads and --out count
+    /// Go on from a checkpoint, with its recipe; of the other options only --lr, --data, --threads and --out count
     #[arg(long, value_name = "CHECKPOINT")]
     pub resume: Option<PathBuf>,
 }

@@ -155,6 +155,7 @@ impl Watch {
         } else if report.epoch.is_multiple_of(10) || report.epoch == report.epochs {
             self.bar.println(text);
         }
+        // An error if a number is not finite: then the checkpoint of the epoch before stays the good one.
         self.good = (trainer.to_bytes()?, trainer.done());
         if self.saved.elapsed() >= CHECKPOINT_EVERY {
             self.save()?;
