@@ -5,11 +5,12 @@
 use serde::{Deserialize, Serialize};
 
 use crate::bits::Encoding;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::nn::net::Net;
 use crate::nn::projected::Projected;
 use crate::nn::weight::Project;
 use crate::ops::Par;
+use crate::shape::check_len;
 use crate::train::code_means::CodeMeans;
 use crate::train::oscillation::Oscillation;
 use crate::train::visits::{Visits, digest};
@@ -80,6 +81,8 @@ struct Watch {
     /// Of the codes `before`.
     state: u64,
     visits: Visits,
+    /// Those of the last whole epoch.
+    visited: Visits,
     coarse: Mean,
     start: Vec<i32>,
     before: Vec<i32>,
@@ -122,6 +125,8 @@ pub(super) struct Diagnostics {
     /// Steps from one comparison of gradients to the next.
     every: usize,
     visits: Visits,
+    /// Those of the last whole epoch.
+    visited: Visits,
     coarse: Mean,
     loss: Option<f32>,
     rises: usize,
@@ -141,6 +146,7 @@ impl Diagnostics {
                 layer: path.to_string(),
                 state: state(&codes),
                 visits: Visits::default(),
+                visited: Visits::default(),
                 coarse: Mean::default(),
                 start: codes.clone(),
                 means: CodeMeans::new(codes.len()),
@@ -158,6 +164,7 @@ impl Diagnostics {
             steps: 0,
             every: (steps / PROBES).max(1),
             visits: Visits::default(),
+            visited: Visits::default(),
             coarse: Mean::default(),
             loss: None,
             rises: 0,
@@ -220,7 +227,8 @@ impl Diagnostics {
 
     /// What the epoch did to the whole net, and a new count for the next one.
     pub(super) fn take_net(&mut self) -> NetReport {
-        let seen = self.visits.take();
+        self.visited = std::mem::take(&mut self.visits);
+        let seen = self.visited.seen();
         let pairs = std::mem::take(&mut self.pairs).max(1);
         NetReport {
             loss_rises: std::mem::take(&mut self.rises) as f64 / pairs as f64,
@@ -246,6 +254,35 @@ impl Diagnostics {
             watch.take(weights, steps, len, frozen)
         });
         reports.collect()
+    }
+
+    /// How often the last whole epoch visited `codes` of the layer at the path `layer`, or of all layers.
+    pub(super) fn visit_frequency(&self, layer: Option<&str>, codes: &[i32]) -> Result<f64> {
+        let of = |watches: &[Watch]| -> Result<Vec<u64>> {
+            let len = watches.iter().map(|watch| watch.before.len()).sum();
+            check_len("codes", codes.len(), len, "one for each weight")?;
+            let mut rest = codes;
+            let states = watches.iter().map(|watch| {
+                let (own, others) = rest.split_at(watch.before.len());
+                rest = others;
+                state(own)
+            });
+            Ok(states.collect())
+        };
+        let frequency = match layer {
+            None => self
+                .visited
+                .frequency(digest(of(&self.watches)?.into_iter())),
+            Some(layer) => {
+                let Some(at) = self.watches.iter().position(|watch| watch.layer == layer) else {
+                    let known: Vec<&str> = self.watches.iter().map(|w| &w.layer[..]).collect();
+                    return Err(Error::unknown("layer", layer, &known));
+                };
+                let state = of(&self.watches[at..=at])?[0];
+                self.watches[at].visited.frequency(state)
+            }
+        };
+        frequency.ok_or_else(|| Error::argument("epochs", 0, "1 or more that have been watched"))
     }
 }
 
@@ -290,6 +327,7 @@ impl Watch {
             size += f64::from(*w).powi(2);
         }
         let signs = weights.d_weights.iter().zip(weights.values());
+        self.visited = std::mem::take(&mut self.visits);
         let report = LayerReport {
             layer: self.layer.clone(),
             weights: weights.latent.len(),
@@ -301,7 +339,7 @@ impl Watch {
             opposed: self.opposed as f64 / pairs,
             gap: (apart / size.max(f64::MIN_POSITIVE)).sqrt(),
             stable: count(signs.filter(|(g, w)| **g * **w < 0.0).count()),
-            recurring: self.visits.take().recurring,
+            recurring: self.visited.seen().recurring,
             coarse_cosine: self.coarse.take(),
             majority: self.means.agreement(&self.before).unwrap_or_default(),
             steadiness: self.means.steadiness(),
@@ -354,9 +392,21 @@ mod tests {
             loss += gradient;
             watch.step(net, loss).unwrap();
         };
+        let codes = |net: &Net| {
+            net.weights()
+                .iter()
+                .map(|w| w.integers().into_owned())
+                .collect()
+        };
+        let mut began: Vec<Vec<Vec<i32>>> = Vec::new();
         for gradient in [1.0, 1.0, -1.0] {
+            began.push(codes(&net));
             turn(&mut net, gradient);
         }
+        assert!(
+            watch.visit_frequency(Some("0"), &began[0][0]).is_err(),
+            "no epoch"
+        );
         let reports = watch.take(&net, &[2]);
         assert_eq!(reports.len(), 2);
         let first = &reports[0];
@@ -388,6 +438,17 @@ mod tests {
         assert!((whole.recurring - 1.0 / 3.0).abs() < 1e-12);
         assert!((whole.most_visited - 2.0 / 3.0).abs() < 1e-12);
         assert!((whole.best_visited - 2.0 / 3.0).abs() < 1e-12);
+        // There, back and there again.
+        let of = |layer, codes: &[i32]| watch.visit_frequency(layer, codes).unwrap();
+        for (codes, share) in began.iter().zip([2.0 / 3.0, 1.0 / 3.0, 2.0 / 3.0]) {
+            assert_eq!(of(Some("0"), &codes[0]), share);
+            assert_eq!(of(None, &codes.concat()), share);
+        }
+        assert_eq!(of(Some("0"), &[0; 20]), 0.0);
+        let said =
+            |layer, codes: &[i32]| watch.visit_frequency(layer, codes).unwrap_err().to_string();
+        assert!(said(Some("0"), &[1; 19]).starts_with("codes is 19 elements long; expected 20"));
+        assert!(said(Some("2"), &[1; 20]).starts_with("layer is '2'; expected 0, "));
         assert_eq!(watch.take(&net, &[])[0].flip_ratio, 0.0);
         assert_eq!(watch.take_net(), NetReport::default());
         assert_eq!(cosine(&[0.0], &[1.0]), 0.0);

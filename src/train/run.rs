@@ -200,18 +200,6 @@ impl Run {
         Ok(())
     }
 
-    /// How the quantized weights behaved in the last epoch, layer by layer; empty unless the recipe has
-    /// [`Recipe::diagnostics`], and in the float phase.
-    pub fn layer_reports(&self) -> &[LayerReport] {
-        &self.layer_reports
-    }
-
-    /// How the quantized net as a whole behaved in the last epoch; `None` unless the recipe has
-    /// [`Recipe::diagnostics`], and in the float phase.
-    pub fn net_report(&self) -> Option<&NetReport> {
-        self.net_report.as_ref()
-    }
-
     /// Images in an epoch, as the run was made for; those that do not fill a batch wait for another epoch.
     pub fn images(&self) -> usize {
         self.images
@@ -481,6 +469,7 @@ impl Run {
 }
 
 mod finite;
+mod reports;
 mod steps;
 #[cfg(test)]
 mod tests;

@@ -104,6 +104,11 @@ impl<'a> Trainer<'a> {
 
     /// The recipe.
     pub fn recipe(&self) -> &Recipe {
+    /// As [`Run::visit_frequency`].
+    pub fn visit_frequency(&self, layer: Option<&str>, codes: &[i32]) -> Result<f64> {
+        self.run.visit_frequency(layer, codes)
+    }
+
         self.run.recipe()
     }
 

@@ -37,17 +37,28 @@ impl Visits {
         }
     }
 
-    /// What the count shows; it begins anew.
-    pub fn take(&mut self) -> Seen {
-        let all = std::mem::take(self);
-        let share = |n: usize| n as f64 / all.steps.max(1) as f64;
-        let best = all.best.and_then(|(_, state)| all.counts.get(&state));
+    /// What the count shows.
+    pub fn seen(&self) -> Seen {
+        let best = self.best.map_or(0, |(_, state)| self.count(state));
         Seen {
-            states: all.counts.len(),
-            recurring: share(all.steps - all.counts.len()),
-            most: share(all.counts.values().copied().max().unwrap_or(0)),
-            best: share(best.copied().unwrap_or(0)),
+            states: self.counts.len(),
+            recurring: self.share(self.steps - self.counts.len()),
+            most: self.share(self.counts.values().copied().max().unwrap_or(0)),
+            best: self.share(best),
         }
+    }
+
+    /// Share of steps that began in `state`; `None` if there was no step.
+    pub fn frequency(&self, state: u64) -> Option<f64> {
+        (self.steps > 0).then(|| self.share(self.count(state)))
+    }
+
+    fn count(&self, state: u64) -> usize {
+        self.counts.get(&state).copied().unwrap_or(0)
+    }
+
+    fn share(&self, n: usize) -> f64 {
+        n as f64 / self.steps.max(1) as f64
     }
 }
 
@@ -66,16 +77,18 @@ mod tests {
     #[test]
     fn visits_are_counted_by_state() {
         let mut visits = Visits::default();
-        assert_eq!(visits.take(), Seen::default());
+        assert_eq!(visits.seen(), Seen::default());
+        assert_eq!(visits.frequency(7), None);
         let steps = [(7, 3.0), (8, 2.0), (7, 2.5), (9, 1.0), (7, 1.5), (9, 4.0)];
         for (state, loss) in steps {
             visits.visit(state, loss);
         }
-        let seen = visits.take();
+        let seen = visits.seen();
         assert_eq!(seen.states, 3);
         assert_eq!((seen.recurring, seen.most), (0.5, 0.5));
         assert!((seen.best - 2.0 / 6.0).abs() < 1e-12);
-        assert_eq!(visits.take(), Seen::default(), "it began anew");
+        let frequencies = [7, 8, 9, 10].map(|state| visits.frequency(state).unwrap());
+        assert_eq!(frequencies, [0.5, 1.0 / 6.0, 1.0 / 3.0, 0.0]);
     }
 
     #[test]
