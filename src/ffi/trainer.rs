@@ -27,8 +27,11 @@ pub const QC_PHASE_QUANTIZED: i32 = 1;
 ///
 /// Images are bytes, NHWC; the caller has them and hands them in: a batch at a time to `qc_trainer_step`, with
 /// `qc_trainer_end_epoch` behind the last batch of an epoch, or all of them to `qc_trainer_epoch`, which draws order,
-/// shifts and mirrors as the recipe says and is what the tool `qcore train` does. The same calls give the same bits, for
-/// every number of threads and on every ISA. One call at a time may use it.
+/// shifts and mirrors as the recipe says and is what the tool `qcore train` does. One call at a time may use it.
+///
+/// On one machine the same calls give the same bits, for every number of threads and every ISA that `QCORE_ISA` may name.
+/// Another machine may give others: products of floats (of gradients, of the float phase) are summed in the order that suits
+/// its CPU, whatever `QCORE_ISA` says, and training goes on from there. Products of codes are the same everywhere.
 pub struct qc_trainer {
     // Only ever tried, never waited for. The lock is poisoned by a panic, as every handle is.
     run: Mutex<Run>,

@@ -63,7 +63,7 @@ impl Net {
         Self::on(Isa::chosen()?, design, seed)
     }
 
-    /// As [`Net::new`], on a given ISA. The net's floats do not depend on it.
+    /// As [`Net::new`], on a given ISA. On one machine the net's floats do not depend on it.
     pub fn on(isa: Isa, design: Design, seed: u64) -> Result<Self> {
         Ok(Net {
             mode: Mode::Float,

@@ -13,6 +13,9 @@
 //!
 //! An element of the result is one sum over the inner dimension, in an order that the shape alone
 //! decides; threads share out elements, never a sum. So the number of threads does not change a bit.
+//!
+//! `gemm` looks at the CPU itself, not at `QCORE_ISA`: that order, and whether products are fused into the sums, may be others
+//! on another CPU. So training gives the same bits on one machine for any ISA of the packed kernels, not on any machine.
 
 use gemm::{Parallelism, gemm};
 

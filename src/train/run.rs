@@ -105,7 +105,7 @@ impl Run {
         Self::on(Isa::chosen()?, recipe, input, classes, images)
     }
 
-    /// As [`Run::new`], on a given ISA, which changes no bit.
+    /// As [`Run::new`], on a given ISA, which changes no bit on one machine: products of floats go by its CPU alone.
     pub fn on(
         isa: Isa,
         recipe: Recipe,
@@ -213,18 +213,6 @@ impl Run {
     /// Steps that the epoch that runs has had; 0 between two epochs.
     pub fn steps_so_far(&self) -> usize {
         self.so_far.steps
-    /// Changes the learning rate at the start of each phase, of what is left of the run: a run that has diverged goes on from
-    /// its last good checkpoint with a smaller one.
-    ///
-    /// Errors if it is not a number above 0.
-    pub fn set_lr(&mut self, lr: f32) -> Result<()> {
-        if !(lr > 0.0 && lr.is_finite()) {
-            return Err(Error::argument("lr", lr, "a number above 0"));
-        }
-        (self.recipe.lr, self.recipe.float_lr) = (lr, None);
-        Ok(())
-    }
-
     }
 
     /// The number of the last step of the epochs that are done, of both phases.
@@ -235,6 +223,18 @@ impl Run {
     /// The recipe.
     pub fn recipe(&self) -> &Recipe {
         &self.recipe
+    }
+
+    /// Changes the learning rate at the start of each phase, of what is left of the run: a run that has diverged goes on from
+    /// its last good checkpoint with a smaller one.
+    ///
+    /// Errors if it is not a number above 0.
+    pub fn set_lr(&mut self, lr: f32) -> Result<()> {
+        if !(lr > 0.0 && lr.is_finite()) {
+            return Err(Error::argument("lr", lr, "a number above 0"));
+        }
+        (self.recipe.lr, self.recipe.float_lr) = (lr, None);
+        Ok(())
     }
 
     /// The net as it is now.

@@ -1,7 +1,9 @@
 //! The loop: a float phase, then a quantized phase that starts from its weights.
 //!
 //! Every draw (weights, order, shifts) is keyed by the recipe's seed and the epoch, so a run that is
-//! stopped between epochs and resumed from a checkpoint gives the bits of one that was not.
+//! stopped between epochs and resumed from a checkpoint gives the bits of one that was not: on one machine, for any number
+//! of threads and any ISA of the packed kernels. Products of floats go by the CPU alone, and another one may round them
+//! otherwise.
 
 use std::ops::ControlFlow;
 
@@ -74,7 +76,7 @@ impl<'a> Trainer<'a> {
         Self::on(Isa::chosen()?, recipe, data)
     }
 
-    /// As [`Trainer::new`], on a given ISA, which changes no bit.
+    /// As [`Trainer::new`], on a given ISA, which changes no bit on one machine, as of [`Run::on`].
     pub fn on(isa: Isa, recipe: Recipe, data: &'a Dataset) -> Result<Self> {
         let train = &data.train;
         let input = [train.height(), train.width(), train.channels()];
@@ -102,14 +104,19 @@ impl<'a> Trainer<'a> {
         self.run.net_report()
     }
 
-    /// The recipe.
-    pub fn recipe(&self) -> &Recipe {
     /// As [`Run::visit_frequency`].
     pub fn visit_frequency(&self, layer: Option<&str>, codes: &[i32]) -> Result<f64> {
         self.run.visit_frequency(layer, codes)
     }
 
+    /// The recipe.
+    pub fn recipe(&self) -> &Recipe {
         self.run.recipe()
+    }
+
+    /// As [`Run::set_lr`].
+    pub fn set_lr(&mut self, lr: f32) -> Result<()> {
+        self.run.set_lr(lr)
     }
 
     /// The net as it is now.
@@ -119,11 +126,6 @@ impl<'a> Trainer<'a> {
 
     /// The net as it is now, to keep.
     pub fn into_net(self) -> Net {
-    /// As [`Run::set_lr`].
-    pub fn set_lr(&mut self, lr: f32) -> Result<()> {
-        self.run.set_lr(lr)
-    }
-
         self.run.into_net()
     }
 
