@@ -231,7 +231,7 @@ static void building(void) {
   OK(qc_model_builder_apply(builder, stream, &finish, &halves));
   OK(qc_model_builder_type_of(builder, halves, &image));
   CHECK(image.kind == QC_KIND_F16 && image.encoding == 0 && image.channels == 8);
-  BAD(qc_model_builder_float_linear(builder, halves, &weights, &value), "expected f32");
+  BAD(qc_model_builder_float_linear(builder, x, &weights, &value), "expected f32, f16 or bf16");
   BAD(qc_model_builder_dequantize(builder, halves, 1, &value), "expected codes");
   finish.output = QC_OUT_F32;
   window.kernel[0] = 9;

@@ -2434,8 +2434,8 @@ int32_t qc_model_builder_linear_residual(struct qc_model_builder *builder,
                                          size_t *value);
 
 /**
- * A convolution of the floats `x`, of 32 bits as those that leave, by packed filters, with the float 0 outside of the
- * image.
+ * A convolution of the floats `x` of 32 or 16 bits by packed filters, with the float 0 outside of the image; floats of
+ * 32 bits leave. A finish or quantizer that alone reads them is done with it, and they are never stored.
  *
  * `weights` are N = O filters of K = KH x KW x C; `isa` there counts for nothing. Of `window` kernel, stride, dilation and
  * padding count.
@@ -2447,7 +2447,8 @@ int32_t qc_model_builder_float_conv(struct qc_model_builder *builder,
                                     size_t *value);
 
 /**
- * A linear layer over whole images of the floats `x`, of 32 bits as those that leave, by packed weights, K = H x W x C.
+ * A linear layer over whole images of the floats `x` of 32 or 16 bits by packed weights, K = H x W x C; as
+ * `qc_model_builder_float_conv`.
  */
 int32_t qc_model_builder_float_linear(struct qc_model_builder *builder,
                                       size_t x,

@@ -203,8 +203,8 @@ unsafe fn window(window: *const qc_window) -> Answer<Window> {
     unsafe { options("window", window)? }.window()
 }
 
-/// A convolution of the floats `x`, of 32 bits as those that leave, by packed filters, with the float 0 outside of the
-/// image.
+/// A convolution of the floats `x` of 32 or 16 bits by packed filters, with the float 0 outside of the image; floats of
+/// 32 bits leave. A finish or quantizer that alone reads them is done with it, and they are never stored.
 ///
 /// `weights` are N = O filters of K = KH x KW x C; `isa` there counts for nothing. Of `window` kernel, stride, dilation and
 /// padding count.
@@ -231,7 +231,8 @@ pub unsafe extern "C" fn qc_model_builder_float_conv(
     })
 }
 
-/// A linear layer over whole images of the floats `x`, of 32 bits as those that leave, by packed weights, K = H x W x C.
+/// A linear layer over whole images of the floats `x` of 32 or 16 bits by packed weights, K = H x W x C; as
+/// `qc_model_builder_float_conv`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn qc_model_builder_float_linear(
     builder: *mut qc_model_builder,

@@ -131,16 +131,19 @@ impl ModelBuilder {
         self.node(Op::Linear(linear), reads)
     }
 
-    /// A convolution of f32 by packed filters; f32 leave.
+    /// A convolution of floats by packed filters; f32 leave.
     ///
-    /// Errors if `x` is not f32 ([`ModelBuilder::apply`] makes f32 of 16-bit floats), the geometry is refused
+    /// [`ModelBuilder::apply`], [`ModelBuilder::add`], [`ModelBuilder::quantize`] or [`ModelBuilder::quantize_bytes`] of
+    /// what leaves is done with it, block by block, if nothing else needs these f32: they are then never stored.
+    ///
+    /// Errors if `x` is not floats, the geometry is refused
     /// ([`Geometry::output`](crate::ops::Geometry::output)), the filters have other than KH x KW x C columns, or as
     /// [`WeightOnlyGemm::new`](crate::ops::WeightOnlyGemm::new).
     pub fn float_conv(&mut self, x: Value, conv: FloatConv) -> Result<Value> {
         self.node(Op::FloatConv(conv), vec![x])
     }
 
-    /// A linear layer over whole images of f32 by packed weights `[N, H W C]`; f32 leave.
+    /// A linear layer over whole images of floats by packed weights `[N, H W C]`; f32 leave.
     ///
     /// Errors as [`ModelBuilder::float_conv`].
     pub fn float_linear(

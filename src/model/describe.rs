@@ -34,7 +34,7 @@ pub struct NodeInfo {
     pub float_bytes: usize,
     /// Multiply-accumulates for one image.
     pub macs: u64,
-    /// The kernel that runs; empty where no product is.
+    /// The kernel that runs, or the product that the node is done with; else empty.
     pub kernel: String,
     /// The instructions of the kernel's inner loop, and how often they are needed for each multiply-accumulate, where
     /// there is one such loop.
@@ -81,15 +81,15 @@ impl Model {
             }
             (Op::FloatConv(conv), Step::FloatConv(plan)) => {
                 let [kh, kw] = conv.window.kernel;
-                let (gemm, c) = (plan.gemm(), plan.geometry().channels);
-                info.shape = format!("{} x {kh} x {kw} x {c}", gemm.n());
-                info.bits = format!("{} x f32", conv.filters.encoding());
+                let per_group = plan.geometry().channels / plan.geometry().groups;
+                info.shape = format!("{} x {kh} x {kw} x {per_group}", plan.o());
+                info.bits = format!("{} x {}", conv.filters.encoding(), info.bits);
                 let bias = conv.bias.as_ref().map_or(0, Vec::len);
                 info.packed_bytes = 4 * (conv.filters.words().len() + conv.scales.len() + bias);
-                info.float_bytes = float_bytes(gemm.n(), gemm.k());
+                info.float_bytes = float_bytes(plan.o(), plan.k());
                 info.macs = plan.macs();
                 info.kernel = plan.describe();
-                info.sequence = Some(gemm.sequence());
+                info.sequence = Some(plan.sequence());
             }
             (Op::Apply { finish, .. }, _) => {
                 info.packed_bytes = finish_bytes(finish);
@@ -101,6 +101,9 @@ impl Model {
             }
             (Op::UpSample([y, x]), _) => info.shape = format!("{y} x {x}"),
             _ => {}
+        }
+        if let Step::With(product) = self.steps[index] {
+            info.kernel = format!("in the blocks of node {product}");
         }
         info
     }

@@ -53,9 +53,9 @@ impl Step {
                 let added = residual(node, reads);
                 plan.run(input, 0..work.count, added, out, scratch, par)
             }
-            (Step::FloatConv(plan), _, OutRows::F32(out)) => {
+            (Step::FloatConv(plan), _, out) => {
                 let scratch = bytemuck::cast_slice_mut(work.scratch);
-                plan.run(floats(reads(0))?, out, scratch, par)
+                plan.run(reads(0), residual(node, reads), out, scratch, par)
             }
             (Step::Apply, Op::Apply { finish, .. }, out) => {
                 ops::apply(kernels, finish, reads(0), residual(node, reads), out, par)
@@ -135,13 +135,6 @@ fn codes(x: Elements<'_>) -> Result<Activations<'_>> {
     match x {
         Elements::Planes(planes) => Ok(Activations::Planes(planes)),
         Elements::Bytes(bytes) => Ok(Activations::Bytes(bytes)),
-        _ => Err(mixed()),
-    }
-}
-
-fn floats(x: Elements<'_>) -> Result<&[f32]> {
-    match x {
-        Elements::Floats(floats) => Ok(floats),
         _ => Err(mixed()),
     }
 }

@@ -35,7 +35,7 @@
 //! | `image` | `height`, `width`, `channels`, `elements`: `u1`..`u8` or `s1`..`s8`, a byte each, or `f32`, `f16`, `bf16` |
 //! | `conv` | `outputs` O, `weights` encoding, `window`, `groups`, `pad`, `zero_point` (an integer of the codes that enter; absent for 0), `transposed` (absent, or rows and columns added below and to the right), `finish`, `residual_scale` if there is a residual; codes -> what the finish says |
 //! | `linear` | `outputs` N, `weights`, `zero_point`, `finish`, `residual_scale`; codes of whole images, in the order H, W, C -> what the finish says |
-//! | `float_conv` | `outputs`, `weights`, `window`, `scales`: `tensor`, `channel` or `{"group": G}`, `bias`: true or false; f32 -> f32 |
+//! | `float_conv` | `outputs`, `weights`, `window`, `scales`: `tensor`, `channel` or `{"group": G}`, `bias`: true or false; floats -> f32 |
 //! | `apply` | `finish`; floats or codes -> what the finish says |
 //! | `add` | `finish`, `residual_scale`; the same, of two values |
 //! | `quantize` | `quantizer`, `planes`: true, or false for bytes; floats -> codes |

@@ -88,7 +88,7 @@ impl Memory {
     /// The plan for `nodes` of which `outputs` leave; none if values take more words than there are numbers for.
     pub(super) fn plan(nodes: &[Node], outputs: &[Value]) -> Option<Self> {
         let roots = roots(nodes);
-        let last = last_readers(nodes, outputs, &roots);
+        let last = last_readers(&super::fusion::reads(nodes, outputs), outputs, &roots);
         let size = |value: usize| place(&nodes[value].made);
         let mut spots = vec![Spot::Nowhere; nodes.len()];
         let mut arena = Arena::default();
@@ -146,17 +146,17 @@ pub(super) fn is_flat(image: &ValueType) -> bool {
 
 /// The last node that reads each value or one that shares its memory, the number of nodes for those that leave, and
 /// none for values that no output needs.
-fn last_readers(nodes: &[Node], outputs: &[Value], roots: &[usize]) -> Vec<Option<usize>> {
-    let mut last: Vec<Option<usize>> = vec![None; nodes.len()];
+fn last_readers(reads: &[Vec<Value>], outputs: &[Value], roots: &[usize]) -> Vec<Option<usize>> {
+    let mut last: Vec<Option<usize>> = vec![None; reads.len()];
     for output in outputs {
-        last[output.index()] = Some(nodes.len());
-        last[roots[output.index()]] = Some(nodes.len());
+        last[output.index()] = Some(reads.len());
+        last[roots[output.index()]] = Some(reads.len());
     }
-    for i in (0..nodes.len()).rev() {
+    for i in (0..reads.len()).rev() {
         if last[i].is_none() {
             continue;
         }
-        for read in &nodes[i].reads {
+        for read in &reads[i] {
             for value in [read.index(), roots[read.index()]] {
                 last[value] = last[value].max(Some(i));
             }
@@ -264,7 +264,8 @@ mod tests {
             }
             let outputs = [Value(count - 1), Value(next(count))];
             let memory = Memory::plan(&nodes, &outputs).unwrap();
-            let last = last_readers(&nodes, &outputs, &roots(&nodes));
+            let reads: Vec<Vec<Value>> = nodes.iter().map(|node| node.reads.clone()).collect();
+            let last = last_readers(&reads, &outputs, &roots(&nodes));
             let range = |i: usize| match memory.spots[i] {
                 Spot::At(at) => Some(at..at + nodes[i].made.words(1)),
                 _ => None,

@@ -13,6 +13,7 @@ pub(crate) mod container;
 mod describe;
 mod execute;
 mod file;
+mod fusion;
 mod memory;
 #[cfg(test)]
 mod naive;

@@ -19,6 +19,8 @@ pub struct Model {
     pub(super) nodes: Vec<Node>,
     /// How each node is done.
     pub(super) steps: Vec<Step>,
+    /// What each step reads: the node's reads, or where nodes are done together, all that they read.
+    pub(super) reads: Vec<Vec<Value>>,
     pub(super) outputs: Vec<Value>,
     /// The types of the outputs.
     made: Vec<ValueType>,
@@ -29,7 +31,7 @@ impl ModelBuilder {
     /// The model of which `outputs` leave, 1 to 8 values, in this order. Nodes that none of them needs are not run.
     ///
     /// Errors if there are none or too many, a value is of another builder, or all values leave the address space.
-    pub fn build(self, outputs: &[Value]) -> Result<Model> {
+    pub fn build(mut self, outputs: &[Value]) -> Result<Model> {
         if !(1..=MAX_OUTPUTS).contains(&outputs.len()) {
             let expected = format!("1 to {MAX_OUTPUTS}");
             return Err(Error::argument("outputs", outputs.len(), expected));
@@ -40,7 +42,9 @@ impl ModelBuilder {
             let expected = "so small that their sum is the size of a memory";
             Error::argument("values", "large", expected)
         })?;
+        super::fusion::fuse(&self.nodes, &mut self.steps, outputs)?;
         Ok(Model {
+            reads: super::fusion::reads(&self.nodes, outputs),
             kernels: self.kernels,
             nodes: self.nodes,
             steps: self.steps,
@@ -73,11 +77,19 @@ impl Model {
         self.memory.words.saturating_mul(4).saturating_mul(images)
     }
 
+    /// How node `i` is done, and the node whose product it is: its own, or that of the node that is done with it.
+    pub(super) fn step(&self, i: usize) -> (usize, &Step) {
+        match &self.steps[i] {
+            Step::With(product) => (*product, &self.steps[*product]),
+            step => (i, step),
+        }
+    }
+
     /// Elements of scratch that the neediest node takes; none if there is no such number.
     pub(super) fn scratch_len(&self, images: usize, threads: usize) -> Option<usize> {
         let needed = |i: usize| match self.memory.spots[i] {
             Spot::Nowhere => 0,
-            _ => self.steps[i].scratch_len(images, threads),
+            _ => self.step(i).1.scratch_len(images, threads),
         };
         let most = (0..self.steps.len()).map(needed).max().unwrap_or(0);
         (most < usize::MAX / 8).then_some(most)

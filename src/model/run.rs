@@ -208,7 +208,7 @@ impl Model {
         let count = batch.count;
         let (values, scratch) = words.split_at_mut(self.memory.words * count);
         for i in 0..self.nodes.len() {
-            let (node, step) = (&self.nodes[i], &self.steps[i]);
+            let (node, (product, step)) = (&self.nodes[i], self.step(i));
             let Spot::At(at) = self.memory.spots[i] else {
                 continue;
             };
@@ -236,8 +236,8 @@ impl Model {
                 scratch: &mut *scratch,
                 par,
             };
-            step.run(work, &|which| places.read(node.reads[which].index()))?;
-            done(i, begin);
+            step.run(work, &|which| places.read(self.reads[i][which].index()))?;
+            done(product, begin);
         }
         let (after, after_at) = (&[][..], usize::MAX);
         let places = Places {
@@ -257,7 +257,7 @@ impl Model {
     /// Medians of the time of each node, in order, over `runs` runs of all `images`, which must fit in the workspace
     /// at a time. In throughput mode one thread runs, as each of them would.
     ///
-    /// Nodes that only name what is there take no time. Errors as [`Model::run_all`], if there are no images or more
+    /// Nodes that only name what is there take no time, and those that are done with a product are in its time. Errors as [`Model::run_all`], if there are no images or more
     /// than the workspace is for, or if `runs` is 0.
     pub fn profile<'a>(
         &self,

@@ -25,6 +25,8 @@ pub(super) enum Step {
     Nothing,
     Conv(Box<Conv2d>),
     FloatConv(Box<FloatConv2d>),
+    /// By the step of that float convolution, whose finish it is.
+    With(usize),
     Apply,
     Quantize,
     Dequantize,
@@ -153,8 +155,8 @@ impl Step {
         image: &ValueType,
         conv: &FloatConv,
     ) -> Result<(Self, ValueType)> {
-        if image.kind != Kind::F32 {
-            return Err(Error::argument("x", image, "f32"));
+        if !image.kind.is_float() {
+            return Err(Error::argument("x", image, "f32, f16 or bf16"));
         }
         let plan = FloatConv2d::on(
             kernels.isa(),

@@ -141,7 +141,7 @@ fn residuals_are_those_that_the_finish_adds() {
 }
 
 #[test]
-fn halves_are_refused_where_f32_alone_will_do() {
+fn halves_are_refused_where_f32_or_codes_alone_will_do() {
     let (mut b, x) = builder();
     let half = |n: usize| floats(n, ResidualAt::Nowhere, OutputKind::F16);
     let y = b
@@ -153,9 +153,10 @@ fn halves_are_refused_where_f32_alone_will_do() {
     assert_eq!(b.type_of(y).unwrap().to_string(), "6 x 5 x 3 f16");
     let scales = || Scales::new(Granularity::Tensor, vec![1.0]).unwrap();
     assert_eq!(
-        said(b.float_linear(y, filters(2, 90), scales(), None)),
-        "x is 6 x 5 x 3 f16 in node 2, float_conv; expected f32"
+        said(b.float_linear(x, filters(2, 90), scales(), None)),
+        "x is 6 x 5 x 3 u4 bytes in node 2, float_conv; expected f32, f16 or bf16"
     );
+    assert!(b.float_linear(y, filters(2, 90), scales(), None).is_ok());
     assert!(said(b.dequantize(y, 1.0)).contains("expected codes"));
     let bf16s = b
         .apply(x, floats(3, ResidualAt::Nowhere, OutputKind::Bf16))

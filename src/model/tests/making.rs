@@ -270,7 +270,8 @@ fn add(b: &mut ModelBuilder, x: Value, random: &mut Random) -> crate::Result<Val
     let t = b.type_of(x)?;
     match (random.below(13), t.kind) {
         (0..=3, Kind::F32) => float_conv(b, x, random),
-        (0..=3, Kind::F16 | Kind::Bf16) => apply(b, x, random),
+        (0 | 1, Kind::F16 | Kind::Bf16) => float_conv(b, x, random),
+        (2 | 3, Kind::F16 | Kind::Bf16) => apply(b, x, random),
         (0..=3, _) => conv(b, x, random),
         (4, kind) if kind.is_float() => {
             let quantizer = match random.below(2) {
