@@ -19,6 +19,7 @@ const SOURCES: [&str; 23] = [
     "weight_only",
     "finish",
     "conv",
+    "float_conv",
     "pooling",
     "pooling_kinds",
     "model",

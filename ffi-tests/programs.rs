@@ -89,6 +89,18 @@ fn weight_only_c() {
 }
 
 #[test]
+fn float_conv_c() {
+    let Some(built) = build("float_conv.c", &C) else {
+        return;
+    };
+    let isas: Vec<&str> = Isa::available().map(Isa::name).collect();
+    for program in &built.programs {
+        let said = output(&mut command(program));
+        assert_eq!(said, format!("float_conv: {}\n", isas.join(" ")));
+    }
+}
+
+#[test]
 fn conv_c() {
     runs_on_every_isa("conv");
 }

@@ -22,8 +22,8 @@
  * or let `qc_..._init` do it, which fills in the defaults too. Bytes that this version does not know
  * must be zero in options and stay as they are in results.
  *
- * Threads. A `qc_gemm`, a `qc_weight_only`, a `qc_conv2d`, a `qc_max_pool`, a `qc_average_pool`, a `qc_model` and
- * a `qc_pool` may be used by many threads at once. A
+ * Threads. A `qc_gemm`, a `qc_weight_only`, a `qc_conv2d`, a `qc_float_conv2d`, a `qc_max_pool`, a
+ * `qc_average_pool`, a `qc_model` and a `qc_pool` may be used by many threads at once. A
  * `qc_workspace`, a `qc_model_builder`, a `qc_freezer` and a `qc_trainer` are for one call at a time; a second one is
  * refused with `QC_ERROR_BUSY`. Where a call
  * takes a pool, NULL means the calling thread alone. Results do not depend on the threads nor on the
@@ -588,6 +588,12 @@ typedef struct qc_average_pool qc_average_pool;
 typedef struct qc_conv2d qc_conv2d;
 
 /**
+ * A plan for the convolution of float images `[images, H, W, C]` by packed filters `[O, KH, KW, C / groups]`, which stay
+ * packed, to `[images, OH, OW, O]`. Immutable.
+ */
+typedef struct qc_float_conv2d qc_float_conv2d;
+
+/**
  * Counts how often each weight oscillates, and freezes those that do too often.
  */
 typedef struct qc_freezer qc_freezer;
@@ -1057,6 +1063,71 @@ typedef struct qc_conv2d_options {
    */
   int32_t reserved;
 } qc_conv2d_options;
+
+/**
+ * What a plan is made of. Fill it with `qc_float_conv2d_options_init` first. Pairs are vertical, horizontal.
+ */
+typedef struct qc_float_conv2d_options {
+  /**
+   * `sizeof(qc_float_conv2d_options)`.
+   */
+  size_t struct_size;
+  /**
+   * The filters with their scales and bias, and the ISA: N is O, K is KH x KW x C / groups. Scales are not per group of K
+   * for a transposed convolution. Default: NULL.
+   */
+  const struct qc_weight_only_options *filters;
+  /**
+   * What follows the floats, which it takes in place of sums, but neither `QC_OUT_I32` nor thresholds; or NULL for the
+   * floats themselves. Default: NULL.
+   */
+  const struct qc_finish *finish;
+  /**
+   * Channels of the images, C. Default: 0.
+   */
+  size_t channels;
+  /**
+   * Rows of an image, H. Default: 1.
+   */
+  size_t height;
+  /**
+   * Columns of an image, W. Default: 1.
+   */
+  size_t width;
+  /**
+   * Rows and columns of a filter, KH and KW. Default: 1.
+   */
+  size_t kernel[2];
+  /**
+   * Input pixels from one output pixel to the next. Default: 1.
+   */
+  size_t stride[2];
+  /**
+   * Input pixels from one tap to the next. Default: 1.
+   */
+  size_t dilation[2];
+  /**
+   * Rows above, columns to the left, rows below, columns to the right; the float 0 stands there. Default: 0.
+   */
+  size_t padding[4];
+  /**
+   * Groups of channels: group g sees input channels g C / groups and up, and makes output channels g O / groups and
+   * up. Default: 1.
+   */
+  size_t groups;
+  /**
+   * Rows and columns that a transposed convolution adds below and to the right. Default: 0.
+   */
+  size_t output_padding[2];
+  /**
+   * 1 for a transposed convolution, else 0. Default: 0.
+   */
+  int32_t transposed;
+  /**
+   * 0.
+   */
+  int32_t reserved;
+} qc_float_conv2d_options;
 
 /**
  * What windows a pooling sees. Fill it with `qc_window_init` first. Pairs are vertical, horizontal.
@@ -2121,6 +2192,93 @@ int32_t qc_conv2d_describe(const struct qc_conv2d *conv, char *buf, size_t len, 
  * Ends a plan; NULL does nothing.
  */
 void qc_conv2d_free(struct qc_conv2d *conv);
+
+/**
+ * Fills `*options` with the defaults. `struct_size` is `sizeof *options`.
+ */
+int32_t qc_float_conv2d_options_init(size_t struct_size, struct qc_float_conv2d_options *options);
+
+/**
+ * Makes a plan. Free it with `qc_float_conv2d_free`.
+ */
+int32_t qc_float_conv2d_new(const struct qc_float_conv2d_options *options,
+                            struct qc_float_conv2d **conv);
+
+/**
+ * Rows and columns of the output, OH and OW.
+ */
+int32_t qc_float_conv2d_output_size(const struct qc_float_conv2d *conv,
+                                    size_t *height,
+                                    size_t *width);
+
+/**
+ * The number of floats of scratch that a run over up to `images` images on the threads of `pool`, or without one, needs;
+ * may be 0.
+ */
+int32_t qc_float_conv2d_scratch_len(const struct qc_float_conv2d *conv,
+                                    size_t images,
+                                    const struct qc_pool *pool,
+                                    size_t *len);
+
+/**
+ * The output of all images at `floats`, `[images, OH, OW, O]`; there are as many as `n_floats` says, which is a multiple
+ * of H x W x C.
+ *
+ * `out` has `out_len` elements of the type that the plan's output is of, `float` without a finish; packed codes have as
+ * many words as `qc_packed_words` says for images x OH x OW rows of O columns, and all others an element for each of
+ * those. `residual` is NULL unless the plan adds one. `scratch` has `qc_float_conv2d_scratch_len` elements or more for
+ * this pool; two runs at once need two. Nothing is allocated. A float is that of `qc_weight_only_run_f32` for the row of
+ * its taps in the order KH, KW, C / groups, with 0 outside of the image; of a transposed convolution, taps that add
+ * nothing to a pixel are not in its row, and the others are in the order of the inputs that they read.
+ */
+int32_t qc_float_conv2d_run_f32(const struct qc_float_conv2d *conv,
+                                const float *floats,
+                                size_t n_floats,
+                                const struct qc_residual *residual,
+                                void *out,
+                                size_t out_len,
+                                float *scratch,
+                                size_t scratch_len,
+                                const struct qc_pool *pool);
+
+/**
+ * As `qc_float_conv2d_run_f32`, with images that are halves.
+ */
+int32_t qc_float_conv2d_run_f16(const struct qc_float_conv2d *conv,
+                                const uint16_t *floats,
+                                size_t n_floats,
+                                const struct qc_residual *residual,
+                                void *out,
+                                size_t out_len,
+                                float *scratch,
+                                size_t scratch_len,
+                                const struct qc_pool *pool);
+
+/**
+ * As `qc_float_conv2d_run_f32`, with images that are bfloat16.
+ */
+int32_t qc_float_conv2d_run_bf16(const struct qc_float_conv2d *conv,
+                                 const uint16_t *floats,
+                                 size_t n_floats,
+                                 const struct qc_residual *residual,
+                                 void *out,
+                                 size_t out_len,
+                                 float *scratch,
+                                 size_t scratch_len,
+                                 const struct qc_pool *pool);
+
+/**
+ * Which kernel runs, for people: ISA, instruction, tile, fields and scales. As `qc_conv2d_describe`.
+ */
+int32_t qc_float_conv2d_describe(const struct qc_float_conv2d *conv,
+                                 char *buf,
+                                 size_t len,
+                                 size_t *length);
+
+/**
+ * Ends a plan; NULL does nothing.
+ */
+void qc_float_conv2d_free(struct qc_float_conv2d *conv);
 
 /**
  * Fills `*window` with the defaults. `struct_size` is `sizeof *window`.

@@ -118,6 +118,7 @@ inline qc_weight_only_options weight_only_options() { return filled(qc_weight_on
 inline qc_finish finish() { return filled(qc_finish_init); }
 inline qc_residual residual() { return filled(qc_residual_init); }
 inline qc_conv2d_options conv2d_options() { return filled(qc_conv2d_options_init); }
+inline qc_float_conv2d_options float_conv2d_options() { return filled(qc_float_conv2d_options_init); }
 inline qc_window window() { return filled(qc_window_init); }
 inline qc_value_type value_type() { return filled(qc_value_type_init); }
 
@@ -298,6 +299,43 @@ class Output {
   void *data_;
   std::size_t size_;
   unsigned kinds_ = 0;
+};
+
+// Float images [N, H, W, C] by packed filters [O, KH, KW, C / groups] to [N, OH, OW, O], and what follows.
+class FloatConv2d : public Handle<qc_float_conv2d, qc_float_conv2d_free> {
+ public:
+  explicit FloatConv2d(const qc_float_conv2d_options &options)
+      : Handle([&](qc_float_conv2d **conv) { return qc_float_conv2d_new(&options, conv); }),
+        output_(options.finish ? options.finish->output : QC_OUT_F32) {}
+
+  Size output_size() const {
+    Size size{};
+    check(qc_float_conv2d_output_size(get(), &size.height, &size.width));
+    return size;
+  }
+
+  // Elements of scratch for runs over up to `images` images on `pool`.
+  std::size_t scratch_len(std::size_t images, const Pool *pool = nullptr) const {
+    std::size_t len = 0;
+    check(qc_float_conv2d_scratch_len(get(), images, raw(pool), &len));
+    return len;
+  }
+
+  void run(Floats images, Output out, View<float> scratch, const Pool *pool = nullptr,
+           const qc_residual *residual = nullptr) const {
+    check(qc_float_conv2d_run_f32(get(), images.data(), images.size(), residual,
+                                  out.data_for(output_), out.size(), scratch.data(),
+                                  scratch.size(), raw(pool)));
+  }
+
+  std::string describe() const {
+    return text_of([&](char *buf, std::size_t len, std::size_t *length) {
+      return qc_float_conv2d_describe(get(), buf, len, length);
+    });
+  }
+
+ private:
+  std::int32_t output_;
 };
 
 // Images [N, H, W, C] by packed filters [O, KH, KW, C / groups] to [N, OH, OW, O], and what follows.

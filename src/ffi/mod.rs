@@ -18,8 +18,8 @@
 //! or let `qc_..._init` do it, which fills in the defaults too. Bytes that this version does not know
 //! must be zero in options and stay as they are in results.
 //!
-//! Threads. A `qc_gemm`, a `qc_weight_only`, a `qc_conv2d`, a `qc_max_pool`, a `qc_average_pool`, a `qc_model` and
-//! a `qc_pool` may be used by many threads at once. A
+//! Threads. A `qc_gemm`, a `qc_weight_only`, a `qc_conv2d`, a `qc_float_conv2d`, a `qc_max_pool`, a
+//! `qc_average_pool`, a `qc_model` and a `qc_pool` may be used by many threads at once. A
 //! `qc_workspace`, a `qc_model_builder`, a `qc_freezer` and a `qc_trainer` are for one call at a time; a second one is
 //! refused with `QC_ERROR_BUSY`. Where a call
 //! takes a pool, NULL means the calling thread alone. Results do not depend on the threads nor on the
@@ -37,6 +37,7 @@
 
 mod conv;
 mod finish;
+mod float_conv;
 mod gemm;
 mod gemm_options;
 mod isa;
@@ -71,6 +72,7 @@ mod weight_only;
 
 pub use conv::*;
 pub use finish::*;
+pub use float_conv::*;
 pub use gemm::*;
 pub use gemm_options::*;
 pub use isa::*;
