@@ -17,25 +17,12 @@ fn partners(nodes: &[Node], outputs: &[Value]) -> Vec<Option<usize>> {
         readers[value.index()] += 1;
     }
     let partner = |node: &Node| {
-        let follows = match &node.op {
-            Op::Apply { .. } => true,
-            Op::Quantize { quantizer, planes } => output(quantizer, *planes).is_some(),
-            _ => false,
-        };
+        let follows = matches!(node.op, Op::Apply { .. } | Op::Quantize { .. });
         let first = node.reads.first()?.index();
         let fits = follows && matches!(nodes[first].op, Op::FloatConv(_)) && readers[first] == 1;
         fits.then_some(first)
     };
     nodes.iter().map(partner).collect()
-}
-
-/// What the finish of a quantizer makes, if there is such a finish.
-fn output(quantizer: &Quantizer, planes: bool) -> Option<OutputKind> {
-    match (planes, quantizer) {
-        (true, Quantizer::Act(quantizer)) => Some(OutputKind::Codes(*quantizer)),
-        (true, Quantizer::Linear(_)) => None,
-        (false, quantizer) => Some(OutputKind::Bytes(*quantizer)),
-    }
 }
 
 /// What each step reads; of what is done with a convolution, the convolution reads, and then the residual.
@@ -58,15 +45,16 @@ pub(super) fn fuse(nodes: &[Node], steps: &mut [Step], outputs: &[Value]) -> Res
         let finish = match &nodes[i].op {
             Op::Apply { finish, .. } => finish.clone(),
             // 1 times a float and 0 is that float, but for the sign of 0, which no quantizer sees.
-            Op::Quantize { quantizer, planes } => match output(quantizer, *planes) {
-                Some(output) => {
-                    let n = nodes[i].made.channels;
-                    let (scale, bias) = (vec![1.0; n], vec![0.0; n]);
-                    let (function, at) = (ActivationFn::Identity, ResidualAt::Nowhere);
-                    Finish::new(scale, bias, function, at, output)?
-                }
-                None => continue,
-            },
+            Op::Quantize { quantizer, planes } => {
+                let n = nodes[i].made.channels;
+                let (scale, bias) = (vec![1.0; n], vec![0.0; n]);
+                let (function, at) = (ActivationFn::Identity, ResidualAt::Nowhere);
+                let output = match planes {
+                    true => OutputKind::Codes(*quantizer),
+                    false => OutputKind::Bytes(*quantizer),
+                };
+                Finish::new(scale, bias, function, at, output)?
+            }
             _ => continue,
         };
         let plan = std::mem::replace(&mut steps[product], Step::Nothing);
@@ -99,7 +87,7 @@ mod tests {
         };
         let y = b.float_conv(b.image(), conv).unwrap();
         let signs = if by_finish {
-            let kind = OutputKind::Codes(ActQuantizer::Sign);
+            let kind = OutputKind::Codes(ActQuantizer::Sign.into());
             let (function, at) = (ActivationFn::Identity, ResidualAt::Nowhere);
             let finish = Finish::new(vec![1.0; 40], vec![0.0; 40], function, at, kind).unwrap();
             b.apply(y, finish).unwrap()

@@ -260,9 +260,10 @@ proptest! {
             OutputKind::F32,
             OutputKind::F16,
             OutputKind::Bf16,
-            OutputKind::Codes(ActQuantizer::Sign),
-            OutputKind::Codes(relu(2)),
-            OutputKind::Codes(relu(5)),
+            OutputKind::Codes(ActQuantizer::Sign.into()),
+            OutputKind::Codes(relu(2).into()),
+            OutputKind::Codes(relu(5).into()),
+            OutputKind::Codes(Linear::symmetric(4, 0.9).unwrap().into()),
             OutputKind::Bytes(bytes_out.into()),
         ];
         let pool = Pool::new(threads).unwrap();
