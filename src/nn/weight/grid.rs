@@ -12,7 +12,8 @@ const MOST: f32 = 16_777_216.0;
 ///
 /// Beyond +-2^24 it stays there; NaN has 0. This is Q_d of arXiv 1706.02379, section 2.
 pub fn grid_det(w: f32, delta: f32) -> i32 {
-    let size = (w.abs() / delta + 0.5).floor().clamp(0.0, MOST) as i32;
+    // What is not below 0 loses its fraction when it becomes an integer: that is the floor, and needs no call.
+    let size = (w.abs() / delta + 0.5).clamp(0.0, MOST) as i32;
     if w < 0.0 { -size } else { size }
 }
 
@@ -22,8 +23,10 @@ pub fn grid_det(w: f32, delta: f32) -> i32 {
 /// Beyond +-2^24 it stays there; NaN has 0. This is Q_s of arXiv 1706.02379, section 2.
 pub fn grid_stoch(w: f32, delta: f32, u: f32) -> i32 {
     let at = (w / delta).clamp(-MOST, MOST);
-    let below = at.floor();
-    below as i32 + i32::from(u < at - below)
+    // The floor: towards 0, and one less if that is above.
+    let cut = at as i32;
+    let below = cut - i32::from(cut as f32 > at);
+    below + i32::from(u < at - below as f32)
 }
 
 /// Signs by a draw: +1 with the probability (w / scale + 1) / 2, clamped to [0, 1]; NaN has -1.
@@ -51,18 +54,17 @@ pub(super) fn check_spacing(name: &'static str, value: f32) -> Result<()> {
 
 /// f of each weight and of the uniform number of its index.
 fn with_uniforms(w: &[f32], rng: Rng, codes: &mut [i32], f: impl Fn(f32, f32) -> i32) {
-    for (block, (codes, w)) in (0..).zip(codes.chunks_mut(4).zip(w.chunks(4))) {
-        let draws = rng.bits4(block).map(uniform);
-        for ((code, w), u) in codes.iter_mut().zip(w).zip(draws) {
-            *code = f(*w, u);
+    let mut draws = [0.0; DRAWS];
+    for (at, (codes, w)) in (0..).zip(codes.chunks_mut(DRAWS).zip(w.chunks(DRAWS))) {
+        rng.fill_uniform(at * DRAWS as u64 / 4, &mut draws);
+        for ((code, w), u) in codes.iter_mut().zip(w).zip(&draws) {
+            *code = f(*w, *u);
         }
     }
 }
 
-/// What [`Rng::uniform`] makes of its bits.
-fn uniform(bits: u32) -> f32 {
-    (bits >> 8) as f32 * (1.0 / (1 << 24) as f32)
-}
+/// Draws that are made at a time.
+const DRAWS: usize = 256;
 
 impl Group<'_> {
     pub(super) fn grid_det(mut self, delta: f32) -> f32 {
@@ -93,9 +95,6 @@ mod tests {
     #[test]
     fn draws_are_those_of_the_generator_and_have_the_right_mean() {
         let rng = Rng::new(5).at(3, 2);
-        for i in 0..100 {
-            assert_eq!(uniform(rng.bits(i)), rng.uniform(i));
-        }
         let w = vec![0.3f32; 40_001];
         let mut codes = vec![0; w.len()];
         stochastic_signs(&w, 2.0, rng, &mut codes).unwrap();

@@ -8,7 +8,7 @@
 //!
 //! Source: Learned Step Size Quantization, arXiv 1902.08153, section 2.
 
-use super::Group;
+use super::{Group, round_small};
 use crate::error::{Error, Result};
 use crate::shape::check_len;
 
@@ -52,7 +52,7 @@ pub fn lsq_backward(latent: &[f32], step: f32, bits: usize, d: &mut [f32]) -> Re
             let at = w / step;
             let inside = at > -qn && at < qp;
             let by_step = if inside {
-                at.round_ties_even() - at
+                round_small(at) - at
             } else {
                 at.clamp(-qn, qp)
             };
@@ -70,7 +70,7 @@ impl Group<'_> {
             .step
             .unwrap_or_else(|| lsq_step(self.w, bits).expect("as above"));
         for (code, w) in self.codes.iter_mut().zip(self.w) {
-            *code = (w / step).clamp(-qn, qp).round_ties_even() as i32;
+            *code = round_small((w / step).clamp(-qn, qp)) as i32;
         }
         self.fill(step);
         step

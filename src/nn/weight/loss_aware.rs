@@ -5,7 +5,6 @@
 //! arXiv 2401.16760, appendix, algorithm 2.
 
 use super::Group;
-use super::uniform::signed;
 
 /// An alternation ends after so many rounds at the latest.
 const ROUNDS: usize = 100;
@@ -32,10 +31,8 @@ impl Group<'_> {
         // As in the authors' code, from all weights kept.
         let mut scale = self.step.unwrap_or_else(|| self.weighted_mean());
         for _ in 0..10 {
-            for (code, w) in self.codes.iter_mut().zip(self.w) {
-                *code = i32::from(*w > 0.5 * scale) - i32::from(*w < -0.5 * scale);
-            }
-            let new = self.least_squares();
+            let half = 0.5 * scale;
+            let new = self.assign(|size| i32::from(size > half)).1.scale();
             let settled = (new - scale).abs() < 1e-6;
             scale = new;
             if settled {
@@ -61,36 +58,31 @@ impl Group<'_> {
 
     /// Levels k / n for |k| <= n = `top`, times alpha: codes k, scale alpha / n.
     pub(super) fn linear_levels(self, top: i32) -> f32 {
-        self.alternate(top, |steps| ((steps + 0.5).floor() as i32).clamp(0, top))
+        let most = top as f32;
+        // The cast is the floor, of what is not below 0.
+        self.alternate(top, |steps| (steps + 0.5).clamp(0.0, most) as i32)
     }
 
     /// Levels 0, 1, 2, 4 .. `top`, a power of two: the nearest, ties upwards.
     pub(super) fn log_levels(self, top: i32) -> f32 {
+        let most = top as f32;
         self.alternate(top, |steps| {
-            let mut level = 0;
-            let mut next = 1;
-            while next <= top {
-                // Halfway between neighbours: in logarithms 0.085 below the middle.
-                let halfway = 0.5 * (level + next) as f32;
-                if steps >= halfway {
-                    level = next;
-                }
-                next *= 2;
-            }
-            level
+            // Halfway between 2^k and its neighbour is 1.5 * 2^k, which half a mantissa more makes 2^(k+1), and what is
+            // below stays below: the exponent is the level. From 0.5 on, where 0 ends, it is 1 at least.
+            let size = steps.clamp(0.75, most);
+            let level = f32::from_bits(size.to_bits().wrapping_add(1 << 22) & 0x7f80_0000);
+            if steps >= 0.5 { level as i32 } else { 0 }
         })
     }
 
     /// Codes for the scale, then the scale for the codes, until the scale stays: the objective never rises.
     fn alternate(mut self, top: i32, code_of: impl Fn(f32) -> i32) -> f32 {
-        let largest = self.w.iter().fold(0f32, |m, w| m.max(w.abs()));
+        let largest = self.largest();
         let start = self.step.filter(|s| *s > 0.0 && s.is_finite());
         let mut scale = start.unwrap_or(largest / top as f32);
         for _ in 0..ROUNDS {
-            for (code, w) in self.codes.iter_mut().zip(self.w) {
-                *code = signed(code_of(w.abs() / scale), *w);
-            }
-            let new = self.least_squares();
+            let (_, fit) = self.assign(|size| code_of(size / scale));
+            let new = fit.scale();
             let settled = (new - scale).abs() <= 1e-6 * scale;
             scale = new;
             // A scale far above all weights would leave nothing to go on from.

@@ -135,8 +135,33 @@ impl Group<'_> {
         self.metric.map_or(1.0, |d| f64::from(d[i]))
     }
 
+    /// Codes `size` makes of magnitudes, with the signs of the weights; whether one has changed, and the sums
+    /// sum D |w| |k| and sum D k^2 of [`Group::least_squares`].
+    ///
+    /// Both in one pass, piece by piece, so that what the sums read is still near.
+    fn assign(&mut self, size: impl Fn(f32) -> i32) -> (bool, Fit) {
+        let (mut changed, mut fit) = (0, Fit::default());
+        for (i, (codes, w)) in (0..).zip(self.codes.chunks_mut(PIECE).zip(self.w.chunks(PIECE))) {
+            for (code, w) in codes.iter_mut().zip(w) {
+                let size = size(w.abs());
+                let new = if *w < 0.0 { -size } else { size };
+                changed |= new ^ *code;
+                *code = new;
+            }
+            let metric = self.metric.map(|d| &d[i * PIECE..][..w.len()]);
+            fit.add(codes, w, metric);
+        }
+        (changed != 0, fit)
+    }
+
     fn magnitude(&self, i: usize) -> f64 {
         f64::from(self.w[i].abs())
+    }
+
+    /// The largest magnitude, of finite weights: as integers the bits have the order of the floats.
+    fn largest(&self) -> f32 {
+        let size = |w: &f32| (w.to_bits() & 0x7fff_ffff) as i32;
+        f32::from_bits(self.w.iter().map(size).fold(0, i32::max) as u32)
     }
 
     /// Whether every weight and every entry of the metric is finite.
@@ -156,6 +181,16 @@ impl Group<'_> {
     }
 }
 
+/// `x`, from -2^22 to 2^22, rounded to an integer, ties to even.
+///
+/// Floats from 2^23 to 2^24 are the integers there: the sum is rounded, the difference is exact. Where the processor has
+/// no instruction for it, `round_ties_even` is a call, and a loop with one does not become vector code.
+#[inline(always)]
+fn round_small(x: f32) -> f32 {
+    const FAR: f32 = 12_582_912.0;
+    (x + FAR) - FAR
+}
+
 /// The sum of f(i) for i below `len`, in eight fixed strands: fast, and the same on every machine.
 fn sum(len: usize, f: impl Fn(usize) -> f64) -> f64 {
     let mut strands = [0f64; 8];
@@ -168,6 +203,72 @@ fn sum(len: usize, f: impl Fn(usize) -> f64) -> f64 {
     let rest: f64 = (whole..len).map(f).sum();
     strands.iter().sum::<f64>() + rest
 }
+
+/// The sums of a least squares fit of the scale to the codes, in the strands of [`sum`].
+#[derive(Default)]
+struct Fit {
+    above: [f64; 8],
+    below: [f64; 8],
+    rest: [f64; 2],
+}
+
+impl Fit {
+    /// Adds a piece; only the last may be of a length that is not a multiple of 8.
+    fn add(&mut self, codes: &[i32], w: &[f32], metric: Option<&[f32]>) {
+        match metric {
+            Some(d) => self.add_with(codes, w, d.chunks_exact(8), d.chunks_exact(8).remainder()),
+            None => self.add_with(codes, w, std::iter::repeat(&[1.0; 8][..]), &[1.0; 8]),
+        }
+    }
+
+    #[inline(always)]
+    fn add_with<'a>(
+        &mut self,
+        codes: &[i32],
+        w: &[f32],
+        metric: impl Iterator<Item = &'a [f32]>,
+        metric_rest: &[f32],
+    ) {
+        let (codes, w) = (codes.chunks_exact(8), w.chunks_exact(8));
+        let rest = codes.remainder().iter().zip(w.remainder()).zip(metric_rest);
+        for ((code, w), d) in rest {
+            let (above, below) = terms(*code, *w, *d);
+            self.rest[0] += above;
+            self.rest[1] += below;
+        }
+        let (mut all_above, mut all_below) = (self.above, self.below);
+        for ((codes, w), d) in codes.zip(w).zip(metric) {
+            let all = all_above.iter_mut().zip(&mut all_below);
+            for (((sums, code), w), d) in all.zip(codes).zip(w).zip(d) {
+                let (above, below) = terms(*code, *w, *d);
+                *sums.0 += above;
+                *sums.1 += below;
+            }
+        }
+        (self.above, self.below) = (all_above, all_below);
+    }
+
+    /// The best scale of the codes; 0 if all codes are.
+    fn scale(&self) -> f32 {
+        let above = self.above.iter().sum::<f64>() + self.rest[0];
+        let below = self.below.iter().sum::<f64>() + self.rest[1];
+        if below > 0.0 {
+            (above / below) as f32
+        } else {
+            0.0
+        }
+    }
+}
+
+/// D |w| |k| and D k^2.
+#[inline(always)]
+fn terms(code: i32, w: f32, d: f32) -> (f64, f64) {
+    let (code, w, d) = (f64::from(code.abs()), f64::from(w.abs()), f64::from(d));
+    (d * w * code, d * code * code)
+}
+
+/// Weights that get their codes at a time, before the sums read them again; a multiple of 8.
+const PIECE: usize = 1024;
 
 impl Project for WeightQuantizer {
     fn encoding(&self) -> Option<Encoding> {

@@ -55,10 +55,11 @@ impl Bop {
         check_len("gradient", gradient.len(), w.len(), "as the weights")?;
         check_len("mean", mean.len(), w.len(), "as the weights")?;
         let keep = 1.0 - self.gamma;
+        // No `&&` and no branch: a flip is a matter of luck, and what guesses branches would guess wrong.
         let mut flips = 0;
         for ((w, g), mean) in w.iter_mut().zip(gradient).zip(mean) {
             *mean = keep * *mean + self.gamma * g;
-            let flip = (*mean > self.tau && *w > 0.0) || (*mean < -self.tau && *w < 0.0);
+            let flip = ((*mean > self.tau) & (*w > 0.0)) | ((*mean < -self.tau) & (*w < 0.0));
             flips += usize::from(flip);
             *w = if flip { -*w } else { *w };
         }

@@ -178,12 +178,10 @@ pub fn dampen(
         return Err(Error::argument("lambda", lambda, "a number of 0 or more"));
     }
     for ((d, w_f), w) in d.iter_mut().zip(latent).zip(w) {
-        let inside = *w_f >= low && *w_f <= high;
-        *d += if inside {
-            2.0 * lambda * (w_f - w)
-        } else {
-            0.0
-        };
+        // Computed in any case: a loop with a branch does not become vector code.
+        let inside = (*w_f >= low) & (*w_f <= high);
+        let pull = 2.0 * lambda * (w_f - w);
+        *d += if inside { pull } else { 0.0 };
     }
     Ok(())
 }

@@ -111,15 +111,20 @@ pub fn round(w: &mut [f32], delta: f32, rounding: GridRounding) -> Result<()> {
             }
         }
         GridRounding::Stochastic(rng) => {
-            for (block, w) in (0u64..).zip(w.chunks_mut(4)) {
-                for (i, w) in (4 * block..).zip(w) {
-                    *w = delta * grid_stoch(*w, delta, rng.uniform(i)) as f32;
+            let mut draws = [0.0; DRAWS];
+            for (at, w) in (0..).zip(w.chunks_mut(DRAWS)) {
+                rng.fill_uniform(at * DRAWS as u64 / 4, &mut draws);
+                for (w, u) in w.iter_mut().zip(&draws) {
+                    *w = delta * grid_stoch(*w, delta, *u) as f32;
                 }
             }
         }
     }
     Ok(())
 }
+
+/// Draws that are made at a time.
+const DRAWS: usize = 256;
 
 /// Clips latent weights to [-bound, bound], as BinaryConnect and the loss-aware rules do after each step; NaN stays.
 ///
