@@ -81,6 +81,62 @@ static double error_of(projected p, const float *metric) {
   return sum;
 }
 
+/* Where alternating between codes and scale may end: no other level of `levels` is nearer to a weight, no other scale is
+ * better for the codes, and both together are better than zeros. */
+static void settled(const qc_weight_quantizer *q, const float *w, const float *d, int n,
+                    const int *levels, int n_levels) {
+  int32_t codes[64];
+  float scale = -1;
+  double above = 0, below = 0, error = 0, zeros = 0;
+  int i, l;
+  CHECK(n <= 64);
+  OK(qc_project_weights(q, w, 1, (size_t)n, d, 0, 0, 0, codes, NULL, &scale, 1));
+  CHECK(scale > 0);
+  for (i = 0; i < n; i++) {
+    double off = fabs(w[i] - (double)scale * codes[i]), least = 1e30;
+    int known = 0;
+    for (l = 0; l < n_levels; l++) {
+      double other = fabs(fabs(w[i]) - (double)scale * levels[l]);
+      if (other < least) least = other;
+      known |= abs(codes[i]) == levels[l];
+    }
+    CHECK(known);
+    NEAR(off, least, 1e-5 * scale);
+    above += (double)d[i] * w[i] * codes[i], below += (double)d[i] * codes[i] * codes[i];
+    error += d[i] * off * off, zeros += (double)d[i] * w[i] * w[i];
+  }
+  CHECK(below > 0 && error < 0.75 * zeros);
+  NEAR(scale, above / below, 1e-5 * scale);
+}
+
+static void alternations(void) {
+  static const int linear[8] = {0, 1, 2, 3, 4, 5, 6, 7}, powers[8] = {0, 1, 2, 4, 8, 16, 32, 64};
+  static const int log_levels[5] = {0, 0, 2, 4, 8};
+  uint32_t state = 1;
+  int round, bits, i;
+  for (round = 0; round < 50; round++) {
+    float w[40], d[40];
+    qc_weight_quantizer q;
+    for (i = 0; i < 40; i++) {
+      state = state * 1664525u + 1013904223u;
+      w[i] = (float)(state >> 8) / 8388608.0f - 1.0f;
+      state = state * 1664525u + 1013904223u;
+      d[i] = 0.1f + (float)(state >> 8) / 8388608.0f;
+    }
+    for (bits = 2; bits <= 4; bits++) {
+      q = of(QC_LOSS_AWARE_LINEAR);
+      q.bits = bits;
+      settled(&q, w, d, 40, linear, 1 << (bits - 1));
+      q = of(QC_LOSS_AWARE_LOG);
+      q.bits = bits;
+      settled(&q, w, d, 40, powers, log_levels[bits]);
+    }
+    q = of(QC_LOSS_AWARE_TERNARY);
+    q.variant = 1;
+    settled(&q, w, d, 40, linear, 2);
+  }
+}
+
 static void binary_weights(void) {
   qc_weight_quantizer q = of(QC_BINARY_MEAN);
   projected p = project(&q, NULL, 1);
@@ -121,7 +177,11 @@ static void ternary_weights(void) {
   q = of(QC_LOSS_AWARE_TERNARY);
   NEAR(error_of(project(&q, D, 1), D), best_ternary(D), 1e-5);
   q.variant = 1;
-  CHECK(error_of(project(&q, D, 1), D) >= best_ternary(D) - 1e-5);
+  p = project(&q, D, 1);
+  /* From 12 / 17, the scale of all kept: beyond half of it are all but 0 and 0.25, which have 11.5 / 14, and stay. */
+  codes_are(p, 1, -1, 0, 0, 1, -1);
+  NEAR(p.scales[0], 11.5 / 14, 1e-6);
+  CHECK(error_of(p, D) >= best_ternary(D) - 1e-5);
   q.variant = 2;
   /* Of +0.5 (4), 0.25 (2), 2 (1): 4^2 / 5 of two beats 4.5^2 / 7 and 4. Of -1.5 (1), -0.75 (8): 7.5^2 / 9 beats 2.25. */
   p = project(&q, D, 2);
@@ -161,18 +221,15 @@ static void more_levels(void) {
   q = of(QC_LOSS_AWARE_LINEAR);
   q.bits = 3;
   p = project(&q, D, 1);
-  above = below = 0;
-  for (i = 0; i < 6; i++) {
-    CHECK(abs(p.codes[i]) <= 3);
-    above += D[i] * W[i] * p.codes[i], below += D[i] * p.codes[i] * p.codes[i];
-  }
-  NEAR(p.scales[0], above / below, 1e-6);
+  /* From 2 / 3: 0.75, -2.25, 0, 0.375, 3, -1.125, whose codes have (2 + 3 + 6 + 6) / (4 + 4 + 9 + 8), and stay. */
+  codes_are(p, 1, -2, 0, 0, 3, -1);
+  NEAR(p.scales[0], 17.0 / 25, 1e-6);
   q.kind = QC_LOSS_AWARE_LOG;
   p = project(&q, D, 1);
-  for (i = 0; i < 6; i++) {
-    int size = abs(p.codes[i]);
-    CHECK(size == 0 || size == 1 || size == 2 || size == 4);
-  }
+  /* From 2 / 4: 1, -3 (a tie, up), 0, 0.5 (up), 4, -1.5 (up), whose codes have
+   * (2 + 6 + 0.5 + 8 + 12) / (4 + 16 + 2 + 16 + 32), and stay. */
+  codes_are(p, 1, -4, 0, 1, 4, -2);
+  NEAR(p.scales[0], 28.5 / 70, 1e-6);
   q = of(QC_LSQ_WEIGHT);
   q.bits = 3;
   q.first_scale = 0.5f;
@@ -465,6 +522,7 @@ int main(void) {
   binary_weights();
   ternary_weights();
   more_levels();
+  alternations();
   draws();
   names_and_refusals();
   masks();
