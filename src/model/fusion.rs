@@ -8,7 +8,6 @@ use super::step::Step;
 use super::value::Value;
 use crate::error::Result;
 use crate::ops::{ActivationFn, Finish, OutputKind, ResidualAt};
-use crate::quant::Quantizer;
 
 /// For each node the float convolution that it is done with.
 fn partners(nodes: &[Node], outputs: &[Value]) -> Vec<Option<usize>> {

@@ -8,7 +8,7 @@
 //! and clamps); PACT, arXiv 1805.06085; hard tanh for the sign as in arXiv 1602.02830, the polynomial as in 1808.00278.
 
 use crate::bits::{Bits, Encoding, PackedMatrix};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernels::Kernels;
 use crate::nn::share::share;
 pub use crate::nn::ste::{CoarseAlpha, CoarseX};
@@ -17,11 +17,50 @@ use crate::ops::{Par, dequantize, quantize};
 use crate::quant::{ActQuantizer, QuantRelu, Rounding};
 use crate::shape::check_len;
 
-/// Where alpha is kept.
-pub const ALPHA_RANGE: std::ops::RangeInclusive<f32> = 1e-3..=5.0;
+/// How alpha is learned.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct AlphaLearning {
+    /// r: what the gradient by alpha, summed over the batch and channels, is multiplied by; above 0.
+    pub rate: f32,
+    /// Bound of the gradient by alpha, times r, on both sides; above 0.
+    pub clamp: f32,
+    /// The least and the greatest alpha, from 1e-30 to 1e30.
+    pub range: [f32; 2],
+}
 
-/// r: what the gradient by alpha, summed over the batch and channels, is multiplied by.
-pub const ALPHA_RATE: f32 = 0.01;
+impl Default for AlphaLearning {
+    /// The constants of the code of arXiv 1808.05240.
+    fn default() -> Self {
+        AlphaLearning {
+            rate: 0.01,
+            clamp: 1.0,
+            range: [1e-3, 5.0],
+        }
+    }
+}
+
+impl AlphaLearning {
+    /// Errors, naming a recipe's field, if a number is out of its range.
+    pub fn check(&self) -> Result<()> {
+        for (name, value) in [("alpha_rate", self.rate), ("alpha_clamp", self.clamp)] {
+            if !(value > 0.0 && value.is_finite()) {
+                return Err(Error::argument(name, value, "a number above 0"));
+            }
+        }
+        let [least, greatest] = self.range;
+        if !(least >= 1e-30 && least <= greatest && greatest <= 1e30) {
+            let range = format!("[{least}, {greatest}]");
+            let expected = "the least and the greatest alpha, from 1e-30 to 1e30";
+            return Err(Error::argument("alpha_range", range, expected));
+        }
+        Ok(())
+    }
+
+    /// The alpha of the range that is nearest; NaN stays.
+    fn keep(&self, alpha: f32) -> f32 {
+        alpha.clamp(self.range[0], self.range[1])
+    }
+}
 
 /// The step with the least mean square error for the positive half of N(0, 1), by Lloyd's iteration.
 ///
@@ -59,6 +98,8 @@ pub enum Function {
         by_x: CoarseX,
         /// The gradient by alpha.
         by_alpha: CoarseAlpha,
+        /// How alpha is learned, and where it is kept; its numbers are in their ranges.
+        learning: AlphaLearning,
     },
 }
 
@@ -79,7 +120,7 @@ pub struct Activation {
     function: Function,
     /// The step; used by [`Function::QuantRelu`] only.
     pub alpha: [f32; 1],
-    /// Gradient of the loss by alpha: times [`ALPHA_RATE`], clamped to [-1, 1].
+    /// Gradient of the loss by alpha: times the rate of [`AlphaLearning`], and clamped.
     pub d_alpha: [f32; 1],
 }
 
@@ -107,15 +148,17 @@ impl Activation {
         matches!(self.function, Function::QuantRelu { .. })
     }
 
-    /// How values become codes, with alpha clamped to [`ALPHA_RANGE`]; `None` if they stay floats.
+    /// How values become codes, with alpha clamped to its range; `None` if they stay floats.
     ///
     /// Errors if alpha is NaN.
     pub fn quantizer(&self) -> Result<Option<ActQuantizer>> {
         Ok(match self.function {
             Function::Relu | Function::HardTanh => None,
             Function::Sign { .. } => Some(ActQuantizer::Sign),
-            Function::QuantRelu { first, .. } => {
-                let alpha = self.alpha[0].clamp(*ALPHA_RANGE.start(), *ALPHA_RANGE.end());
+            Function::QuantRelu {
+                first, learning, ..
+            } => {
+                let alpha = learning.keep(self.alpha[0]);
                 let (bits, rounding) = (first.bits().get(), first.rounding());
                 Some(ActQuantizer::Relu(QuantRelu::new(bits, alpha, rounding)?))
             }
@@ -145,9 +188,17 @@ impl Activation {
         }
     }
 
-    /// Clamps alpha itself to [`ALPHA_RANGE`]; to be called when it has changed.
+    /// Clamps alpha itself to its range; to be called when it has changed.
     pub fn settle(&mut self) {
-        self.alpha[0] = self.alpha[0].clamp(*ALPHA_RANGE.start(), *ALPHA_RANGE.end());
+        self.alpha[0] = self.learning().keep(self.alpha[0]);
+    }
+
+    /// How alpha is learned; as by default, of functions without one.
+    fn learning(&self) -> AlphaLearning {
+        match self.function {
+            Function::QuantRelu { learning, .. } => learning,
+            _ => AlphaLearning::default(),
+        }
     }
 
     /// Values of `x` `[M, N]` into `out` `[M, N]` and, if the function has codes, into `codes` `[M, N]`,
@@ -216,7 +267,8 @@ impl Activation {
         for sum in sums {
             all += sum?;
         }
-        self.d_alpha[0] = (ALPHA_RATE * all).clamp(-1.0, 1.0);
+        let AlphaLearning { rate, clamp, .. } = self.learning();
+        self.d_alpha[0] = (rate * all).clamp(-clamp, clamp);
         Ok(())
     }
 }

@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn an_activation_gives_the_function_of_its_coarse_gradient() {
-        use crate::nn::activation::{CoarseAlpha, Function};
+        use crate::nn::activation::{AlphaLearning, CoarseAlpha, Function};
         use crate::quant::{QuantRelu, Rounding};
         let x = [-2.0, -0.5, 0.0, 0.3, 0.9, 1.5];
         let mut out = [0.0; 6];
@@ -94,6 +94,7 @@ mod tests {
             first,
             by_x,
             by_alpha,
+            learning: AlphaLearning::default(),
         };
         let sign = |by_x| Function::Sign { by_x };
         for (function, expected) in [

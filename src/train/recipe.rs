@@ -11,6 +11,7 @@ mod unused;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::nn::activation::AlphaLearning;
 use crate::nn::design::{Init, arch};
 use crate::nn::loss::Loss;
 use crate::nn::net::{Design, Kind};
@@ -78,6 +79,12 @@ pub struct Recipe {
     pub coarse_x: Option<CoarseX>,
     /// The coarse gradient by alpha.
     pub coarse_alpha: CoarseAlpha,
+    /// r: what the gradient by alpha is multiplied by, above 0.
+    pub alpha_rate: f32,
+    /// Bound of the gradient by alpha, times r, on both sides; above 0.
+    pub alpha_clamp: f32,
+    /// The least and the greatest alpha, from 1e-30 to 1e30.
+    pub alpha_range: [f32; 2],
     /// The coarse gradient by latent weights.
     pub coarse_w: CoarseW,
     /// Whether alpha is learned; else it stays where it begins.
@@ -153,6 +160,7 @@ impl Default for Recipe {
         let Adam {
             beta1, beta2, eps, ..
         } = Adam::default();
+        let alpha = AlphaLearning::default();
         Recipe {
             arch: "sfc".to_string(),
             bits_w: 1,
@@ -162,6 +170,9 @@ impl Default for Recipe {
             rounding: None,
             coarse_x: None,
             coarse_alpha: CoarseAlpha::default(),
+            alpha_rate: alpha.rate,
+            alpha_clamp: alpha.clamp,
+            alpha_range: alpha.range,
             coarse_w: CoarseW::default(),
             learn_alpha: true,
             alpha_stage: 0,
@@ -245,6 +256,7 @@ impl Recipe {
             rounding: self.rounding(),
             by_x: self.coarse_x,
             by_alpha: self.coarse_alpha,
+            alpha: self.alpha_learning(),
             affine: self.affine,
             float_first: self.float_first,
             float_last: self.float_last,
@@ -253,11 +265,20 @@ impl Recipe {
         Ok(design)
     }
 
+    fn alpha_learning(&self) -> AlphaLearning {
+        AlphaLearning {
+            rate: self.alpha_rate,
+            clamp: self.alpha_clamp,
+            range: self.alpha_range,
+        }
+    }
+
     /// Errors, naming the field, if a number is out of its range.
     pub fn check(&self) -> Result<()> {
         arch::parse(&self.arch)?;
         self.rule.check()?;
         self.schedule.check()?;
+        self.alpha_learning().check()?;
         if self.batch < 2 {
             return Err(Error::argument("batch", self.batch, "2 or more"));
         }
@@ -434,6 +455,12 @@ mod tests {
             "momentum is 1; expected 0 to below 1"
         );
         assert!(said(|r| r.weight_decay = -1.0).starts_with("weight_decay is -1; expected"));
+        assert!(said(|r| r.alpha_rate = 0.0).starts_with("alpha_rate is 0; expected"));
+        assert!(said(|r| r.alpha_clamp = f32::NAN).starts_with("alpha_clamp is NaN; expected"));
+        assert_eq!(
+            said(|r| r.alpha_range = [2.0, 1.0]),
+            "alpha_range is [2, 1]; expected the least and the greatest alpha, from 1e-30 to 1e30"
+        );
         assert!(said(|r| r.rule = Rule::Bcgd { rho: 2.0 }).starts_with("rho is 2"));
         assert!(said(|r| r.epochs = 2_000_000).starts_with("epochs is 2000000"));
     }

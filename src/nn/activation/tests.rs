@@ -22,6 +22,7 @@ fn values_are_those_of_the_codes_and_gradients_are_masked_and_summed() {
             first: relu(),
             by_x: CoarseX::ClippedRelu,
             by_alpha: CoarseAlpha::AlphaThree,
+            learning: AlphaLearning::default(),
         },
     ];
     for function in functions {
@@ -47,7 +48,7 @@ fn values_are_those_of_the_codes_and_gradients_are_masked_and_summed() {
             let all = x
                 .iter()
                 .map(|x| CoarseAlpha::AlphaThree.dalpha(*x, &relu()));
-            let expected = ALPHA_RATE * 0.25 * all.sum::<f32>();
+            let expected = AlphaLearning::default().rate * 0.25 * all.sum::<f32>();
             assert!((act.d_alpha[0] - expected).abs() < 1e-6);
             act.backward(&x, &mut vec![1e3; x.len()], Par::Caller)
                 .unwrap();
@@ -62,6 +63,7 @@ fn alpha_is_kept_in_range_and_starts_at_the_least_error() {
         first: relu(),
         by_x: CoarseX::default(),
         by_alpha: CoarseAlpha::default(),
+        learning: AlphaLearning::default(),
     });
     for (alpha, kept) in [(-3.0, 1e-3), (9.0, 5.0), (0.7, 0.7)] {
         act.alpha[0] = alpha;
@@ -97,6 +99,7 @@ fn a_refit_lowers_the_error_and_leaves_what_cannot_be_fitted() {
         first,
         by_x: CoarseX::default(),
         by_alpha: CoarseAlpha::default(),
+        learning: AlphaLearning::default(),
     });
     let error = |act: &Activation| {
         let quantizer = act.quantizer().unwrap().unwrap();
@@ -132,6 +135,7 @@ fn the_number_of_threads_changes_no_bit() {
         first: relu(),
         by_x: CoarseX::ClippedRelu,
         by_alpha: CoarseAlpha::AlphaThree,
+        learning: AlphaLearning::default(),
     };
     for function in [
         Function::Relu,
@@ -160,4 +164,32 @@ fn the_number_of_threads_changes_no_bit() {
             );
         }
     }
+}
+
+#[test]
+fn alpha_is_learned_as_it_is_told() {
+    let learning = AlphaLearning {
+        rate: 0.5,
+        clamp: 3.0,
+        range: [0.25, 0.75],
+    };
+    let mut act = Activation::new(Function::QuantRelu {
+        first: relu(),
+        by_x: CoarseX::default(),
+        by_alpha: CoarseAlpha::AlphaTwo,
+        learning,
+    });
+    // q = 3 above the top, times 0.5 d.
+    for (d, expected) in [(1.0, 1.5), (-1.0, -1.5), (9.0, 3.0), (-9.0, -3.0)] {
+        act.backward(&[9.0], &mut [d], Par::Caller).unwrap();
+        assert_eq!(act.d_alpha[0], expected, "{d}");
+    }
+    for (alpha, kept) in [(0.1, 0.25), (0.6, 0.6), (2.0, 0.75)] {
+        act.alpha[0] = alpha;
+        assert_eq!(act.quantizer().unwrap().unwrap().step(), kept);
+        act.settle();
+        assert_eq!(act.alpha[0], kept);
+    }
+    act.calibrate(&[30.0]);
+    assert_eq!(act.alpha[0], 0.75);
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bits::Bits;
 use crate::error::{Error, Result};
-use crate::nn::activation::{Function, alpha_init};
+use crate::nn::activation::{AlphaLearning, Function, alpha_init};
 use crate::nn::ste::{CoarseAlpha, CoarseW, CoarseX};
 use crate::nn::weight::WeightQuantizer;
 use crate::quant::{QuantRelu, Rounding};
@@ -79,6 +79,8 @@ pub struct Design {
     pub by_x: Option<CoarseX>,
     /// The coarse gradient of the quantized ReLU by alpha.
     pub by_alpha: CoarseAlpha,
+    /// How the alpha of the quantized ReLU is learned.
+    pub alpha: AlphaLearning,
     /// Whether the normalisation before an activation has a scale and shift; that of the logits always has.
     pub affine: bool,
     /// Whether the weights of the first layer stay floats.
@@ -104,6 +106,7 @@ impl Design {
             rounding: Rounding::Ceil,
             by_x: None,
             by_alpha: CoarseAlpha::default(),
+            alpha: AlphaLearning::default(),
             affine: true,
             float_first: false,
             float_last: false,
@@ -133,6 +136,7 @@ impl Design {
             return Err(Error::argument("bits_a", self.bits_a, expected));
         }
         self.kind.check_coarse_x(self.coarse_x())?;
+        self.alpha.check()?;
         let wide = self.blocks.iter().filter_map(|block| match block {
             Block::Linear(n) => Some(n),
             _ => None,
@@ -183,6 +187,7 @@ impl Design {
             first: QuantRelu::new(self.bits_a, alpha, self.rounding)?,
             by_x: self.coarse_x(),
             by_alpha: self.by_alpha,
+            learning: self.alpha,
         })
     }
 }

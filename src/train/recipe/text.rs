@@ -51,8 +51,24 @@ fn read_toml<T: DeserializeOwned>(what: &str, text: &str) -> Result<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nn::activation::AlphaLearning;
     use crate::train::recipe::named;
     use crate::train::schedule::Schedule;
+
+    #[test]
+    fn how_alpha_is_learned_is_read_and_reaches_the_net() {
+        let text = "alpha_rate = 0.1\nalpha_clamp = 2\nalpha_range = [0.01, 1]";
+        let recipe = Recipe::from_toml("it", text).unwrap();
+        let alpha = recipe.design([28, 28, 1], 10).unwrap().alpha;
+        let expected = AlphaLearning {
+            rate: 0.1,
+            clamp: 2.0,
+            range: [0.01, 1.0],
+        };
+        assert_eq!(alpha, expected);
+        let plain = Recipe::default().design([28, 28, 1], 10).unwrap().alpha;
+        assert_eq!(plain, AlphaLearning::default());
+    }
 
     #[test]
     fn fields_of_a_text_take_the_place_of_a_recipes_own() {
@@ -68,6 +84,7 @@ mod tests {
         assert_eq!(changed.unwrap(), expected);
         let said = |text: &str| base.with_toml("it", text).unwrap_err().to_string();
         assert!(said("lr = 0.1\nepoch = 3").contains("line 2: a field is 'epoch'"));
+        assert!(said("alpha_rat = 0.1").ends_with("did you mean alpha_rate?"));
         // Not with the rule of that recipe.
         assert!(said("optimizer = \"sgd\"").contains("expected adam with a loss-aware rule"));
     }

@@ -32,12 +32,19 @@ impl Recipe {
                 32 => "bits_a = 32, activations that stay floats",
                 _ => "sign activations, which have no alpha",
             };
-            add(
-                &["rounding", "coarse_alpha", "alpha_stage", "alpha_refit"],
-                why,
-            );
+            let names = [
+                "rounding",
+                "coarse_alpha",
+                "alpha_rate",
+                "alpha_clamp",
+                "alpha_range",
+                "alpha_stage",
+                "alpha_refit",
+            ];
+            add(&names, why);
         } else if !self.learn_alpha {
-            add(&["coarse_alpha"], "learn_alpha = false");
+            let names = ["coarse_alpha", "alpha_rate", "alpha_clamp"];
+            add(&names, "learn_alpha = false");
         }
         // In floats a sign with shifts is the function of its coarse gradient; the others have their own.
         if self.bits_a == 32 && self.activation != Kind::RSign {
@@ -170,6 +177,16 @@ mod tests {
                 alpha,
             ),
             (&format!("{sign}alpha_stage = 2"), "alpha_stage is 2", alpha),
+            (
+                &format!("{sign}alpha_range = [1, 2]"),
+                "alpha_range is [1",
+                alpha,
+            ),
+            (
+                "learn_alpha = false\nalpha_rate = 0.1",
+                "alpha_rate is 0.1",
+                "learn_alpha",
+            ),
             (
                 "bits_a = 32\ncoarse_x = \"relu\"",
                 "coarse_x is relu",

@@ -375,7 +375,7 @@ fn what_does_not_fit_is_refused() {
     );
 
     let plain = of(g, 4, 27).unwrap();
-    let codes = finish(4, after, OutputKind::Codes(ActQuantizer::Sign));
+    let codes = finish(4, after, OutputKind::Codes(ActQuantizer::Sign.into()));
     let codes = of(g, 4, 27).unwrap().finished(codes).unwrap();
     let (x, added) = (vec![0f32; 150], vec![0f32; 36]);
     let residual = Some(Residual::Floats(&added));
