@@ -241,7 +241,21 @@ fn options_that_cannot_be_are_refused() {
         ),
         (&["--bits-a", "9"], &["bits_a is 9", "1 to 8"]),
         (&["--bits-a", "many"], &["many", "--bits-a"]),
-        (&["--rule", "adam"], &["adam", "bcgd or binary-connect"]),
+        (&["--rule", "adam"], &["adam", "bcgd, binary-connect"]),
+        (
+            &["--rule", "forward-backtrak"],
+            &["did you mean forward-backtrack?"],
+        ),
+        (&["--rule", "forward-backtrack:a=1.5"], &["a is 1.5"]),
+        (&["--rule", "bcgd:a=0.5"], &["a", "rho"]),
+        (
+            &["--coarse-alpha", "alpha-four"],
+            &["alpha-four", "alpha-three or alpha-ae"],
+        ),
+        (
+            &["--bits-a", "32", "--coarse-alpha", "alpha-ae"],
+            &["coarse_alpha is alpha-ae", "not used with bits_a = 32"],
+        ),
         (
             &["--rule", "binary-connect", "--rho", "0.1"],
             &["--rho is 0.1"],

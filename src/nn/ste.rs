@@ -114,6 +114,17 @@ impl CoarseAlpha {
         CoarseAlpha::AlphaLsq,
     ];
 
+    /// The name, as recipes have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            CoarseAlpha::AlphaThree => "alpha-three",
+            CoarseAlpha::AlphaAe => "alpha-ae",
+            CoarseAlpha::AlphaTwo => "alpha-two",
+            CoarseAlpha::AlphaMin => "alpha-min",
+            CoarseAlpha::AlphaLsq => "alpha-lsq",
+        }
+    }
+
     /// The stand-in at `x`.
     #[inline(always)]
     pub fn dalpha(self, x: f32, relu: &QuantRelu) -> f32 {
@@ -357,6 +368,9 @@ mod tests {
 
     #[test]
     fn coarse_gradients_by_alpha_value_by_value() {
+        for by in CoarseAlpha::ALL {
+            assert_eq!(serde_json::to_value(by).unwrap(), by.name());
+        }
         let dalpha = |by: CoarseAlpha| X.map(|x| by.dalpha(x, &relu()));
         let three = [0.0, 0.0, 2.0, 2.0, 2.0, 2.0, 3.0, 0.0];
         assert_eq!(dalpha(CoarseAlpha::AlphaThree), three);

@@ -4,13 +4,19 @@
 //! rule = "bcgd"
 //! schedule = { kind = "every", epochs = 5, factor = 0.1 }
 //! ```
+//!
+//! Rules are also text, as on the command line: `bcgd`, `forward-backtrack:a=0.9,period=3`.
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::str::FromStr;
 
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, Deserializer, Error, MapAccess, Visitor};
 use serde_json::{Map, Value};
+
+use crate::nn::weight::table;
+use crate::train::rule::Rule;
 
 /// Reads a `T` that is tagged by `kind`, from a name or from a table.
 pub(super) fn read<'de, D: Deserializer<'de>, T: DeserializeOwned>(
@@ -62,9 +68,64 @@ pub(super) fn suggest(message: &str) -> String {
     crate::error::Error::unknown(name, unknown, &known).to_string()
 }
 
+/// The names of the rules.
+const RULES: [&str; 7] = [
+    "bcgd",
+    "binary-connect",
+    "binary-relax",
+    "rounding",
+    "loss-aware",
+    "forward-backtrack",
+    "bop",
+];
+
+impl FromStr for Rule {
+    type Err = crate::error::Error;
+
+    /// `kind` or `kind:name=value,name=value`; an unknown kind is told with the nearest known one.
+    fn from_str(text: &str) -> crate::error::Result<Self> {
+        use crate::error::Error;
+        let (kind, rest) = text.split_once(':').unwrap_or((text, ""));
+        if !RULES.contains(&kind) {
+            return Err(Error::unknown("rule", kind, &RULES));
+        }
+        let rule: Rule = serde_json::from_value(table(kind, rest, &[])?)
+            .map_err(|e| Error::argument("rule", format!("'{text}'"), suggest(&e.to_string())))?;
+        rule.check()?;
+        Ok(rule)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rules_are_read_from_text() {
+        for name in RULES {
+            let rule: Rule = name.parse().unwrap();
+            assert_eq!(rule.name(), name);
+            let plain = serde_json::from_value::<Rule>(name.into()).unwrap();
+            assert_eq!(rule, plain, "{name}");
+        }
+        let rule: Rule = "forward-backtrack:a=0.9,period=3".parse().unwrap();
+        assert_eq!(rule, Rule::ForwardBacktrack { a: 0.9, period: 3 });
+        let rule: Rule = "bop:tau=1e-7".parse().unwrap();
+        let gamma = crate::train::step::Bop::default().gamma;
+        assert_eq!(rule, Rule::Bop { gamma, tau: 1e-7 });
+        for (text, words) in [
+            ("bcdg", "did you mean bcgd?"),
+            ("forward-backtrack:b=0.9", "did you mean a?"),
+            ("forward-backtrack:a=2", "a is 2"),
+            ("forward-backtrack:a", "expected name=value"),
+            ("rounding:rho=1", "rho"),
+            ("bcgd:rho=few", "rho=few"),
+            ("", "''"),
+        ] {
+            let said = text.parse::<Rule>().unwrap_err().to_string();
+            assert!(said.contains(words), "{text}: {said}");
+        }
+    }
 
     #[test]
     fn names_that_are_none_get_the_nearest() {

@@ -78,6 +78,23 @@ fn recipes_are_listed_shown_and_run_from_a_file() {
     );
 }
 
+#[test]
+fn rules_take_numbers_and_alpha_a_gradient() {
+    let (data, out) = (idx_folder(), tempfile::tempdir().unwrap());
+    let mut args = small(data.path(), out.path());
+    args.extend(["--rule", "forward-backtrack:a=0.9,period=2"]);
+    args.extend(["--optimizer", "adam", "--lr", "0.001"]);
+    args.extend(["--coarse-alpha", "alpha-lsq"]);
+    ok(&args);
+    let log = std::fs::read_to_string(out.path().join("log.jsonl")).unwrap();
+    let line: serde_json::Value = serde_json::from_str(log.lines().next().unwrap()).unwrap();
+    let recipe = &line["recipe"];
+    assert_eq!(recipe["rule"]["kind"], "forward-backtrack");
+    let a = recipe["rule"]["a"].as_f64().unwrap();
+    assert_eq!((a as f32, &recipe["rule"]["period"]), (0.9, &2.into()));
+    assert_eq!(recipe["coarse_alpha"], "alpha-lsq");
+}
+
 #[cfg(unix)]
 #[test]
 fn an_interrupt_saves_and_the_resumed_run_ends_as_if_there_had_been_none() {

@@ -33,6 +33,7 @@ mod uniform;
 pub use grid::{grid_det, grid_stoch, stochastic_signs};
 pub use kind::{Divisor, Scope, TernarySearch, WeightQuantizer};
 pub use learned::{lsq_backward, lsq_bounds, lsq_gradient_scale, lsq_step};
+pub(crate) use name::table;
 
 use crate::bits::{Encoding, PackedMatrix};
 use crate::error::Result;

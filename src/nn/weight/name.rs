@@ -166,6 +166,29 @@ impl Written {
     }
 }
 
+/// The table of `kind` and of `rest`, `name=value,name=value`; a name of `greedy` takes all that follows.
+///
+/// Errors if something is no name with a value.
+pub(crate) fn table(kind: &str, mut rest: &str, greedy: &[&str]) -> Result<Value> {
+    let mut fields = Map::new();
+    fields.insert("kind".to_string(), kind.into());
+    while !rest.is_empty() {
+        let refused = || Error::argument("a parameter", format!("'{rest}'"), "name=value");
+        let (name, value) = rest.split_once('=').ok_or_else(refused)?;
+        let (value, next) = match greedy.contains(&name) {
+            true => (value, ""),
+            false => value.split_once(',').unwrap_or((value, "")),
+        };
+        let value = match serde_json::from_str(value) {
+            Ok(Value::Number(number)) => Value::Number(number),
+            _ => Value::from(value),
+        };
+        fields.insert(name.to_string(), value);
+        rest = next;
+    }
+    Ok(Value::Object(fields))
+}
+
 impl FromStr for WeightQuantizer {
     type Err = Error;
 
@@ -175,25 +198,8 @@ impl FromStr for WeightQuantizer {
         if !NAMES.contains(&kind) {
             return Err(Error::unknown("weight quantizer", kind, &NAMES));
         }
-        let mut fields = Map::new();
-        fields.insert("kind".to_string(), kind.into());
-        let mut rest = rest;
-        while !rest.is_empty() {
-            let refused = || Error::argument("a parameter", format!("'{rest}'"), "name=value");
-            let (name, value) = rest.split_once('=').ok_or_else(refused)?;
-            // What is relaxed has parameters of its own: it takes the rest.
-            let (value, next) = match name {
-                "of" => (value, ""),
-                _ => value.split_once(',').unwrap_or((value, "")),
-            };
-            let value = match serde_json::from_str(value) {
-                Ok(Value::Number(number)) => Value::Number(number),
-                _ => Value::from(value),
-            };
-            fields.insert(name.to_string(), value);
-            rest = next;
-        }
-        let written: Written = serde_json::from_value(Value::Object(fields))
+        // What is relaxed has parameters of its own: it takes the rest.
+        let written: Written = serde_json::from_value(table(kind, rest, &["of"])?)
             .map_err(|e| Error::argument("weight quantizer", format!("'{text}'"), e))?;
         written.read()
     }

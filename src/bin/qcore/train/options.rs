@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use qcore::nn::net::Kind;
-use qcore::nn::ste::CoarseX;
+use qcore::nn::ste::{CoarseAlpha, CoarseX};
 use qcore::nn::weight::WeightQuantizer;
 use qcore::quant::Rounding;
 use qcore::train::recipe::{Optimizer, Recipe, named};
@@ -41,8 +41,8 @@ pub struct Args {
     #[arg(long, value_parser = one_of([("ceil", Rounding::Ceil), ("nearest", Rounding::Nearest)]))]
     rounding: Option<Rounding>,
     /// Weight rule: bcgd (blended coarse gradient descent), binary-connect, binary-relax, rounding, loss-aware,
-    /// forward-backtrack or bop
-    #[arg(long, value_parser = one_of(rules()), value_name = "RULE")]
+    /// forward-backtrack or bop; with numbers of its own as in forward-backtrack:a=0.9,period=3
+    #[arg(long, value_name = "RULE")]
     rule: Option<Rule>,
     /// Quantizer of weights, as binary-mean or uniform-sym:bits=4,sweeps=2; that of --bits-w if absent
     #[arg(long, value_name = "QUANTIZER")]
@@ -54,6 +54,9 @@ pub struct Args {
     /// piecewise-poly or identity
     #[arg(long, value_parser = one_of(CoarseX::ALL.map(|c| (c.name(), c))), value_name = "NAME")]
     coarse_x: Option<CoarseX>,
+    /// Coarse gradient by the step alpha of activations: alpha-three, alpha-ae, alpha-two, alpha-min or alpha-lsq
+    #[arg(long, value_parser = one_of(CoarseAlpha::ALL.map(|c| (c.name(), c))), value_name = "NAME")]
+    coarse_alpha: Option<CoarseAlpha>,
     /// Log how the quantized net and the weights of each layer behave
     #[arg(long)]
     diagnostics: bool,
@@ -120,23 +123,6 @@ fn one_of<T: Clone + Send + Sync + 'static, const N: usize>(
     }
 }
 
-/// The rules with their usual numbers.
-fn rules() -> [(&'static str, Rule); 7] {
-    let rule = |name: &'static str| {
-        let rule = serde_json::from_value(name.into());
-        (name, rule.expect("it is the name of a rule"))
-    };
-    [
-        rule("bcgd"),
-        rule("binary-connect"),
-        rule("binary-relax"),
-        rule("rounding"),
-        rule("loss-aware"),
-        rule("forward-backtrack"),
-        rule("bop"),
-    ]
-}
-
 /// The recipe of the options: those that were given, over the named recipe or the defaults.
 pub fn recipe(args: &Args) -> Result<Recipe> {
     let mut r = match &args.recipe {
@@ -167,6 +153,7 @@ pub fn recipe(args: &Args) -> Result<Recipe> {
     r.weights = args.weights.clone().or(r.weights);
     r.optimizer = args.optimizer.unwrap_or(r.optimizer);
     r.coarse_x = args.coarse_x.or(r.coarse_x);
+    r.coarse_alpha = args.coarse_alpha.unwrap_or(r.coarse_alpha);
     r.diagnostics |= args.diagnostics;
     r.rule = match (args.rule.unwrap_or(r.rule), args.rho) {
         (rule, None) => rule,
@@ -183,6 +170,7 @@ pub fn recipe(args: &Args) -> Result<Recipe> {
         "rounding" => args.rounding.is_some(),
         "rule" => args.rule.is_some() || args.rho.is_some(),
         "coarse_x" => args.coarse_x.is_some(),
+        "coarse_alpha" => args.coarse_alpha.is_some(),
         "momentum" => args.momentum.is_some(),
         _ => false,
     };
