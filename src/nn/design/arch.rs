@@ -21,7 +21,7 @@
 //! | `lenet5` | `6c5p2-mp2-16c5-mp2-120-84` | the classical LeNet-5; the papers that use a "LeNet-5" give no widths |
 //! | `lenet5-blaq` | `20c3-mp2-50c3-mp2-500` | arXiv 2401.16760, appendix |
 //! | `mlp-2048` | `2048-2048-2048` | arXiv 1511.00363, 2401.16760 |
-//! | `vgg-small` | `128c3p1-128c3p1-mp2-256c3p1-256c3p1-mp2-512c3p1-512c3p1-mp2-1024-1024` | arXiv 1511.00363, 2401.16760 |
+//! | `vgg-small`, `vgg-bc` | `128c3p1-128c3p1-mp2-256c3p1-256c3p1-mp2-512c3p1-512c3p1-mp2-1024-1024` | arXiv 1511.00363, 2401.16760 |
 //! | `vgg11` | eight convolutions of 64 to 512 filters, five times halved | code of arXiv 1808.05240 |
 //! | `vgg9` | seven convolutions of 64 to 256 filters, three times halved, 256 outputs | code of the authors of arXiv 1706.02379 |
 //! | `svhnnet` | six convolutions of 64 to 256 filters, three times halved, twice 1024 outputs | arXiv 2401.16760, appendix |
@@ -46,17 +46,15 @@ use std::fmt;
 use crate::error::{Error, Result};
 
 /// Names of architectures, and what they stand for.
-pub const NAMED: [(&str, &str); 15] = [
+pub const NAMED: [(&str, &str); 16] = [
     ("tfc", "64-64-64"),
     ("sfc", "256-256-256"),
     ("lfc", "1024-1024-1024"),
     ("lenet5", "6c5p2-mp2-16c5-mp2-120-84"),
     ("lenet5-blaq", "20c3-mp2-50c3-mp2-500"),
     ("mlp-2048", "2048-2048-2048"),
-    (
-        "vgg-small",
-        "128c3p1-128c3p1-mp2-256c3p1-256c3p1-mp2-512c3p1-512c3p1-mp2-1024-1024",
-    ),
+    ("vgg-small", VGG_SMALL),
+    ("vgg-bc", VGG_SMALL),
     (
         "vgg11",
         "64c3p1-mp2-128c3p1-mp2-256c3p1-256c3p1-mp2-512c3p1-512c3p1-mp2-512c3p1-512c3p1-mp2",
@@ -93,6 +91,9 @@ pub const NAMED: [(&str, &str); 15] = [
          react64s2-react64-react64-react64-react64-react64-ap8-act",
     ),
 ];
+
+/// The net of BinaryConnect for CIFAR-10, which has two names.
+const VGG_SMALL: &str = "128c3p1-128c3p1-mp2-256c3p1-256c3p1-mp2-512c3p1-512c3p1-mp2-1024-1024";
 
 /// The largest size that a block takes.
 const LARGEST: usize = 1 << 20;
