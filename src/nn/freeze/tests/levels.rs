@@ -2,7 +2,7 @@
 
 use crate::bits::{Encoding, PackedMatrix};
 use crate::kernels::Kernels;
-use crate::nn::activation::{Activation, Function};
+use crate::nn::activation::{Activation, AlphaLearning, Function};
 use crate::nn::ste::{CoarseAlpha, CoarseX};
 use crate::ops::{
     ActivationFn, Conv2d, Epilogue, Finish, Gemm, Geometry, OutputKind, Pad, Par, ResidualAt,
@@ -53,6 +53,7 @@ fn training_and_the_packed_layer_agree_on_every_sum() {
                 first: QuantRelu::new(bits, 6.9 / levels, rounding).unwrap(),
                 by_x: CoarseX::Relu,
                 by_alpha: CoarseAlpha::default(),
+                learning: AlphaLearning::default(),
             });
         }
     }
