@@ -3201,7 +3201,7 @@ int32_t qc_trainer_predict(struct qc_trainer *trainer,
 /**
  * The packed model of the net as it is now, to run or save; the trainer stays as it is. Free the model with `qc_model_free`.
  *
- * Errors in the float phase, and unless weights and activations of all layers are codes.
+ * Errors in the float phase, and unless the weights of all layers are codes.
  */
 int32_t qc_trainer_freeze(struct qc_trainer *trainer,
                           struct qc_model **model);

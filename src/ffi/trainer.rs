@@ -418,7 +418,7 @@ pub unsafe extern "C" fn qc_trainer_predict(
 
 /// The packed model of the net as it is now, to run or save; the trainer stays as it is. Free the model with `qc_model_free`.
 ///
-/// Errors in the float phase, and unless weights and activations of all layers are codes.
+/// Errors in the float phase, and unless the weights of all layers are codes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn qc_trainer_freeze(
     trainer: *mut qc_trainer,

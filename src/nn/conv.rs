@@ -7,8 +7,9 @@
 //!   d_a [M, H, W, C]  = d_x * w, each product added to the tap it came from
 //! ```
 //!
-//! Filters and images that are integers multiply on the packed kernels ([`crate::ops::Conv2d`]); else the patches of a
-//! block of pixels are gathered and multiplied in floats. There is no bias: batch normalisation follows.
+//! Filters that are integers multiply on the packed kernels: images that are integers by [`crate::ops::Conv2d`], floats by
+//! [`crate::ops::FloatConv2d`]. Else the patches of a block of pixels are gathered and multiplied in floats.
+//! There is no bias: batch normalisation follows.
 
 use std::ops::Range;
 
@@ -22,7 +23,10 @@ use crate::nn::rng::Rng;
 use crate::nn::sgemm::{Matrix, sgemm};
 use crate::nn::share::share;
 use crate::nn::signal::Signal;
-use crate::ops::{self, ActivationFn, Finish, Geometry, OutputKind, Pad, Par, ResidualAt};
+use crate::ops::{
+    self, ActivationFn, Finish, FloatConv2d, Geometry, OutputKind, Pad, Par, ResidualAt,
+};
+use crate::quant::{Granularity, Scales};
 use crate::shape::{check_len, elements};
 
 /// Floats of the patches of a block: a part of a second-level cache.
@@ -42,6 +46,8 @@ pub struct Conv2d {
     pub weights: Projected,
     codes: PackedMatrix,
     scratch: Vec<i32>,
+    /// Working space of convolutions of floats.
+    floats: Vec<f32>,
     /// Partial sums of d_w.
     partials: Vec<f32>,
 }
@@ -64,6 +70,7 @@ impl Conv2d {
             weights: Projected::new(o, k, weights, rng)?,
             codes: PackedMatrix::zeros(Encoding::Bipolar, 0, 0)?,
             scratch: Vec::new(),
+            floats: Vec::new(),
             partials: Vec::new(),
         })
     }
@@ -80,8 +87,8 @@ impl Conv2d {
 
     /// The convolution `x` `[M, OH, OW, O]` of `input` `[M, H, W, C]`.
     ///
-    /// Integers multiply on the packed kernels of `isa`; whatever is none, in floats. Errors if a length is wrong or
-    /// the plan refuses.
+    /// Filters that are integers multiply on the packed kernels of `isa`, with codes as with floats; other filters in
+    /// floats, and so do floats with filters in groups. Errors if a length is wrong or the plan refuses.
     pub fn forward(
         &mut self,
         isa: Isa,
@@ -90,11 +97,18 @@ impl Conv2d {
         par: Par<'_>,
     ) -> Result<()> {
         let finite = |s: &[f32]| s.iter().all(|s| s.is_finite());
-        // Asked in this order: weights that multiply floats need not be packed.
-        let both = |(encoding, step)| self.weights.packed().map(|(_, s)| (encoding, step, s));
-        let both = input.encoding().and_then(both);
-        let Some((encoding, step, scales)) = both.filter(|(.., s)| finite(s)) else {
+        let codes = input.encoding();
+        // Asked in this order: filters that multiply floats in floats need not be packed.
+        let packed = (codes.is_some() || self.packs_floats()).then(|| self.weights.packed());
+        let Some((_, scales)) = packed.flatten().filter(|(_, s)| finite(s)) else {
             return self.forward_in_floats(input.values, x, par);
+        };
+        let Some((encoding, step)) = codes else {
+            let images = self.images(input.values)?;
+            let plan = self.float_plan(isa, scales.to_vec(), None)?;
+            self.floats
+                .resize(plan.scratch_len(images, par.threads()), 0.0);
+            return plan.run(input.values, x, &mut self.floats, par);
         };
         let scale = scales.iter().map(|s| s * step).collect();
         let bias = vec![0.0; self.weights.rows()];
@@ -118,9 +132,7 @@ impl Conv2d {
         scale: Vec<f32>,
         bias: Vec<f32>,
     ) -> Result<ops::Conv2d> {
-        let Some((filters, _)) = self.weights.packed() else {
-            return Err(Error::argument("weights", "floats", "integers and scales"));
-        };
+        let filters = self.weights.integral()?;
         let (function, output) = (ActivationFn::Identity, OutputKind::F32);
         let finish = Finish::new(scale, bias, function, ResidualAt::Nowhere, output)?;
         ops::Conv2d::on(
@@ -131,6 +143,25 @@ impl Conv2d {
             Pad::Zero,
             finish,
         )
+    }
+
+    /// Whether packed filters multiply floats: those in groups do not.
+    pub fn packs_floats(&self) -> bool {
+        self.geometry.groups == 1
+    }
+
+    /// The convolution of floats by the packed filters, `scale[o] * sum + bias[o]`.
+    ///
+    /// Errors if the weights are no integers or in groups, or the plan refuses.
+    pub fn float_plan(
+        &self,
+        isa: Isa,
+        scale: Vec<f32>,
+        bias: Option<Vec<f32>>,
+    ) -> Result<FloatConv2d> {
+        let filters = self.weights.integral()?;
+        let scales = Scales::new(Granularity::Channel, scale)?;
+        FloatConv2d::on(isa, filters.view(), self.geometry, &scales, bias)
     }
 
     /// As [`Conv2d::forward`], but on the floats that the integers stand for: the same up to rounding.

@@ -9,8 +9,9 @@
 //! ```
 //!
 //! with scale and bias folded from the weights' scales, the step of the codes and the normalisation. The frozen model
-//! has thresholds that were derived from this very computation, so the two agree bit for bit. Everything else is
-//! computed in floats.
+//! has thresholds that were derived from this very computation, so the two agree bit for bit. Where weights are codes and
+//! what they multiply is floats, the sum is one of floats in the order of [`WeightOnlyGemm`](crate::ops::WeightOnlyGemm),
+//! and the same in the frozen model. Everything else is computed in floats.
 
 use crate::bits::{Encoding, PackedMatrix};
 use crate::error::Result;
@@ -59,7 +60,8 @@ pub(crate) fn folded(
 impl Net {
     /// Logits `[M, classes]` of `images` `[M, height, width, channels]`, with running averages.
     ///
-    /// Codes multiply on the packed kernels of `isa`, as in the frozen model; all else in floats. Errors if the
+    /// Weights that are codes multiply on the packed kernels of `isa`, as in the frozen model; all else in floats.
+    /// Errors if the
     /// length is not a multiple of an image's, or `isa` is not available here.
     pub fn evaluate(&self, isa: Isa, images: &[u8], par: Par<'_>) -> Result<Vec<f32>> {
         let k = self.design().input_len();
@@ -186,28 +188,41 @@ fn product(
     norm: Option<&BatchNorm>,
     out: &mut [f32],
 ) -> Result<bool> {
-    let encoding = input.encoding().filter(|_| place.packed);
-    let fold = |weights, step| folded(weights, step, norm);
+    let codes = input.encoding();
+    let step = codes.map_or(1.0, |(_, step)| step);
+    let fold = |weights: &Projected| folded(weights, step, norm).filter(|_| place.packed);
     let mut memory = PackedMatrix::zeros(Encoding::Bipolar, 0, 0)?;
-    match (layer, encoding) {
-        (Layer::Linear(linear), Some((encoding, step))) => {
-            if let Some((scale, bias)) = fold(&linear.weights, step) {
+    match layer {
+        Layer::Linear(linear) => {
+            if let Some((scale, bias)) = fold(&linear.weights) {
+                let rows = input.values.len() / linear.k().max(1);
+                let Some((encoding, _)) = codes else {
+                    let plan = linear.float_plan(place.isa, scale, Some(bias))?;
+                    let mut scratch = vec![0.0; plan.scratch_len(rows)];
+                    plan.run(input.values, rows, 0..rows, out, &mut scratch, place.par)?;
+                    return Ok(norm.is_some());
+                };
                 let plan = linear.plan(place.isa, encoding, scale, bias)?;
                 let packed = input.pack(place.kernels, linear.k(), &mut memory)?;
                 let (codes, _) = packed.expect("it has an encoding");
-                let rows = codes.rows();
                 let mut scratch = vec![0; plan.scratch_len_of(&codes, rows)];
                 plan.run_f32(codes, 0..rows, out, &mut scratch, place.par)?;
                 return Ok(norm.is_some());
             }
         }
-        (Layer::Conv(conv), Some((encoding, step))) => {
-            if let Some((scale, bias)) = fold(&conv.weights, step) {
+        Layer::Conv(conv) if codes.is_some() || conv.packs_floats() => {
+            if let Some((scale, bias)) = fold(&conv.weights) {
                 let g = *conv.geometry();
+                let images = input.values.len() / (g.height * g.width * g.channels);
+                let Some((encoding, _)) = codes else {
+                    let plan = conv.float_plan(place.isa, scale, Some(bias))?;
+                    let mut scratch = vec![0.0; plan.scratch_len(images, place.par.threads())];
+                    plan.run(input.values, out, &mut scratch, place.par)?;
+                    return Ok(norm.is_some());
+                };
                 let plan = conv.plan(place.isa, encoding, scale, bias)?;
                 let packed = input.pack(place.kernels, g.channels, &mut memory)?;
                 let (codes, _) = packed.expect("it has an encoding");
-                let images = codes.rows() / (g.height * g.width);
                 let mut scratch = vec![0; plan.scratch_len(place.par.threads())];
                 plan.run_f32(codes, 0..images, out, &mut scratch, place.par)?;
                 return Ok(norm.is_some());

@@ -2,14 +2,18 @@
 //!
 //! A layer with its normalisation becomes its packed weights with scale, bias and quantizer, of which the model makes
 //! integer thresholds by bisection on the very floats that [`Net::evaluate`] computes; the last layer has scale and bias
-//! alone. Pooling stays pooling; the shortcut of a residual layer is added by its last convolution. Nothing is rounded
+//! alone. Where activations are floats, packed weights multiply those, and each activation is a node of its own.
+//! Pooling stays pooling; the shortcut of a residual layer is added by its last convolution. Nothing is rounded
 //! anew, so the model's logits are those of the net, bit for bit, on every ISA and for every number of threads.
 
-use crate::bits::Encoding;
+use crate::bits::{Encoding, PackedMatrix};
 use crate::error::{Error, Result};
-use crate::model::{Conv, Kind, Linear, Model, ModelBuilder, Scaled, Value, ValueType, Window};
+use crate::model::{
+    Conv, FloatConv, Kind, Linear, Model, ModelBuilder, Scaled, Value, ValueType, Window,
+};
+use crate::nn::activation::Function;
 use crate::nn::evaluate::folded;
-use crate::nn::layers::{Layer, Layers, Node, join};
+use crate::nn::layers::{Layer, Layers, join};
 use crate::nn::net::{Mode, Net, PIXEL_STEP};
 use crate::nn::packed::pooled;
 use crate::nn::pool::PoolKind;
@@ -17,25 +21,29 @@ use crate::nn::residual::Residual;
 use crate::nn::rprelu::RPRelu;
 use crate::nn::rsign::RSign;
 use crate::nn::signal::Codes;
-use crate::ops::{ActivationFn, Finish, OutputKind, ResidualAt, Thresholds};
-use crate::quant::{ActQuantizer, Quantizer};
+use crate::ops::{ActivationFn, Finish, Geometry, OutputKind, ResidualAt, Thresholds};
+use crate::quant::{ActQuantizer, Granularity, Quantizer, Scales};
+use nodes::{Nodes, take_after, take_codes, take_quantizer};
 
 /// The packed model of a quantized net.
 ///
-/// Errors, naming the layer, unless the net is in quantized mode, weights and activations of all layers are codes (1-
-/// to 8-bit activations and a quantizer of weights that has codes), and all its numbers are finite. A shortcut
-/// that adds channels takes a whole number of times the channels it has.
+/// Errors, naming the layer, unless the net is in quantized mode, the weights of all layers are codes (a quantizer that
+/// has codes), and all its numbers are finite. Activations are codes of 1 to 8 bits or floats; floats have no
+/// convolution in groups. A shortcut that adds channels takes a whole number of times the channels it has.
+///
+/// Where activations are floats, the logits are those of the net as long as none of its floats is NaN: there min(max(x,
+/// -1), 1) keeps a NaN, which the model's clamp makes -1.
 pub fn freeze(net: &Net) -> Result<Model> {
     let floats = match (net.mode(), net.uses_packed()) {
         (Mode::Float, _) => Some("in float mode".to_string()),
         (Mode::Quantized, false) => Some("used in floats".to_string()),
         (Mode::Quantized, true) => {
             let at = net.floats_at();
-            at.map(|at| format!("not of codes alone: {at}"))
+            at.map(|at| format!("not packed: {at}"))
         }
     };
     if let Some(value) = floats {
-        let expected = "quantized, with weights and 1- to 8-bit activations of all layers as codes";
+        let expected = "quantized, with the weights of all layers as codes";
         return Err(Error::argument("the net", value, expected));
     }
     if let Some(at) = net.state_not_finite() {
@@ -138,7 +146,7 @@ impl Freezer {
                     }
                 }
                 Layer::Act(act) => match act.quantizer()? {
-                    None => Err(refused(&node.layer)),
+                    None => self.function(flow, act.function()),
                     Some(quantizer) => {
                         let after = After {
                             act: None,
@@ -215,6 +223,10 @@ impl Freezer {
         };
         let from = match self.builder.type_of(flow.value)?.kind {
             Kind::Planes(encoding) | Kind::Bytes(encoding) => encoding,
+            Kind::F32 => {
+                let scales = Scales::new(Granularity::Channel, scale)?;
+                return self.float_product(layer, codes.clone(), scales, bias, flow, tail, after);
+            }
             _ => return Err(refused(layer)),
         };
         // The products of a sum are at most so many times so much.
@@ -230,13 +242,7 @@ impl Freezer {
         let value = match layer {
             Layer::Conv(conv) => {
                 let g = conv.geometry();
-                let window = Window {
-                    kernel: g.kernel,
-                    stride: g.stride,
-                    dilation: g.dilation,
-                    padding: g.padding,
-                };
-                let mut conv = Conv::new(codes.clone(), window, finish);
+                let mut conv = Conv::new(codes.clone(), window(g), finish);
                 conv.groups = g.groups;
                 conv.residual = tail.map(|t| t.shortcut);
                 self.builder.conv(flow.value, conv)?
@@ -252,6 +258,65 @@ impl Freezer {
             None => Ok(flow),
             Some(sign) => self.shifted(flow, sign),
         }
+    }
+
+    /// A product of floats by packed weights, then the tail or what is behind, each by itself.
+    #[allow(clippy::too_many_arguments)]
+    fn float_product(
+        &mut self,
+        layer: &Layer,
+        weights: PackedMatrix,
+        scales: Scales,
+        bias: Vec<f32>,
+        flow: Flow,
+        tail: Option<Tail<'_>>,
+        after: After<'_>,
+    ) -> Result<Flow> {
+        let bias = Some(bias);
+        let value = match layer {
+            Layer::Conv(conv) => {
+                let conv = FloatConv {
+                    filters: weights,
+                    window: window(conv.geometry()),
+                    scales,
+                    bias,
+                };
+                self.builder.float_conv(flow.value, conv)?
+            }
+            _ => self
+                .builder
+                .float_linear(flow.value, weights, scales, bias)?,
+        };
+        let mut value = made(value, None);
+        if let Some(tail) = tail {
+            let finish = self.alike(value, ActivationFn::Identity, ResidualAt::BeforeFunction)?;
+            value = made(self.builder.add(value.value, tail.shortcut, finish)?, None);
+        }
+        match (after.act, after.codes) {
+            (None, ToCodes::Floats) => Ok(value),
+            _ => self.apply(value, after),
+        }
+    }
+
+    /// The finish that begins with the floats of `flow` as they are.
+    fn alike(&self, flow: Flow, function: ActivationFn, at: ResidualAt) -> Result<Finish> {
+        let channels = self.builder.type_of(flow.value)?.channels;
+        // x times 1 less 0 is x, also of x = -0.0; -0.0 plus 0.0 would be 0.0.
+        let (scale, bias) = (vec![flow.step; channels], vec![-0.0; channels]);
+        Finish::new(scale, bias, function, at, OutputKind::F32)
+    }
+
+    /// A function of floats, by itself.
+    fn function(&mut self, flow: Flow, function: Function) -> Result<Flow> {
+        let function = match function {
+            Function::Relu => ActivationFn::Relu,
+            _ => ActivationFn::Clamp {
+                low: -1.0,
+                high: 1.0,
+            },
+        };
+        let finish = self.alike(flow, function, ResidualAt::Nowhere)?;
+        Ok(made(self.builder.apply(flow.value, finish)?, None))
     }
 
     /// `after` by itself, over floats or codes.
@@ -331,6 +396,15 @@ fn made(value: Value, quantizer: Option<ActQuantizer>) -> Flow {
     }
 }
 
+fn window(geometry: &Geometry) -> Window {
+    Window {
+        kernel: geometry.kernel,
+        stride: geometry.stride,
+        dilation: geometry.dilation,
+        padding: geometry.padding,
+    }
+}
+
 fn function(act: Option<&RPRelu>) -> ActivationFn {
     act.map_or(ActivationFn::Identity, RPRelu::function)
 }
@@ -369,74 +443,8 @@ fn finish(
     }
 }
 
-/// The nodes of a list, and which of them comes next.
-///
-/// A number beside a slice has no variant whose fields are not there. The `Peekable` of the standard library has: compiled
-/// code compares its memory before it looks whether there is a node in it, which valgrind sees.
-struct Nodes<'n> {
-    all: &'n [Node],
-    next: usize,
-}
-
-impl<'n> Nodes<'n> {
-    fn of(layers: &'n Layers) -> Self {
-        let (all, next) = (layers.nodes(), 0);
-        Nodes { all, next }
-    }
-
-    /// Whether all nodes are taken.
-    fn is_over(&self) -> bool {
-        self.next == self.all.len()
-    }
-
-    /// The next node with its number, which is taken.
-    fn take(&mut self) -> Option<(usize, &'n Node)> {
-        let (i, node) = (self.next, self.all.get(self.next)?);
-        self.next += 1;
-        Some((i, node))
-    }
-
-    /// What `of` finds in the next layer, which is then taken.
-    fn take_if<T>(&mut self, of: impl FnOnce(&'n Layer) -> Option<T>) -> Option<T> {
-        let found = of(&self.all.get(self.next)?.layer)?;
-        self.next += 1;
-        Some(found)
-    }
-}
-
-/// The RPReLU and the codes that come next, which are taken.
-fn take_after<'n>(nodes: &mut Nodes<'n>) -> Result<After<'n>> {
-    let act = nodes.take_if(|layer| match layer {
-        Layer::RPRelu(act) => Some(act),
-        _ => None,
-    });
-    let codes = take_codes(nodes)?;
-    Ok(After { act, codes })
-}
-
-/// The codes of an activation or of signs with shifts that come next, which are taken.
-fn take_codes<'n>(nodes: &mut Nodes<'n>) -> Result<ToCodes<'n>> {
-    let sign = nodes.take_if(|layer| match layer {
-        Layer::RSign(sign) => Some(sign),
-        _ => None,
-    });
-    match sign {
-        Some(sign) => Ok(ToCodes::Shifted(sign)),
-        None => Ok(take_quantizer(nodes)?.map_or(ToCodes::Floats, ToCodes::Same)),
-    }
-}
-
-/// The quantizer of an activation that comes next, which is taken.
-fn take_quantizer(nodes: &mut Nodes<'_>) -> Result<Option<ActQuantizer>> {
-    let act = nodes.take_if(|layer| match layer {
-        Layer::Act(act) => Some(act),
-        _ => None,
-    });
-    act.map_or(Ok(None), |act| act.quantizer())
-}
-
 fn refused(layer: &Layer) -> Error {
-    let expected = "products of codes with a normalisation each, activations with codes, pooling";
+    let expected = "products by codes with a normalisation each, activations, pooling";
     Error::argument("a layer", layer.word(), expected)
 }
 
@@ -454,5 +462,6 @@ fn inside(path: &str, error: Error) -> Error {
     }
 }
 
+mod nodes;
 #[cfg(test)]
 mod tests;

@@ -58,7 +58,7 @@ pub struct Context<'a> {
     pub isa: Isa,
     /// Its kernels.
     pub kernels: &'static Kernels,
-    /// Whether integers multiply on the packed kernels, or in floats.
+    /// Whether weights that are integers multiply on the packed kernels, or in floats.
     pub packed: bool,
     /// Whether activations are the smooth functions of their coarse gradients.
     pub smooth: bool,
@@ -313,13 +313,11 @@ impl Node {
             _ => None,
         };
         self.levels = None;
-        let seen = match context.packed {
-            true => input,
-            false => Signal::floats(input.values),
-        };
         match &mut self.layer {
-            Layer::Linear(linear) => linear.forward(isa, seen, out, par)?,
-            Layer::Conv(conv) => conv.forward(isa, seen, out, par)?,
+            Layer::Linear(linear) if context.packed => linear.forward(isa, input, out, par)?,
+            Layer::Linear(linear) => linear.forward_in_floats(input.values, out, par)?,
+            Layer::Conv(conv) if context.packed => conv.forward(isa, input, out, par)?,
+            Layer::Conv(conv) => conv.forward_in_floats(input.values, out, par)?,
             Layer::Norm(norm) => norm.forward_train(input.values, out, par)?,
             Layer::RPRelu(act) => act.forward(input.values, out)?,
             Layer::RSign(sign) => {
@@ -358,7 +356,7 @@ impl Node {
                 let coins = rng.at(rng.step(), self.stream);
                 dropout.forward_train(input.values, out, coins)?;
             }
-            Layer::Residual(residual) => residual.forward_train(context, seen, out)?,
+            Layer::Residual(residual) => residual.forward_train(context, input, out)?,
         }
         Ok(())
     }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   w [N, K]   = Q(w_f)                the projection of the latent weights: scale[n] times integers
-//!   x [M, N]   = a [M, K] * w^T        packed: scale[n] * step * (integer sum), step that of the codes of a
+//!   x [M, N]   = a [M, K] * w^T        packed: scale[n] * step * (integer sum), step that of the codes of a;
+//!                                      scale[n] * (sum of a in floats) if a are none
 //!   d_w [N, K] = d_x^T * a             at w, and applied to w_f by the weight rule
 //!   d_a [M, K] = d_x * w
 //! ```
@@ -12,14 +13,15 @@
 //! Source: Blended Coarse Gradient Descent, arXiv 1808.05240, section 2 (projection, gradient at w).
 
 use crate::bits::{Encoding, PackedMatrix};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::isa::Isa;
 use crate::kernels::Kernels;
 use crate::nn::projected::{Projected, Weights};
 use crate::nn::rng::Rng;
 use crate::nn::sgemm::{Matrix, sgemm};
 use crate::nn::signal::Signal;
-use crate::ops::{Epilogue, Gemm, Par};
+use crate::ops::{Epilogue, Gemm, Par, WeightOnlyGemm};
+use crate::quant::{Granularity, Scales};
 use crate::shape::check_len;
 
 /// A linear layer of K inputs and N outputs.
@@ -29,6 +31,8 @@ pub struct Linear {
     pub weights: Projected,
     codes: PackedMatrix,
     scratch: Vec<i32>,
+    /// Working space of products with floats.
+    floats: Vec<f32>,
 }
 
 impl Linear {
@@ -40,6 +44,7 @@ impl Linear {
             weights: Projected::new(n, k, weights, rng)?,
             codes: PackedMatrix::zeros(Encoding::Bipolar, 0, 0)?,
             scratch: Vec::new(),
+            floats: Vec::new(),
         })
     }
 
@@ -55,8 +60,8 @@ impl Linear {
 
     /// The pre-activations `x` `[M, N]` of `input` `[M, K]`.
     ///
-    /// Integers multiply on the packed kernels of `isa`; whatever is none, in floats. Errors if a length is wrong or
-    /// the plan refuses.
+    /// Weights that are integers multiply on the packed kernels of `isa`, with codes as with floats; other weights in
+    /// floats. Errors if a length is wrong or the plan refuses.
     pub fn forward(
         &mut self,
         isa: Isa,
@@ -64,10 +69,14 @@ impl Linear {
         x: &mut [f32],
         par: Par<'_>,
     ) -> Result<()> {
-        // Asked in this order: weights that multiply floats need not be packed.
-        let both = |(encoding, step)| self.weights.packed().map(|(_, s)| (encoding, step, s));
-        let Some((encoding, step, scales)) = input.encoding().and_then(both) else {
+        let Some((_, scales)) = self.weights.packed() else {
             return self.forward_in_floats(input.values, x, par);
+        };
+        let Some((encoding, step)) = input.encoding() else {
+            let rows = self.rows(input.values)?;
+            let plan = self.float_plan(isa, scales.to_vec(), None)?;
+            self.floats.resize(plan.scratch_len(rows), 0.0);
+            return plan.run(input.values, rows, 0..rows, x, &mut self.floats, par);
         };
         let scale = scales.iter().map(|s| s * step).collect();
         let plan = self.plan(isa, encoding, scale, vec![0.0; self.n()])?;
@@ -89,11 +98,22 @@ impl Linear {
         scale: Vec<f32>,
         bias: Vec<f32>,
     ) -> Result<Gemm> {
-        let Some((weights, _)) = self.weights.packed() else {
-            return Err(Error::argument("weights", "floats", "integers and scales"));
-        };
+        let weights = self.weights.integral()?;
         let epilogue = Epilogue::ScaleBias { scale, bias };
         Gemm::on(isa, weights.view(), encoding, epilogue)
+    }
+
+    /// The product of floats by the packed weights, `scale[n] * sum + bias[n]`.
+    ///
+    /// Errors if the weights are no integers, or the plan refuses.
+    pub fn float_plan(
+        &self,
+        isa: Isa,
+        scale: Vec<f32>,
+        bias: Option<Vec<f32>>,
+    ) -> Result<WeightOnlyGemm> {
+        let scales = Scales::new(Granularity::Channel, scale)?;
+        WeightOnlyGemm::on(isa, self.weights.integral()?.view(), &scales, bias)
     }
 
     /// As [`Linear::forward`], but on the floats that the codes stand for: the same up to rounding.

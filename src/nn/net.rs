@@ -98,8 +98,8 @@ impl Net {
         self.isa
     }
 
-    /// Whether codes multiply on the packed kernels, as they do at first, or in floats: the same up to
-    /// rounding, to see what the kernels change (nothing) and what they save.
+    /// Whether weights that are codes multiply on the packed kernels, as they do at first, or in floats: the same up
+    /// to rounding, to see what the kernels change (nothing) and what they save.
     pub fn use_packed(&mut self, packed: bool) {
         self.packed = packed;
     }
@@ -111,12 +111,12 @@ impl Net {
         self.smooth = smooth;
     }
 
-    /// Whether codes multiply on the packed kernels wherever there are codes.
+    /// Whether weights that are codes multiply on the packed kernels.
     pub(crate) fn uses_packed(&self) -> bool {
         self.packed
     }
 
-    /// Whether weights and activations of every layer are codes and multiply on the packed kernels.
+    /// Whether the weights of every layer are codes and multiply on the packed kernels, codes or floats.
     pub fn is_packed(&self) -> bool {
         self.mode == Mode::Quantized && self.packed && self.floats_at().is_none()
     }

@@ -38,7 +38,7 @@ struct Known {
 }
 
 impl Layers {
-    /// The first layer that multiplies floats when the net is evaluated, in words; `None` if all multiply integers.
+    /// The first layer whose weights do not multiply packed when the net is evaluated, in words; `None` if all do.
     fn floats_at(&self, path: &str, known: &mut Known) -> Option<String> {
         for (i, node) in self.nodes().iter().enumerate() {
             let path = join(path, i);
@@ -52,9 +52,13 @@ impl Layers {
                     if weights.and_then(Projected::packed).is_none() {
                         return Some(format!("the weights of {name} are no integers"));
                     }
-                    if let Codes::None = known.codes {
-                        let from = &known.from;
-                        return Some(format!("{name} multiplies floats, which come from {from}"));
+                    if let (Codes::None, Layer::Conv(conv)) = (known.codes, &node.layer)
+                        && !conv.packs_floats()
+                    {
+                        let (groups, from) = (conv.geometry().groups, &known.from);
+                        return Some(format!(
+                            "{name} multiplies floats in {groups} groups, which come from {from}"
+                        ));
                     }
                     Codes::None
                 }
@@ -86,8 +90,9 @@ impl Layers {
 }
 
 impl Net {
-    /// Where the evaluation of a quantized net multiplies floats, in words that name the layer; `None` if weights and
-    /// activations of every layer are integers, so that [`freeze`](crate::nn::freeze()) can pack them.
+    /// Where the evaluation of a quantized net multiplies weights in floats, in words that name the layer; `None` if the
+    /// weights of every layer are integers, so that [`freeze`](crate::nn::freeze()) can pack them. Activations may be floats,
+    /// but for convolutions in groups.
     pub fn floats_at(&self) -> Option<String> {
         let mut image = Known {
             codes: Codes::Bytes(&[], PIXEL_STEP),
@@ -151,12 +156,14 @@ mod tests {
         let same = |_: &mut Design| {};
         assert_eq!(said("4c3-res4-ap2", 1, 4, same), "");
         assert_eq!(said("mp2-4c3-ap2-9", 1, 2, same), "");
+        assert_eq!(said("4c3-res4-ap6", 1, 4, same), "");
+        assert_eq!(said("4c3-4c3", 1, 32, same), "");
         assert_eq!(
-            said("4c3-res4-ap6", 1, 4, same),
-            "layer 6 (linear) multiplies floats, which come from layer 5 (pooling) of more levels than 8 bits have; \
-             `act` behind it makes codes of them"
+            said("4c3-ap6-4c1g2", 1, 4, same),
+            "layer 4 (convolution) multiplies floats in 2 groups, which come from layer 3 (pooling) of more levels than \
+             8 bits have; `act` behind it makes codes of them"
         );
-        assert_eq!(said("4c3-res4-ap6-act", 1, 4, same), "");
+        assert_eq!(said("4c3-ap6-act-4c1g2", 1, 4, same), "");
         assert_eq!(
             said("9", 32, 4, same),
             "the weights of layer 0 (linear) are floats"
@@ -167,8 +174,8 @@ mod tests {
             "the weights of layer 3 (linear) are floats"
         );
         assert_eq!(
-            said("4c3-res4", 1, 32, same),
-            "layer 3.0 (convolution) multiplies floats, which come from layer 2 (activation)"
+            said("4c3-4c3g2", 1, 32, same),
+            "layer 3 (convolution) multiplies floats in 2 groups, which come from layer 2 (activation)"
         );
         let two = |d: &mut Design| {
             d.weights = Some("loss-aware-ternary:search=two-scale".parse().unwrap())

@@ -12,7 +12,7 @@ use std::borrow::Cow;
 use std::sync::OnceLock;
 
 use crate::bits::{Encoding, PackedMatrix};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::nn::rng::Rng;
 use crate::nn::ste::{CoarseW, mask_w};
 use crate::nn::weight::{
@@ -273,6 +273,12 @@ impl Projected {
             .codes
             .get_or_init(|| pack().expect("a quantizer's codes have its encoding"));
         Some((codes, &self.scales[..]))
+    }
+
+    /// The integers of [`Projected::packed`]; errors if there are none.
+    pub(super) fn integral(&self) -> Result<&PackedMatrix> {
+        let packed = self.packed().map(|(codes, _)| codes);
+        packed.ok_or_else(|| Error::argument("weights", "floats", "integers and scales"))
     }
 
     /// The integers of the projection, `[N, K]`; empty if the weights are floats.

@@ -155,13 +155,13 @@ fn an_interrupt_saves_and_the_resumed_run_ends_as_if_there_had_been_none() {
 fn a_net_that_does_not_pack_says_which_layer_and_why() {
     let (data, out) = (idx_folder(), tempfile::tempdir().unwrap());
     let mut args = small(data.path(), out.path());
-    args.extend(["--arch", "4c3s2-ap7-8", "--bits-a", "4"]);
+    args.extend(["--arch", "4c3s2-ap7-4c1g2-8", "--bits-a", "4"]);
     args.retain(|a| *a != "32-32");
     let first = args.iter().position(|a| *a == "--arch").unwrap();
     args.remove(first);
     let said = ok(&args);
-    let why = "no packed model: the net is not of codes alone: layer 4 (linear) multiplies floats, which come from layer 3 \
-               (pooling) of more levels than 8 bits have";
+    let why = "no packed model: the net is not packed: layer 4 (convolution) multiplies floats in 2 groups, which come from \
+               layer 3 (pooling) of more levels than 8 bits have";
     assert!(said.contains(why), "{said}");
     assert!(!out.path().join("model.safetensors").exists());
 }

@@ -31,7 +31,7 @@
 //! | `reactnet20` | the convolutions of ResNet-20, each a block of ReActNet | after arXiv 2003.03488 |
 //!
 //! The mean of 8 x 8 codes at the end of `resnet20` has integers of its own up to 2 bits, and none of 8 bits with more:
-//! then the last layer multiplies floats, and `resnet20-packed` is the net that freezes into packed weights. The
+//! then the last layer multiplies floats, and that of `resnet20-packed` codes. The
 //! ReActNet of the paper widens by two convolutions side by side and means in the shortcut; here it is zeros and every
 //! second pixel.
 //!

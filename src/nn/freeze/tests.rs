@@ -111,6 +111,23 @@ fn the_model_gives_the_logits_of_the_net_bit_for_bit() {
             Kind::Relu,
         ),
         spelled("6c3-mp2-9", "uniform-sym:bits=4", 3, Kind::Relu),
+        // Floats between layers: of 1 bit, ternary and 4-bit weights, with shortcuts, means and the hard tanh.
+        spelled("6c3p1-mp2-8c2s2-12", "binary-mean", 32, Kind::Relu),
+        spelled("40c3-mp2s1-12", "binary-plain", 32, Kind::Sign),
+        spelled(
+            "6c3p1-6c3p1-12",
+            "ternary-twn:scope=channel",
+            32,
+            Kind::Relu,
+        ),
+        spelled(
+            "6c3p1-res6-res12s2-ap2-9",
+            "uniform-sym:bits=4",
+            32,
+            Kind::Relu,
+        ),
+        spelled("6c3p1-res6-ap5s1-9", "binary-mean", 4, Kind::Relu),
+        spelled("6c3-6c2", "lsq-weight:bits=3", 32, Kind::Relu),
         // The greatest pixels are bytes still, and the means of few codes are codes.
         spelled("mp2-8c2-9", "binary-mean", 2, Kind::Relu),
         spelled("8c3p1-res8-res16s2-ap2-9", "binary-mean", 2, Kind::Relu),
@@ -184,8 +201,7 @@ fn nets_that_are_not_packed_are_refused() {
     };
     net = Net::new(floats, 1).unwrap();
     net.set_mode(Mode::Quantized).unwrap();
-    let floats =
-        "the net is not of codes alone: the weights of layer 0 (linear) are floats; expected";
+    let floats = "the net is not packed: the weights of layer 0 (linear) are floats; expected";
     assert!(said(&net).starts_with(floats), "{}", said(&net));
     net = Net::new(design(4, Kind::Relu, Rounding::Ceil), 1).unwrap();
     net.set_mode(Mode::Quantized).unwrap();

@@ -262,6 +262,66 @@ fn so_they_do_in_convolutions_of_every_kind() {
 }
 
 #[test]
+fn so_they_do_where_activations_are_floats() {
+    for (arch, weights, kind) in [
+        ("6c3p1-mp2-8c2-12", "binary-mean:scope=channel", Kind::Relu),
+        ("6c3p1-res6-res12s2-ap2-9", "binary-plain", Kind::Sign),
+        ("6c3p1s2-8c2-12", "ternary-exact", Kind::Relu),
+        ("6c3p1-mp2-8c2-12", "uniform-sym:bits=4", Kind::Relu),
+        ("6c3-6c2g2-12", "lsq-weight:bits=4", Kind::Relu),
+    ] {
+        let blocks = crate::nn::design::arch::parse(arch).unwrap();
+        let design = Design {
+            kind,
+            weights: Some(weights.parse().unwrap()),
+            ..Design::new([6, 7, 3], blocks, 3, 32)
+        };
+        let mut net = Net::new(design, 4).unwrap();
+        net.set_mode(Mode::Quantized).unwrap();
+        assert_eq!(net.is_packed(), !arch.contains('g'), "{arch}");
+        let (images, labels) = batch(21, 126);
+        let mut run = |packed: bool| {
+            net.use_packed(packed);
+            let score = net.step(&images, &labels, Par::Caller).unwrap();
+            let gradients = net
+                .parameters()
+                .iter()
+                .flat_map(|p| p.gradient().to_vec())
+                .collect::<Vec<f32>>();
+            (score.loss, gradients)
+        };
+        let (packed, floats) = (run(true), run(false));
+        // Running averages are the same from here on.
+        let mut logits = |packed: bool| {
+            net.use_packed(packed);
+            net.evaluate(net.isa, &images, Par::Caller).unwrap()
+        };
+        let (here, there) = (logits(true), logits(false));
+        let apart = |a: &[f32], b: &[f32]| {
+            let gaps = a.iter().zip(b).map(|(a, b)| (a - b).abs());
+            gaps.fold(0f32, f32::max)
+        };
+        assert!((packed.0 - floats.0).abs() < 1e-4, "{arch} {weights}");
+        assert!(apart(&packed.1, &floats.1) < 1e-3, "{arch} {weights}");
+        assert!(apart(&here, &there) < 1e-3, "{arch} {weights}");
+        // The sums of floats are in another order, so that not all are the same: the kernels did run.
+        assert_ne!(here, there, "{arch} {weights}");
+        let pool = crate::ops::Pool::new(2).unwrap();
+        net.use_packed(true);
+        for isa in Isa::available() {
+            for par in [Par::Caller, Par::Pool(&pool)] {
+                let here = net.evaluate(isa, &images, par).unwrap();
+                assert_eq!(
+                    here,
+                    net.evaluate(net.isa, &images, Par::Caller).unwrap(),
+                    "{isa}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn the_mode_keeps_weights_and_changes_what_is_seen() {
     let (mut net, images, _) = net(2, Kind::Relu);
     let latent = net.weights()[1].latent.clone();
