@@ -5,6 +5,8 @@
 //! step 1 / 255. Changing the mode keeps the parameters: this is how a float net initialises the
 //! quantized one (Blended Coarse Gradient Descent, arXiv 1808.05240, section 4).
 
+use std::sync::Arc;
+
 use crate::error::Result;
 use crate::isa::Isa;
 use crate::kernels::Kernels;
@@ -15,6 +17,7 @@ use crate::nn::loss::{Loss, Score};
 use crate::nn::projected::{Projected, Weights};
 use crate::nn::rng::Rng;
 use crate::nn::signal::{Codes, Signal};
+use crate::nn::weight::Project;
 use crate::ops::Par;
 use crate::shape::check_len;
 
@@ -38,6 +41,8 @@ pub struct Net {
     isa: Isa,
     kernels: &'static Kernels,
     layers: Layers,
+    /// The quantizer that stands in the place of the design's.
+    own: Option<Arc<dyn Project>>,
     /// What training makes small.
     pub loss: Loss,
     /// Whether alphas are parameters.
@@ -73,6 +78,7 @@ impl Net {
             kernels: Kernels::of(isa)?,
             layers: design.build(seed)?,
             design,
+            own: None,
             loss: Loss::default(),
             learn_alpha: true,
             calibrate_alpha: false,
@@ -168,10 +174,7 @@ impl Net {
         self.mode = mode;
         let function = self.design.function(mode)?;
         let signs = mode == Mode::Quantized && self.design.bits_a != 32;
-        let quantizer = match mode {
-            Mode::Float => None,
-            Mode::Quantized => self.design.quantizer()?,
-        };
+        let quantized = self.quantized()?;
         let rng = self.rng;
         let mut done = Ok(());
         self.layers.visit_mut("", &mut |_, layer| {
@@ -182,15 +185,52 @@ impl Net {
                 sign.set_quantized(signs);
             }
             if let Some(weights) = layer.weights_mut() {
-                let to = match &quantizer {
-                    Some(quantizer) if !weights.stays_float => {
-                        Weights::Quantized(quantizer.clone())
-                    }
-                    _ => Weights::Float,
+                let to = match weights.stays_float {
+                    true => Weights::Float,
+                    false => quantized.clone(),
                 };
                 if let Err(error) = weights.set_weights(to, rng) {
                     done = Err(error);
                 }
+            }
+        });
+        done
+    }
+
+    /// What quantized weights are in this mode.
+    fn quantized(&self) -> Result<Weights> {
+        Ok(match (self.mode, &self.own) {
+            (Mode::Float, _) => Weights::Float,
+            (Mode::Quantized, Some(own)) => Weights::Own(own.clone()),
+            (Mode::Quantized, None) => match self.design.quantizer()? {
+                Some(quantizer) => Weights::Quantized(quantizer),
+                None => Weights::Float,
+            },
+        })
+    }
+
+    /// Puts a quantizer of one's own in the place of the design's, for all weights that the design quantizes, in this
+    /// and every later quantized mode; `None` is the design's again.
+    ///
+    /// Files do not hold it: it is to be given again to a net of a checkpoint. Errors as [`Net::settle`] does, or if what
+    /// it gives does not fit its encoding and the weights.
+    pub fn project_by(&mut self, own: Option<Arc<dyn Project>>) -> Result<()> {
+        self.own = own;
+        if self.mode == Mode::Float {
+            return Ok(());
+        }
+        let (quantized, rng) = (self.quantized()?, self.rng);
+        let mut done = Ok(());
+        self.layers.visit_mut("", &mut |_, layer| {
+            if let Some(weights) = layer.weights_mut().filter(|w| !w.stays_float) {
+                // The weights are those they were, and so is what a change of them costs.
+                let metric = std::mem::take(&mut weights.metric);
+                let set = weights.set_weights(quantized.clone(), rng);
+                weights.metric = metric;
+                if let Err(error) = set.and_then(|()| weights.project(rng)) {
+                    done = Err(error);
+                }
+                weights.take_flips();
             }
         });
         done

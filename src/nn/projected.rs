@@ -9,7 +9,7 @@
 //! N are rows (output channels), K are inputs of a row; for a convolution K = KH x KW x C / groups (OHWI).
 
 use std::borrow::Cow;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use crate::bits::{Encoding, PackedMatrix};
 use crate::error::{Error, Result};
@@ -26,12 +26,14 @@ use crate::shape::elements;
 const DRAWS: u32 = 1 << 29;
 
 /// What the weights of a layer are in the forward pass.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, Debug)]
 pub enum Weights {
     /// The latent floats.
     Float,
     /// What a quantizer makes of them.
     Quantized(WeightQuantizer),
+    /// What somebody's own quantizer makes of them.
+    Own(Arc<dyn Project>),
 }
 
 impl Weights {
@@ -126,11 +128,28 @@ impl Projected {
     }
 
     /// Their quantizer; `None` if they are floats.
-    pub fn quantizer(&self) -> Option<&WeightQuantizer> {
+    pub fn quantizer(&self) -> Option<&dyn Project> {
         match &self.weights {
             Weights::Float => None,
             Weights::Quantized(quantizer) => Some(quantizer),
+            Weights::Own(quantizer) => Some(&**quantizer),
         }
+    }
+
+    /// The same, if it is one of those that have a name.
+    fn named(&self) -> Option<&WeightQuantizer> {
+        match &self.weights {
+            Weights::Quantized(quantizer) => Some(quantizer),
+            _ => None,
+        }
+    }
+
+    /// Whether their step is learned ([`WeightQuantizer::LsqWeight`]).
+    pub fn learns_step(&self) -> bool {
+        matches!(
+            self.weights,
+            Weights::Quantized(WeightQuantizer::LsqWeight { .. })
+        )
     }
 
     /// sqrt(1.5 / (K + N taps)), the bound of Glorot's even draws.
@@ -166,24 +185,33 @@ impl Projected {
     ///
     /// Errors if a parameter of the quantizer is out of its range, or lambda is.
     pub fn project(&mut self, rng: Rng) -> Result<()> {
-        let Weights::Quantized(quantizer) = &self.weights else {
-            return Ok(());
-        };
-        let mean = WeightQuantizer::BinaryMean {
+        if let Weights::Quantized(WeightQuantizer::BinaryMean {
             scope: Scope::Tensor,
-        };
-        if *quantizer == mean {
+        }) = self.weights
+        {
             self.project_binary_mean()?;
         } else {
             let given = Given {
                 metric: (!self.metric.is_empty()).then_some(&self.metric[..]),
                 rng: rng.at(rng.step(), self.stream),
-                step: matches!(quantizer, WeightQuantizer::LsqWeight { .. })
-                    .then_some(self.step[0]),
+                step: self.learns_step().then_some(self.step[0]),
             };
             let (rows, cols) = (self.rows, self.cols);
             let new = &mut self.before;
+            let quantizer: &dyn Project = match &self.weights {
+                Weights::Float => return Ok(()),
+                Weights::Quantized(quantizer) => quantizer,
+                Weights::Own(quantizer) => &**quantizer,
+            };
             quantizer.project_into(&self.latent, rows, cols, given, new)?;
+            let mut codes = OnceLock::new();
+            if let Weights::Own(quantizer) = &self.weights {
+                // Nobody has looked at what it gives. Codes that do not fit their encoding must not wait for the first product.
+                new.check(rows, cols)?;
+                if let Some(encoding) = quantizer.encoding() {
+                    codes = OnceLock::from(new.pack(encoding, rows, cols)?);
+                }
+            }
             self.flips += differences(&self.projection.codes, &new.codes);
             std::mem::swap(&mut self.projection, &mut self.before);
             self.scales.clear();
@@ -194,7 +222,7 @@ impl Projected {
                     .scales
                     .resize(rows, scales.first().copied().unwrap_or(0.0)),
             }
-            self.codes = OnceLock::new();
+            self.codes = codes;
         }
         match self.relaxation {
             None => Ok(()),
@@ -224,7 +252,7 @@ impl Projected {
     pub fn values(&self) -> &[f32] {
         match self.weights {
             Weights::Float => &self.latent,
-            Weights::Quantized(_) => &self.projection.values,
+            _ => &self.projection.values,
         }
     }
 
@@ -239,19 +267,18 @@ impl Projected {
 
     /// Puts the nearest projection in the place of the latent weights, also of quantizers that draw.
     pub(crate) fn round_to_nearest(&mut self) {
-        match self.quantizer() {
-            None => {}
-            Some(WeightQuantizer::StochBinary { scale }) => {
+        match &self.weights {
+            Weights::Quantized(WeightQuantizer::StochBinary { scale }) => {
                 let scale = *scale;
                 let sign = |w: &mut f32| *w = if *w >= 0.0 { scale } else { -scale };
                 self.latent.iter_mut().for_each(sign);
             }
-            Some(WeightQuantizer::GridStoch { delta }) => {
+            Weights::Quantized(WeightQuantizer::GridStoch { delta }) => {
                 let delta = *delta;
                 let near = |w: &mut f32| *w = delta * grid_det(*w, delta) as f32;
                 self.latent.iter_mut().for_each(near);
             }
-            Some(_) => self.keep_projection(),
+            _ => self.keep_projection(),
         }
     }
 
@@ -295,13 +322,13 @@ impl Projected {
     pub fn scales(&self) -> &[f32] {
         match self.weights {
             Weights::Float => &[],
-            Weights::Quantized(_) => &self.scales,
+            _ => &self.scales,
         }
     }
 
     /// What the integer `code` stands for at weight `i` of `[N, K]`; 0 if the weights are floats.
     pub fn level(&self, i: usize, code: i32) -> f32 {
-        let by_sign = self.quantizer().is_some_and(has_two_scales);
+        let by_sign = self.named().is_some_and(has_two_scales);
         let scale = match (by_sign, &self.projection.scales[..]) {
             (true, [plus, minus]) => Some(if code < 0 { minus } else { plus }),
             _ => self.scales.get(i / self.cols.max(1)),
@@ -312,8 +339,8 @@ impl Projected {
     /// The least and the greatest level of row `row`.
     pub fn range(&self, row: usize) -> (f32, f32) {
         let at = |code: i32| self.level(row * self.cols, code);
-        let encoding = self.quantizer().and_then(Project::encoding);
-        match (self.quantizer(), encoding) {
+        let encoding = self.quantizer().and_then(|q| q.encoding());
+        match (self.named(), encoding) {
             (Some(WeightQuantizer::LsqWeight { bits }), _) => {
                 let (qn, qp) = lsq_bounds(*bits).unwrap_or((1.0, 1.0));
                 (at(-qn as i32), at(qp as i32))
@@ -349,7 +376,7 @@ impl Projected {
                 self.d_step = [d * lsq_gradient_scale(self.latent.len(), qp)];
                 Ok(())
             }
-            Weights::Quantized(_) => mask_w(self.by_w, &self.latent, &mut self.d_weights),
+            _ => mask_w(self.by_w, &self.latent, &mut self.d_weights),
         }
     }
 

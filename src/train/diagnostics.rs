@@ -8,7 +8,6 @@ use crate::bits::Encoding;
 use crate::error::{Error, Result};
 use crate::nn::net::Net;
 use crate::nn::projected::Projected;
-use crate::nn::weight::Project;
 use crate::ops::Par;
 use crate::shape::check_len;
 use crate::train::code_means::CodeMeans;
@@ -293,7 +292,7 @@ fn state(codes: &[i32]) -> u64 {
 
 /// Whether 0 is a code of these weights.
 pub(super) fn has_zero(weights: &Projected) -> bool {
-    weights.quantizer().and_then(Project::encoding) != Some(Encoding::Bipolar)
+    weights.quantizer().and_then(|q| q.encoding()) != Some(Encoding::Bipolar)
 }
 
 impl Watch {

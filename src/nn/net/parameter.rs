@@ -3,7 +3,6 @@
 use super::Net;
 use crate::nn::layers::Layer;
 use crate::nn::projected::Projected;
-use crate::nn::weight::WeightQuantizer;
 
 /// What a parameter is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -128,7 +127,7 @@ impl Net {
         let mut all = Vec::new();
         self.layers_mut().visit_mut("", &mut |_, layer| {
             if let Some(weights) = layer.weights_mut()
-                && matches!(weights.quantizer(), Some(WeightQuantizer::LsqWeight { .. }))
+                && weights.learns_step()
             {
                 all.push(Parameter::Other {
                     role: Role::Step,
@@ -172,7 +171,7 @@ impl Net {
                 Layer::Conv(conv) => &mut conv.weights,
                 _ => return,
             };
-            let learned = matches!(weights.quantizer(), Some(WeightQuantizer::LsqWeight { .. }));
+            let learned = weights.learns_step();
             all.push((name("latent"), &mut weights.latent));
             if learned {
                 all.push((name("step"), &mut weights.step));

@@ -3,6 +3,8 @@
 use super::*;
 use crate::nn::ste::CoarseX;
 
+mod own;
+
 const M: usize = 12;
 const INPUT: [usize; 3] = [4, 5, 1];
 

@@ -35,6 +35,8 @@ pub use kind::{Divisor, Scope, TernarySearch, WeightQuantizer};
 pub use learned::{lsq_backward, lsq_bounds, lsq_gradient_scale, lsq_step};
 pub(crate) use name::table;
 
+use std::fmt;
+
 use crate::bits::{Encoding, PackedMatrix};
 use crate::error::Result;
 use crate::nn::rng::Rng;
@@ -82,6 +84,17 @@ impl Projection {
         PackedMatrix::pack(encoding, rows, cols, &self.codes)
     }
 
+    /// Errors unless there are codes and values for weights `[rows, cols]`, and one scale or one a row.
+    pub(super) fn check(&self, rows: usize, cols: usize) -> Result<()> {
+        let len = elements("rows x cols", &[rows, cols])?;
+        check_len("codes", self.codes.len(), len, "rows x cols")?;
+        check_len("values", self.values.len(), len, "rows x cols")?;
+        match self.scales.len() {
+            1 => Ok(()),
+            scales => check_len("scales", scales, rows, "one for all, or one a row"),
+        }
+    }
+
     fn resize(&mut self, len: usize) {
         self.codes.resize(len, 0);
         self.values.resize(len, 0.0);
@@ -89,12 +102,59 @@ impl Projection {
     }
 }
 
-/// Anything that projects weights.
-pub trait Project {
+/// Anything that projects weights: [`WeightQuantizer`] for files and the command line, or one of your own, which a net
+/// takes by [`Net::project_by`](crate::nn::Net::project_by).
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use qcore::bits::Encoding;
+/// use qcore::nn::Net;
+/// use qcore::nn::net::{Block, Design, Mode};
+/// use qcore::nn::weight::{Given, Project, Projection};
+///
+/// /// The signs, times the greatest magnitude of each row.
+/// #[derive(Debug)]
+/// struct Greatest;
+///
+/// impl Project for Greatest {
+///     fn encoding(&self) -> Option<Encoding> {
+///         Some(Encoding::Bipolar)
+///     }
+///
+///     fn project_into(
+///         &self,
+///         latent: &[f32],
+///         _rows: usize,
+///         cols: usize,
+///         _given: Given<'_>,
+///         out: &mut Projection,
+///     ) -> qcore::Result<()> {
+///         out.codes = latent.iter().map(|w| if *w >= 0.0 { 1 } else { -1 }).collect();
+///         let scale = |row: &[f32]| row.iter().fold(0.0, |most, w| w.abs().max(most));
+///         out.scales = latent.chunks(cols).map(scale).collect();
+///         let codes = out.codes.iter().enumerate();
+///         out.values = codes.map(|(i, c)| out.scales[i / cols] * *c as f32).collect();
+///         Ok(())
+///     }
+/// }
+///
+/// # fn main() -> qcore::Result<()> {
+/// let mut net = Net::new(Design::new([4, 4, 1], Block::linear(&[8]), 3, 2), 1)?;
+/// net.project_by(Some(Arc::new(Greatest)))?;
+/// net.set_mode(Mode::Quantized)?;
+/// assert_eq!(net.weights()[0].scales().len(), 8);
+/// let model = qcore::nn::freeze(&net)?; // packed, as with every other quantizer
+/// # let _ = model;
+/// # Ok(())
+/// # }
+/// ```
+pub trait Project: fmt::Debug + Send + Sync {
     /// How the codes can be packed; `None` if the values are not a scale times integers of any encoding.
     fn encoding(&self) -> Option<Encoding>;
 
-    /// Projects `latent`, `[rows, cols]`, into `out`, whose memory is used again.
+    /// Projects `latent`, `[rows, cols]`, into `out`, whose memory is used again: as many codes and values as weights,
+    /// and with an encoding one scale or one a row, which times the code is the value.
     ///
     /// Errors if there are not rows x cols weights, the metric is of another length, or a parameter is outside
     /// of its range.
