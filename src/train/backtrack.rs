@@ -214,7 +214,7 @@ mod tests {
             net
         };
         let mut net = fresh();
-        let mut memories = Memories::new(&mut net, Optimizer::Adam, settings.rule);
+        let mut memories = Memories::new(&mut net, Optimizer::Adam, &settings.rule);
         let par = Par::Caller;
         memories
             .backtrack(&mut net, &images, &labels, 0.6, &settings, par)

@@ -24,6 +24,7 @@
 //! [`Net::steps`]: crate::nn::net::Net::steps
 
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +36,7 @@ use crate::nn::projected::Projected;
 use crate::nn::ste::CoarseX;
 use crate::train::data::Dataset;
 use crate::train::recipe::Recipe;
+use crate::train::rule::WeightRule;
 use crate::train::run::Run;
 use crate::train::trainer::Trainer;
 use crate::train::update::Memory;
@@ -186,6 +188,11 @@ impl Run {
     /// Errors if it was trained on another number (checkpoints of version 2 do not tell); naming the file and what is
     /// wrong with it, if it cannot be read or is not a whole, undamaged checkpoint; or as [`Run::new`] does.
     pub fn resume(path: &Path, images: usize) -> Result<Self> {
+        Self::resume_by(path, images, None)
+    }
+
+    /// As [`Run::resume`], of a run whose weights move by a rule of one's own ([`Run::move_by`]).
+    pub fn resume_by(path: &Path, images: usize, own: Option<Arc<dyn WeightRule>>) -> Result<Self> {
         let (description, file) = open(path)?;
         match description.images {
             Some(trained) if trained != images => {
@@ -193,7 +200,7 @@ impl Run {
                 let expected = format!("{trained}, as many as {path} was trained on");
                 Err(Error::argument("images", images, expected))
             }
-            _ => Self::restore(path, description, file, images),
+            _ => Self::restore(path, description, file, images, own),
         }
     }
 
@@ -203,10 +210,12 @@ impl Run {
         description: Description,
         mut file: Container,
         images: usize,
+        own: Option<Arc<dyn WeightRule>>,
     ) -> Result<Self> {
         let what = path.display().to_string();
         let (input, classes) = (description.input, description.classes);
         let mut run = Run::new(description.recipe, input, classes, images)?;
+        run.move_by(own);
         if description.epoch > run.epochs() {
             let problem = format!(
                 "{} epochs are done; the recipe has {}",
@@ -300,7 +309,8 @@ impl<'a> Trainer<'a> {
             );
             return Err(Error::format(path.display(), problem));
         }
-        Self::of(Run::restore(path, description, file, train.len())?, data)
+        let run = Run::restore(path, description, file, train.len(), None)?;
+        Self::of(run, data)
     }
 }
 

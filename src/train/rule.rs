@@ -24,11 +24,102 @@
 //! arXiv 1801.06313; Training Quantized Nets, arXiv 1706.02379; LAQ, arXiv 1802.08635; One-Step Forward and Backtrack,
 //! arXiv 2401.16760; Bop, arXiv 1906.02107. The steps themselves are in [`step`].
 
+use std::fmt;
+
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::{Error, Result};
+use crate::nn::projected::Projected;
+use crate::ops::Par;
+use crate::train::recipe::Optimizer;
 use crate::train::step::{self, Bop};
+use crate::train::update::{Memory, Settings};
 use crate::train::written;
+
+/// How the latent weights of a quantized layer move: [`Rule`] for files and the command line, or one of your own, which a
+/// run takes by [`Run::move_by`](crate::train::Run::move_by), a loop of one's own by
+/// [`Memories::update_by`](crate::train::update::Memories::update_by).
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use qcore::nn::projected::Projected;
+/// use qcore::ops::Par;
+/// use qcore::train::rule::WeightRule;
+/// use qcore::train::update::{Memory, Settings};
+/// use qcore::train::{Recipe, Run};
+///
+/// /// A step of the rate along the sign of the gradient, whatever its size.
+/// #[derive(Debug)]
+/// struct SignStep;
+///
+/// impl WeightRule for SignStep {
+///     fn step(
+///         &self,
+///         weights: &mut Projected,
+///         _memory: &mut Memory,
+///         settings: &Settings,
+///         _par: Par<'_>,
+///     ) -> qcore::Result<()> {
+///         let (latent, gradient, _projected) = weights.parts();
+///         for (w, g) in latent.iter_mut().zip(gradient) {
+///             *w -= settings.sgd.lr * g.signum();
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// # fn main() -> qcore::Result<()> {
+/// let text = "arch = '8'\nbatch = 4\nfloat_epochs = 0\nmax_shift = 0";
+/// let recipe = Recipe::from_toml("my recipe", text)?;
+/// let mut run = Run::new(recipe, [4, 4, 1], 2, 4)?;
+/// run.move_by(Some(Arc::new(SignStep)));
+/// run.step(&[7; 64], &[0, 1, 0, 1], Par::Caller)?;
+/// # Ok(())
+/// # }
+/// ```
+pub trait WeightRule: fmt::Debug + Send + Sync {
+    /// What is remembered of a layer's `len` weights before the first step: what the optimiser needs, unless the rule says
+    /// otherwise. A checkpoint keeps it.
+    fn memory(&self, len: usize, optimizer: Optimizer) -> Memory {
+        Memory::new(len, optimizer)
+    }
+
+    /// One step of the latent weights from their gradient, with the numbers of `settings`; [`Memory::step`] is that of the
+    /// optimiser. Whoever calls projects them afterwards.
+    ///
+    /// Errors if a number is out of its range.
+    fn step(
+        &self,
+        weights: &mut Projected,
+        memory: &mut Memory,
+        settings: &Settings,
+        par: Par<'_>,
+    ) -> Result<()>;
+}
+
+/// Both passes of a step that backtracks are more than this: see [`Memories::backtrack`](crate::train::update::Memories::backtrack).
+impl WeightRule for Rule {
+    fn memory(&self, len: usize, optimizer: Optimizer) -> Memory {
+        match self {
+            Rule::Bop { .. } => Memory {
+                mean: vec![0.0; len],
+                ..Memory::default()
+            },
+            _ => Memory::new(len, optimizer),
+        }
+    }
+
+    fn step(
+        &self,
+        weights: &mut Projected,
+        memory: &mut Memory,
+        settings: &Settings,
+        par: Par<'_>,
+    ) -> Result<()> {
+        memory.step_quantized(weights, *self, settings, par)
+    }
+}
 
 /// A weight rule. A recipe writes the name alone, or `{ kind = "bcgd", rho = 1e-5 }`.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize)]

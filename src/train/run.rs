@@ -4,6 +4,7 @@
 //! draws order, shifts and mirrors as the recipe says. A [`Trainer`](crate::train::Trainer) is a run with its data.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::Instant;
 
 use serde::Serialize;
@@ -18,7 +19,7 @@ use crate::shape::{check_len, elements};
 use crate::train::data::Images;
 use crate::train::diagnostics::{Diagnostics, LayerReport, NetReport, has_zero};
 use crate::train::recipe::Recipe;
-use crate::train::rule::Rule;
+use crate::train::rule::{Rule, WeightRule};
 use crate::train::step::Freezer;
 use crate::train::update::Memories;
 
@@ -82,6 +83,8 @@ pub struct Run {
     steps: usize,
     pub(super) net: Net,
     pub(super) memories: Memories,
+    /// The rule that stands in the place of the recipe's.
+    own: Option<Arc<dyn WeightRule>>,
     /// Of the weights of each layer that are quantized, if the recipe freezes.
     pub(super) freezers: Vec<Freezer>,
     watch: Option<Diagnostics>,
@@ -129,13 +132,14 @@ impl Run {
         let mut net = Net::on(isa, design, recipe.seed)?;
         net.loss = recipe.loss;
         net.learn_alpha = recipe.learn_alpha;
-        let memories = Memories::new(&mut net, recipe.optimizer, recipe.rule);
+        let memories = Memories::new(&mut net, recipe.optimizer, &recipe.rule);
         let mut run = Run {
             images,
             steps: images / recipe.batch,
             recipe,
             net,
             memories,
+            own: None,
             freezers: Vec::new(),
             watch: None,
             layer_reports: Vec::new(),
@@ -158,7 +162,7 @@ impl Run {
         if self.recipe.rule == Rule::Rounding {
             self.net.begin_rounding()?;
         }
-        self.memories = Memories::new(&mut self.net, self.recipe.optimizer, self.recipe.rule);
+        self.forget();
         self.begin_watching()
     }
 
@@ -469,6 +473,7 @@ impl Run {
 }
 
 mod finite;
+mod own;
 mod reports;
 mod steps;
 #[cfg(test)]

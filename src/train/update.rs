@@ -13,7 +13,7 @@ use crate::nn::projected::Projected;
 use crate::nn::rng::Rng;
 use crate::ops::Par;
 use crate::train::recipe::Optimizer;
-use crate::train::rule::Rule;
+use crate::train::rule::{Rule, WeightRule};
 use crate::train::sgd::Sgd;
 use crate::train::step::{self, Adam, AdamState, Bop};
 
@@ -55,21 +55,13 @@ pub struct Memories(pub(super) Vec<Memory>);
 
 impl Memories {
     /// Nothing yet, for the parameters of `net`.
-    pub fn new(net: &mut Net, optimizer: Optimizer, rule: Rule) -> Self {
+    pub fn new(net: &mut Net, optimizer: Optimizer, rule: &dyn WeightRule) -> Self {
         let memory = |parameter: &mut Parameter<'_>| {
             let len = parameter.value().len();
-            let bop = matches!(rule, Rule::Bop { .. });
-            let quantized = matches!(parameter, Parameter::Weights(w) if w.quantizer().is_some());
-            let mut memory = Memory::default();
-            if bop && quantized {
-                memory.mean = vec![0.0; len];
-                return memory;
+            match parameter {
+                Parameter::Weights(w) if w.quantizer().is_some() => rule.memory(len, optimizer),
+                _ => Memory::new(len, optimizer),
             }
-            match optimizer {
-                Optimizer::Sgd => memory.velocity = vec![0.0; len],
-                Optimizer::Adam => memory.adam = AdamState::zeros(len),
-            }
-            memory
         };
         let mut all: Vec<Memory> = net.parameters().iter_mut().map(memory).collect();
         all.extend(net.steps().iter_mut().map(memory));
@@ -80,6 +72,17 @@ impl Memories {
     ///
     /// Errors if these are not the memories of such a net, or a number is out of its range.
     pub fn update(&mut self, net: &mut Net, settings: &Settings, par: Par<'_>) -> Result<()> {
+        self.update_by(net, settings, &settings.rule, par)
+    }
+
+    /// As [`Memories::update`], by another rule than that of the settings.
+    pub fn update_by(
+        &mut self,
+        net: &mut Net,
+        settings: &Settings,
+        rule: &dyn WeightRule,
+        par: Par<'_>,
+    ) -> Result<()> {
         let mut memories = self.0.iter_mut();
         let calibrated = net.calibrate_alpha;
         for mut parameter in net.parameters() {
@@ -89,7 +92,7 @@ impl Memories {
             }
             match &mut parameter {
                 Parameter::Weights(w) if w.quantizer().is_some() => {
-                    memory.step_quantized(w, settings, par)?;
+                    rule.step(w, memory, settings, par)?;
                 }
                 other => {
                     let (value, gradient) = other.parts();
@@ -136,8 +139,20 @@ fn mismatch() -> Error {
 }
 
 impl Memory {
+    /// Nothing yet, of `len` numbers that the base optimiser moves.
+    pub fn new(len: usize, optimizer: Optimizer) -> Self {
+        let mut memory = Memory::default();
+        match optimizer {
+            Optimizer::Sgd => memory.velocity = vec![0.0; len],
+            Optimizer::Adam => memory.adam = AdamState::zeros(len),
+        }
+        memory
+    }
+
     /// The base optimiser's step, with `rate` times the learning rate.
-    pub(super) fn step(
+    ///
+    /// Errors if the lengths differ.
+    pub fn step(
         &mut self,
         value: &mut [f32],
         gradient: &[f32],
@@ -155,28 +170,29 @@ impl Memory {
         }
     }
 
-    fn step_quantized(
+    pub(super) fn step_quantized(
         &mut self,
         weights: &mut Projected,
+        rule: Rule,
         settings: &Settings,
         par: Par<'_>,
     ) -> Result<()> {
         dampen(weights, settings.dampening)?;
         let rate = settings.rate(weights);
         let (latent, gradient, values) = weights.parts();
-        if let Rule::Bop { gamma, tau } = settings.rule {
+        if let Rule::Bop { gamma, tau } = rule {
             Bop { gamma, tau }.step(latent, gradient, &mut self.mean)?;
             return Ok(());
         }
-        settings.rule.blend(latent, values)?;
+        rule.blend(latent, values)?;
         self.step(latent, gradient, settings, rate, par)?;
         clip(latent, settings.clip)?;
-        if settings.rule.needs_metric() {
+        if rule.needs_metric() {
             let adam = settings.adam_at(rate);
             weights.metric.resize(weights.latent.len(), 0.0);
             adam.metric(&self.adam, &mut weights.metric)?;
         }
-        if settings.rule == Rule::Rounding {
+        if rule == Rule::Rounding {
             weights.project(settings.rng)?;
             weights.keep_projection();
         }
@@ -186,7 +202,7 @@ impl Memory {
 
 impl Settings {
     /// What the learning rate of quantized weights is multiplied by.
-    pub(super) fn rate(&self, weights: &Projected) -> f32 {
+    pub fn rate(&self, weights: &Projected) -> f32 {
         match self.glorot_rate {
             true => 1.0 / weights.glorot(),
             false => 1.0,
@@ -267,7 +283,7 @@ mod tests {
     fn step(quantizer: &str, settings: &Settings) -> [Vec<f32>; 4] {
         let mut net = net(quantizer);
         let weights = net.weights()[0].clone();
-        let mut memories = Memories::new(&mut net, settings.optimizer, settings.rule);
+        let mut memories = Memories::new(&mut net, settings.optimizer, &settings.rule);
         memories.update(&mut net, settings, Par::Caller).unwrap();
         let after = net.weights()[0].latent.clone();
         let (w, d) = (weights.values().to_vec(), weights.d_weights);
@@ -337,7 +353,7 @@ mod tests {
         };
         let mut net = net("loss-aware-binary");
         let before = net.weights()[0].clone();
-        let mut memories = Memories::new(&mut net, Optimizer::Adam, settings.rule);
+        let mut memories = Memories::new(&mut net, Optimizer::Adam, &settings.rule);
         memories.update(&mut net, &settings, Par::Caller).unwrap();
         net.settle().unwrap();
         let after = net.weights()[0];
@@ -358,7 +374,7 @@ mod tests {
     fn the_state_of_another_net_is_refused_and_learned_steps_move() {
         let mut net = net("lsq-weight:bits=3");
         let settings = settings(Rule::BinaryConnect);
-        let mut memories = Memories::new(&mut net, Optimizer::Sgd, settings.rule);
+        let mut memories = Memories::new(&mut net, Optimizer::Sgd, &settings.rule);
         let before = net.steps()[0].value()[0];
         memories.update(&mut net, &settings, Par::Caller).unwrap();
         assert_ne!(net.steps()[0].value()[0], before);

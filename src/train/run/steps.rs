@@ -48,7 +48,7 @@ impl Run {
             watch.before_step(&mut self.net, images, labels, par)?;
         }
         let refit = self.recipe.alpha_refit;
-        let backtracks = quantized && settings.rule.backtracks(epoch);
+        let backtracks = quantized && self.own.is_none() && settings.rule.backtracks(epoch);
         let first = quantized && self.so_far.steps == 0;
         self.net.refit_alpha = first && refit > 0 && epoch.is_multiple_of(refit);
         let (score, spoilt) = match settings.rule {
@@ -90,7 +90,9 @@ impl Run {
         par: Par<'_>,
     ) -> Result<()> {
         if !moved {
-            self.memories.update(&mut self.net, settings, par)?;
+            let rule = self.own.as_deref().unwrap_or(&settings.rule);
+            self.memories
+                .update_by(&mut self.net, settings, rule, par)?;
         }
         self.net.settle()?;
         self.freeze(epoch)
