@@ -108,7 +108,7 @@ impl Conv2d {
             let plan = self.float_plan(isa, scales.to_vec(), None)?;
             self.floats
                 .resize(plan.scratch_len(images, par.threads()), 0.0);
-            return plan.run(input.values, x, &mut self.floats, par);
+            return plan.run_f32(input.values, x, &mut self.floats, par);
         };
         let scale = scales.iter().map(|s| s * step).collect();
         let bias = vec![0.0; self.weights.rows()];

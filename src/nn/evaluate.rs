@@ -217,7 +217,7 @@ fn product(
                 let Some((encoding, _)) = codes else {
                     let plan = conv.float_plan(place.isa, scale, Some(bias))?;
                     let mut scratch = vec![0.0; plan.scratch_len(images, place.par.threads())];
-                    plan.run(input.values, out, &mut scratch, place.par)?;
+                    plan.run_f32(input.values, out, &mut scratch, place.par)?;
                     return Ok(norm.is_some());
                 };
                 let plan = conv.plan(place.isa, encoding, scale, bias)?;

@@ -268,7 +268,7 @@ mod tests {
         let mut net = Net::new(design, 9).unwrap();
         net.set_mode(Mode::Quantized).unwrap();
         let mut settings = settings();
-        let mut memories = Memories::new(&mut net, Optimizer::Adam, settings.rule);
+        let mut memories = Memories::new(&mut net, Optimizer::Adam, &settings.rule);
         let mut step = |net: &mut Net, lr: f32| {
             settings.adam.lr = lr;
             let before = (net.weights()[0].clone(), memories.clone());

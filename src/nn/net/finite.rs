@@ -4,7 +4,6 @@
 
 use super::Net;
 use crate::nn::layers::Layer;
-use crate::nn::weight::WeightQuantizer;
 
 /// Numbers with their name.
 type Named<'a> = (&'static str, &'a [f32]);
@@ -91,7 +90,7 @@ fn gradients(layer: &Layer, alphas: bool) -> Vec<Named<'_>> {
         Layer::Linear(_) | Layer::Conv(_) => {
             let weights = layer.weights().expect("these layers have weights");
             let mut all: Vec<Named<'_>> = vec![("gradient by the weights", &weights.d_weights)];
-            if let Some(WeightQuantizer::LsqWeight { .. }) = weights.quantizer() {
+            if weights.learns_step() {
                 all.push((STEP, &weights.d_step));
             }
             all
