@@ -6,6 +6,19 @@
 //!   the elements      the last dimension runs fastest
 //! ```
 //!
+//! Images have three dimensions, or four: `[count, height, width, channels]`. So SVHN is read after these lines of Python:
+//!
+//! ```python
+//! import numpy, scipy.io
+//! for half, name in ("train", "train"), ("test", "t10k"):
+//!     mat = scipy.io.loadmat(half + "_32x32.mat")
+//!     images, labels = mat["X"].transpose(3, 0, 1, 2), mat["y"].ravel() % 10
+//!     for what, array in ("images-idx4", images), ("labels-idx1", labels):
+//!         sizes = numpy.array(array.shape, ">u4").tobytes()
+//!         with open(f"{name}-{what}-ubyte", "wb") as out:
+//!             out.write(bytes([0, 0, 8, array.ndim]) + sizes + array.astype("u1").tobytes())
+//! ```
+//!
 //! Whether a file is gzipped is told from its first bytes, not from its name. A header is not believed:
 //! memory grows with the data that comes, and never beyond the size that the header declares.
 
@@ -25,7 +38,7 @@ const MAX_BYTES: u64 = 2 << 30;
 ///
 /// They are `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, `t10k-images-idx3-ubyte` and
 /// `t10k-labels-idx1-ubyte`, each with or without `.gz` (without is preferred); a dot in place of the
-/// hyphen before `idx` is taken too. The data set is named after the folder, and has as many classes as
+/// hyphen before `idx` is taken too, and `idx4` for images with channels. The data set is named after the folder, and has as many classes as
 /// the largest label of both halves plus one.
 ///
 /// Errors if a file is missing, unreadable or malformed, if images and labels differ in number, if
@@ -34,7 +47,10 @@ pub fn load_folder(dir: &Path) -> Result<Dataset> {
     let (train_shape, train_pixels, train_labels) = load_half(dir, "train")?;
     let (test_shape, test_pixels, test_labels) = load_half(dir, "t10k")?;
     if train_shape != test_shape {
-        let size = |[height, width, _]: [usize; 3]| format!("{height} x {width}");
+        let size = |shape: [usize; 3]| match shape {
+            [height, width, 1] => format!("{height} x {width}"),
+            [height, width, channels] => format!("{height} x {width} x {channels}"),
+        };
         return Err(Error::format(
             dir.display(),
             format_args!(
@@ -56,11 +72,23 @@ pub fn load_folder(dir: &Path) -> Result<Dataset> {
     })
 }
 
-/// Reads an IDX file of images: `[count, height, width]`, none of them 0, and that many pixels.
+/// Reads an IDX file of gray images: `[count, height, width]`, none of them 0, and that many pixels.
 ///
 /// Errors if the file cannot be read, or is not one intact IDX file of u8 with three dimensions.
 pub fn read_images(path: &Path) -> Result<([usize; 3], Vec<u8>)> {
-    let (dims, pixels) = read(path)?;
+    some(path, read(path)?)
+}
+
+/// Reads an IDX file of images with channels: `[count, height, width, channels]`, as [`read_images`].
+pub fn read_images_with_channels(path: &Path) -> Result<([usize; 4], Vec<u8>)> {
+    some(path, read(path)?)
+}
+
+/// Images of which there are some.
+fn some<const N: usize>(
+    path: &Path,
+    (dims, pixels): ([usize; N], Vec<u8>),
+) -> Result<([usize; N], Vec<u8>)> {
     if dims.contains(&0) {
         let problem = format!("has dimensions {dims:?}; expected at least one pixel");
         return Err(Error::format(path.display(), problem));
@@ -75,11 +103,21 @@ pub fn read_labels(path: &Path) -> Result<Vec<u8>> {
     read::<1>(path).map(|(_, labels)| labels)
 }
 
-/// The image shape [height, width, 1], the pixels and the labels of the half called `half`.
+/// The image shape [height, width, channels], the pixels and the labels of the half called `half`.
 fn load_half(dir: &Path, half: &str) -> Result<([usize; 3], Vec<u8>, Vec<u8>)> {
-    let images_path = find(dir, &format!("{half}-images"), "idx3-ubyte")?;
-    let labels_path = find(dir, &format!("{half}-labels"), "idx1-ubyte")?;
-    let ([count, height, width], pixels) = read_images(&images_path)?;
+    let kinds = ["idx3-ubyte", "idx4-ubyte"];
+    let (images_path, kind) = find(dir, &format!("{half}-images"), &kinds)?;
+    let (labels_path, _) = find(dir, &format!("{half}-labels"), &["idx1-ubyte"])?;
+    let (count, shape, pixels) = match kind {
+        0 => {
+            let ([count, height, width], pixels) = read_images(&images_path)?;
+            (count, [height, width, 1], pixels)
+        }
+        _ => {
+            let ([count, shape @ ..], pixels) = read_images_with_channels(&images_path)?;
+            (count, shape, pixels)
+        }
+    };
     let labels = read_labels(&labels_path)?;
     if labels.len() != count {
         return Err(Error::format(
@@ -91,17 +129,18 @@ fn load_half(dir: &Path, half: &str) -> Result<([usize; 3], Vec<u8>, Vec<u8>)> {
             ),
         ));
     }
-    Ok(([height, width, 1], pixels, labels))
+    Ok((shape, pixels, labels))
 }
 
-/// The first spelling of a file's name that is a file.
-fn find(dir: &Path, stem: &str, kind: &str) -> Result<PathBuf> {
-    let names = ["-", "."].map(|dot| ["", ".gz"].map(|gz| format!("{stem}{dot}{kind}{gz}")));
-    let names = names.as_flattened();
-    for name in names {
+/// The first spelling of a file's name that is a file, and which of `kinds` it is.
+fn find(dir: &Path, stem: &str, kinds: &[&str]) -> Result<(PathBuf, usize)> {
+    let ends = [["-", ""], ["-", ".gz"], [".", ""], [".", ".gz"]];
+    let names = |kind: &str| ends.map(|[dot, gz]| format!("{stem}{dot}{kind}{gz}"));
+    let names: Vec<String> = kinds.iter().flat_map(|kind| names(kind)).collect();
+    for (i, name) in names.iter().enumerate() {
         let path = dir.join(name);
         match fs::metadata(&path) {
-            Ok(meta) if meta.is_file() => return Ok(path),
+            Ok(meta) if meta.is_file() => return Ok((path, i / ends.len())),
             // Some tools unpack an archive into a folder of the file's own name.
             Ok(_) => {}
             Err(e) if e.kind() == ErrorKind::NotFound => {}

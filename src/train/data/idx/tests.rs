@@ -58,6 +58,43 @@ fn a_folder_is_read_in_every_spelling() {
 }
 
 #[test]
+fn images_may_have_channels() {
+    let dir = folder();
+    for half in ["train-images-idx3-ubyte", "t10k-images-idx3-ubyte.gz"] {
+        fs::remove_file(dir.path().join(half)).unwrap();
+    }
+    let pixels: Vec<u8> = (0..36).collect();
+    put(
+        &dir,
+        "train-images-idx4-ubyte",
+        &idx(&[3, 2, 2, 3], &pixels),
+    );
+    put(
+        &dir,
+        "t10k-images.idx4-ubyte.gz",
+        &gz(&idx(&[1, 2, 2, 3], &[7; 12])),
+    );
+    let data = load_folder(dir.path()).unwrap();
+    let train = &data.train;
+    assert_eq!([train.height(), train.width(), train.channels()], [2, 2, 3]);
+    assert_eq!(train.image(1), (12..24).collect::<Vec<u8>>());
+    assert_eq!(data.test.image(0), [7; 12]);
+    put(
+        &dir,
+        "t10k-images.idx4-ubyte.gz",
+        &gz(&idx(&[1, 2, 2, 1], &[7; 4])),
+    );
+    let said = load_folder(dir.path()).unwrap_err().to_string();
+    assert!(
+        said.contains("the test images are 2 x 2; expected 2 x 2 x 3"),
+        "{said}"
+    );
+    put(&dir, "t10k-images.idx4-ubyte.gz", &idx(&[1, 2, 2], &[7; 4]));
+    let said = load_folder(dir.path()).unwrap_err().to_string();
+    assert!(said.contains("has 3 dimensions; expected 4"), "{said}");
+}
+
+#[test]
 fn halves_that_do_not_fit_are_refused() {
     let said = |name: &str, bytes: &[u8]| {
         let dir = folder();
