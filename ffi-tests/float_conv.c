@@ -66,6 +66,29 @@ static float *solve(const problem *p, const float *x, size_t images, const int32
   return out;
 }
 
+/* The floats of a model whose only node is the convolution; ISA and image there follow from the model. */
+static void as_a_model(const char *isa, const problem *p, const qc_float_conv2d_options *options,
+                       const float *x, size_t images, float *out, size_t count, const qc_pool *pool) {
+  qc_value_type image;
+  qc_model_builder *builder = NULL;
+  qc_model *model = NULL;
+  qc_workspace *workspace = NULL;
+  size_t value = 99;
+  OK(qc_value_type_init(sizeof image, &image));
+  image.kind = QC_KIND_F32;
+  image.height = p->h;
+  image.width = p->w;
+  image.channels = p->c;
+  OK(qc_model_builder_new(&image, isa, &builder));
+  OK(qc_model_builder_float_conv2d(builder, 0, options, &value));
+  OK(qc_model_builder_build(builder, &value, 1, &model));
+  qc_model_builder_free(builder);
+  OK(qc_workspace_new(model, images, pool ? 3 : 0, QC_MODE_LATENCY, &workspace));
+  OK(qc_model_run_f32(model, x, images * p->h * p->w * p->c, out, count, workspace, pool));
+  qc_workspace_free(workspace);
+  qc_model_free(model);
+}
+
 static void convolve(const char *isa, problem p, size_t images, const qc_pool *pool) {
   size_t k = p.kernel[0] * p.kernel[1] * (p.c / p.groups), n_floats = images * p.h * p.w * p.c;
   size_t i, oh, ow, len, count, n_words, length;
@@ -142,6 +165,9 @@ static void convolve(const char *isa, problem p, size_t images, const qc_pool *p
   qc_float_conv2d_free(conv);
   conv = NULL;
   free(scratch);
+  memset(out, 0, count * sizeof(float));
+  as_a_model(isa, &p, &options, x, images, out, count, pool);
+  for (i = 0; i < count; i++) CHECK(out[i] == expected[i]);
 
   /* The signs of y - x + 1 / 4 with a residual x, packed; y is a multiple of 1 / 4, so that no sum is rounded. */
   OK(qc_quantizer_init(sizeof sign, &sign));

@@ -2605,6 +2605,16 @@ int32_t qc_model_builder_float_conv(struct qc_model_builder *builder,
                                     size_t *value);
 
 /**
+ * As `qc_model_builder_float_conv`, by the options of a plan: groups and transposed ones too.
+ *
+ * Of `options` the ISA, `channels`, `height` and `width` follow from `x`; `finish` is NULL: a finish is a node by itself.
+ */
+int32_t qc_model_builder_float_conv2d(struct qc_model_builder *builder,
+                                      size_t x,
+                                      const struct qc_float_conv2d_options *options,
+                                      size_t *value);
+
+/**
  * A linear layer over whole images of the floats `x` of 32 or 16 bits by packed weights, K = H x W x C; as
  * `qc_model_builder_float_conv`.
  */

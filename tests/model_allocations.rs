@@ -95,10 +95,9 @@ fn net() -> Model {
     let floats = b.dequantize(small, 0.1).unwrap();
     let scales = |n: usize| Scales::new(Granularity::Channel, vec![0.03f32; n]).unwrap();
     let float_conv = FloatConv {
-        filters: weights(Encoding::Ternary, 24, 720),
-        window,
-        scales: scales(24),
+        groups: 2,
         bias: Some(vec![0.5; 24]),
+        ..FloatConv::new(weights(Encoding::Ternary, 24, 360), window, scales(24))
     };
     let floats = b.float_conv(floats, float_conv).unwrap();
     let affine = LinearQuantizer::affine(Encoding::unsigned(8).unwrap(), 0.05, 90).unwrap();

@@ -7,13 +7,15 @@ use half::{bf16, f16};
 
 use super::conv::geometry;
 use super::finish::{qc_finish, qc_residual, residual, rows};
+use super::model_nodes::owned;
 use super::pointer::{Growing, Out, copy_text, handle, init, options, slice, slice_mut};
 use super::pool::{par, qc_pool};
 use super::status::Answer;
 use super::weight_only::qc_weight_only_options;
 use super::{Handle, enter, free};
 use crate::error::Error;
-use crate::ops::{Elements, Finish, FloatConv2d, OutputKind};
+use crate::model::{FloatConv, Window};
+use crate::ops::{Elements, Finish, FloatConv2d, OutputKind, Padding};
 use crate::shape::elements;
 
 /// A plan for the convolution of float images `[images, H, W, C]` by packed filters `[O, KH, KW, C / groups]`, which stay
@@ -67,19 +69,7 @@ impl qc_float_conv2d_options {
     ///
     /// The promises of the head of the header for the pointers inside.
     unsafe fn plan(&self) -> Answer<FloatConv2d> {
-        if self.reserved != 0 {
-            return Err(Error::argument("reserved", self.reserved, 0).into());
-        }
-        let transposed = match self.transposed {
-            0 => None,
-            1 => Some(self.output_padding),
-            other => return Err(Error::argument("transposed", other, "0 or 1").into()),
-        };
-        if transposed.is_none() && self.output_padding != [0, 0] {
-            let value = format!("{:?}", self.output_padding);
-            let expected = "zeros but for a transposed convolution";
-            return Err(Error::argument("output_padding", value, expected).into());
-        }
+        let transposed = self.transposed()?;
         // SAFETY: the contract is this function's.
         let (parts, isa) = unsafe {
             let filters = options("filters", self.filters)?;
@@ -105,6 +95,54 @@ impl qc_float_conv2d_options {
         // SAFETY: as above.
         let finish = unsafe { options("finish", self.finish)?.finish(plan.o())? };
         Ok(plan.finished(finish)?)
+    }
+
+    /// The convolution as a node of a model, without ISA, image and finish.
+    ///
+    /// # Safety
+    ///
+    /// As [`Self::plan`].
+    pub(super) unsafe fn node(&self) -> Answer<FloatConv> {
+        if !self.finish.is_null() {
+            return Err(Error::argument("finish", "not NULL", "NULL, a node by itself").into());
+        }
+        // SAFETY: the contract is this function's.
+        let parts = unsafe { options("filters", self.filters)?.parts()? };
+        let [top, left, bottom, right] = self.padding;
+        let window = Window {
+            kernel: self.kernel,
+            stride: self.stride,
+            dilation: self.dilation,
+            padding: Padding {
+                top,
+                left,
+                bottom,
+                right,
+            },
+        };
+        Ok(FloatConv {
+            groups: self.groups,
+            transposed: self.transposed()?,
+            bias: parts.bias,
+            ..FloatConv::new(owned(parts.weights)?, window, parts.scales)
+        })
+    }
+
+    /// What a transposed convolution adds below and to the right; none of another.
+    fn transposed(&self) -> Answer<Option<[usize; 2]>> {
+        if self.reserved != 0 {
+            return Err(Error::argument("reserved", self.reserved, 0).into());
+        }
+        match self.transposed {
+            0 if self.output_padding == [0, 0] => Ok(None),
+            0 => {
+                let value = format!("{:?}", self.output_padding);
+                let expected = "zeros but for a transposed convolution";
+                Err(Error::argument("output_padding", value, expected).into())
+            }
+            1 => Ok(Some(self.output_padding)),
+            other => Err(Error::argument("transposed", other, "0 or 1").into()),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use super::conv::{QC_PAD_ZERO, qc_conv2d_options};
 use super::enter;
 use super::finish::{qc_finish, quantizer};
+use super::float_conv::qc_float_conv2d_options;
 use super::model_builder::{add, qc_model_builder, value};
 use super::pointer::{options, slice};
 use super::pooling::qc_window;
@@ -35,7 +36,7 @@ unsafe fn of_one(
     }
 }
 
-fn owned(packed: PackedRef<'_>) -> Answer<PackedMatrix> {
+pub(super) fn owned(packed: PackedRef<'_>) -> Answer<PackedMatrix> {
     let (encoding, rows, cols) = (packed.encoding(), packed.rows(), packed.cols());
     Ok(PackedMatrix::from_words(
         encoding,
@@ -221,11 +222,28 @@ pub unsafe extern "C" fn qc_model_builder_float_conv(
         of_one(builder, x, value, |b, x| {
             let parts = options("weights", weights)?.parts()?;
             let conv = FloatConv {
-                filters: owned(parts.weights)?,
-                window: self::window(window)?,
-                scales: parts.scales,
                 bias: parts.bias,
+                ..FloatConv::new(owned(parts.weights)?, self::window(window)?, parts.scales)
             };
+            Ok(b.float_conv(x, conv)?)
+        })
+    })
+}
+
+/// As `qc_model_builder_float_conv`, by the options of a plan: groups and transposed ones too.
+///
+/// Of `options` the ISA, `channels`, `height` and `width` follow from `x`; `finish` is NULL: a finish is a node by itself.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qc_model_builder_float_conv2d(
+    builder: *mut qc_model_builder,
+    x: usize,
+    options: *const qc_float_conv2d_options,
+    value: *mut usize,
+) -> i32 {
+    // SAFETY: the caller promises what the head of the header says about handles, pointers and structs.
+    enter(|| unsafe {
+        of_one(builder, x, value, |b, x| {
+            let conv = self::options("options", options)?.node()?;
             Ok(b.float_conv(x, conv)?)
         })
     })

@@ -155,10 +155,8 @@ impl ModelBuilder {
     ) -> Result<Value> {
         let image = self.type_of(x)?;
         let conv = FloatConv {
-            filters: weights,
-            window: whole(&image),
-            scales,
             bias,
+            ..FloatConv::new(weights, whole(&image), scales)
         };
         self.float_conv(x, conv)
     }

@@ -35,7 +35,7 @@
 //! | `image` | `height`, `width`, `channels`, `elements`: `u1`..`u8` or `s1`..`s8`, a byte each, or `f32`, `f16`, `bf16` |
 //! | `conv` | `outputs` O, `weights` encoding, `window`, `groups`, `pad`, `zero_point` (an integer of the codes that enter; absent for 0), `transposed` (absent, or rows and columns added below and to the right), `finish`, `residual_scale` if there is a residual; codes -> what the finish says |
 //! | `linear` | `outputs` N, `weights`, `zero_point`, `finish`, `residual_scale`; codes of whole images, in the order H, W, C -> what the finish says |
-//! | `float_conv` | `outputs`, `weights`, `window`, `scales`: `tensor`, `channel` or `{"group": G}`, `bias`: true or false; floats -> f32 |
+//! | `float_conv` | `outputs`, `weights`, `window`, `groups` (absent for 1), `transposed` (as of `conv`), `scales`: `tensor`, `channel` or `{"group": G}`, `bias`: true or false; floats -> f32 |
 //! | `apply` | `finish`; floats or codes -> what the finish says |
 //! | `add` | `finish`, `residual_scale`; the same, of two values |
 //! | `quantize` | `quantizer`, `planes`: true, or false for bytes; floats -> codes |
@@ -46,7 +46,8 @@
 //! | `up_sample` | `factors` [vertical, horizontal]; any -> the same |
 //!
 //! * Floats are `f32`, `f16` (IEEE 754's binary16) or `bf16` (the upper half of an f32). All arithmetic is in f32; 16-bit
-//!   floats are the nearest, ties to even. Programs from before `f16` and `bf16`, or `zero_point`, refuse a file that has
+//!   floats are the nearest, ties to even. Programs from before `f16` and `bf16`, `zero_point`, or `groups` and
+//!   `transposed` of a `float_conv`, refuse a file that has
 //!   them, by name, as every program refuses names that it does not know; so they needed no new version. Nor did planes of
 //!   `symmetric` and `affine` codes by a finish or an average pool, which those from before them refuse as linear.
 //! * Encodings are `bipolar`, `ternary`, `u1`..`u8`, `s1`..`s8` ([`Encoding`](crate::bits::Encoding)).

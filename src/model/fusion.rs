@@ -78,12 +78,11 @@ mod tests {
         let mut b = ModelBuilder::new(ValueType::floats(9, 8, 3)).unwrap();
         let codes = (0..40 * 27).map(|i| i * 7 % 5 / 2 % 2 * 2 - 1);
         let codes: Vec<i32> = codes.collect();
-        let conv = FloatConv {
-            filters: PackedMatrix::pack(Encoding::Bipolar, 40, 27, &codes).unwrap(),
-            window: Window::new(3).padding(1),
-            scales: Scales::new(Granularity::Tensor, vec![0.5]).unwrap(),
-            bias: None,
-        };
+        let conv = FloatConv::new(
+            PackedMatrix::pack(Encoding::Bipolar, 40, 27, &codes).unwrap(),
+            Window::new(3).padding(1),
+            Scales::new(Granularity::Tensor, vec![0.5]).unwrap(),
+        );
         let y = b.float_conv(b.image(), conv).unwrap();
         let signs = if by_finish {
             let kind = OutputKind::Codes(ActQuantizer::Sign.into());

@@ -264,27 +264,45 @@ fn source(window: &Window, axis: usize, at: usize, tap: usize, size: usize) -> O
 
 fn float_conv(conv: &FloatConv, x: &[f32], shape: &ValueType, made: &ValueType) -> Vec<f32> {
     let (w, window, o_all) = (filters(&conv.filters), &conv.window, made.channels);
-    let [kh, kw] = window.kernel;
-    let (k, c_in) = (conv.filters.cols(), shape.channels);
-    let groups = conv.scales.groups(k);
-    let group = k.div_ceil(groups);
-    let group = match conv.scales.granularity() {
-        crate::quant::Granularity::Group(g) => g,
-        _ => group,
+    let [_, kw] = window.kernel;
+    let (all, c_in) = (conv.filters.cols(), shape.channels / conv.groups);
+    let groups = conv.scales.groups(all);
+    // Taps of an output along an axis, in the order of the inputs that they read, and what they read.
+    let taps = |axis: usize, at: usize, size: usize| -> Vec<(usize, Option<usize>)> {
+        let all = 0..window.kernel[axis];
+        match conv.transposed {
+            None => all.map(|t| (t, tap(window, axis, at, t, size))).collect(),
+            Some(_) => {
+                let before = [window.padding.top, window.padding.left][axis];
+                let from = |t: usize| (at + before) as isize - (t * window.dilation[axis]) as isize;
+                let whole = |t: &usize| from(*t) % window.stride[axis] as isize == 0;
+                let taps = all.rev().filter(whole);
+                taps.map(|t| (t, source(window, axis, at, t, size)))
+                    .collect()
+            }
+        }
     };
     let one = |i: usize| {
         let (pixel, o) = (i / o_all, i % o_all);
-        let (oy, ox) = (pixel / made.width, pixel % made.width);
+        let rows = taps(0, pixel / made.width, shape.height);
+        let cols = taps(1, pixel % made.width, shape.width);
+        let first = o / (o_all / conv.groups) * c_in;
+        let k = rows.len() * cols.len() * c_in;
+        let group = match conv.scales.granularity() {
+            crate::quant::Granularity::Group(g) => g,
+            _ => k,
+        };
         let mut total = 0f32;
         let factors = |at: usize| {
             if at >= k {
                 return [0.0, 0.0];
             }
             let (t, c) = (at / c_in, at % c_in);
-            let y = tap(window, 0, oy, t / kw, shape.height);
-            let from = y.zip(tap(window, 1, ox, t % kw, shape.width));
-            let a = from.map_or(0.0, |(y, xx)| x[(y * shape.width + xx) * c_in + c]);
-            [w(o, at) as f32, a]
+            let ((ky, y), (kx, xx)) = (rows[t / cols.len()], cols[t % cols.len()]);
+            let a = y.zip(xx).map_or(0.0, |(y, xx)| {
+                x[(y * shape.width + xx) * shape.channels + first + c]
+            });
+            [w(o, (ky * kw + kx) * c_in + c) as f32, a]
         };
         let pair = |at: usize| {
             let ([w, a], [next_w, next_a]) = (factors(at), factors(at + 1));
@@ -302,11 +320,10 @@ fn float_conv(conv: &FloatConv, x: &[f32], shape: &ValueType, made: &ValueType) 
                     w.mul_add(a, s)
                 }),
             };
-            total = conv.scales.get(o, g, k).mul_add(s, total);
+            total = conv.scales.get(o, g, all).mul_add(s, total);
         }
         total + conv.bias.as_ref().map_or(0.0, |b| b[o])
     };
-    assert_eq!(kh * kw * c_in, k);
     (0..made.len()).map(one).collect()
 }
 

@@ -151,17 +151,35 @@ impl Linear {
 }
 
 /// A convolution of floats by packed filters, as [`WeightOnlyGemm`](crate::ops::WeightOnlyGemm) multiplies them; the
-/// float 0 stands outside of the image. K is KH KW C.
+/// float 0 stands outside of the image. K is KH KW C / groups.
 #[derive(Clone, PartialEq, Debug)]
 pub struct FloatConv {
-    /// `[O, KH KW C]`, any encoding.
+    /// `[O, KH KW C / groups]`, any encoding.
     pub filters: PackedMatrix,
     /// Kernel, stride, dilation, padding.
     pub window: Window,
+    /// Groups of channels.
+    pub groups: usize,
+    /// A transposed convolution, with so many more rows and columns of output below and to the right.
+    pub transposed: Option<[usize; 2]>,
     /// What the integers of the filters are multiplied with.
     pub scales: Scales,
     /// O summands.
     pub bias: Option<Vec<f32>>,
+}
+
+impl FloatConv {
+    /// One group, not transposed, no bias.
+    pub fn new(filters: PackedMatrix, window: Window, scales: Scales) -> Self {
+        FloatConv {
+            filters,
+            window,
+            groups: 1,
+            transposed: None,
+            scales,
+            bias: None,
+        }
+    }
 }
 
 /// What a node does with the values that it reads.

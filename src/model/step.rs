@@ -158,13 +158,15 @@ impl Step {
         if !image.kind.is_float() {
             return Err(Error::argument("x", image, "f32, f16 or bf16"));
         }
-        let plan = FloatConv2d::on(
-            kernels.isa(),
-            conv.filters.view(),
-            conv.window.over(image, 1),
-            &conv.scales,
-            conv.bias.clone(),
-        )?;
+        let geometry = conv.window.over(image, conv.groups);
+        let (isa, filters, bias) = (kernels.isa(), conv.filters.view(), conv.bias.clone());
+        let plan = match conv.transposed {
+            None => FloatConv2d::on(isa, filters, geometry, &conv.scales, bias)?,
+            Some(extra) => {
+                check_phases(&geometry, extra)?;
+                FloatConv2d::transposed(isa, filters, geometry, extra, &conv.scales, bias)?
+            }
+        };
         let (height, width) = plan.size();
         let made = ValueType {
             height,

@@ -276,10 +276,8 @@ impl Freezer {
         let value = match layer {
             Layer::Conv(conv) => {
                 let conv = FloatConv {
-                    filters: weights,
-                    window: window(conv.geometry()),
-                    scales,
                     bias,
+                    ..FloatConv::new(weights, window(conv.geometry()), scales)
                 };
                 self.builder.float_conv(flow.value, conv)?
             }

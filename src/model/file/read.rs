@@ -149,15 +149,18 @@ impl Reader<'_> {
                 outputs,
                 weights,
                 window,
+                groups,
+                transposed,
                 scales,
                 bias,
             } => {
                 let window = Window::from(&window);
-                let [kh, kw] = window.kernel;
-                let k = elements("filters", &[kh, kw, image.channels])?;
+                let k = filter_len(&window, image, groups)?;
                 Op::FloatConv(FloatConv {
                     filters: self.weights(&weights, outputs, k)?,
                     window,
+                    groups,
+                    transposed,
                     scales: self.scales(&scales, outputs, k)?,
                     bias: match bias {
                         true => Some(self.floats("bias", outputs)?),
@@ -199,9 +202,7 @@ impl Reader<'_> {
         residual: Option<Scaled>,
     ) -> Result<Conv> {
         let window = Window::from(&text.window);
-        let [kh, kw] = window.kernel;
-        let per_group = image.channels.checked_div(text.groups).unwrap_or(0);
-        let k = elements("filters", &[kh, kw, per_group])?;
+        let k = filter_len(&window, image, text.groups)?;
         Ok(Conv {
             filters: self.weights(&text.weights, text.outputs, k)?,
             window,
@@ -298,4 +299,11 @@ impl Reader<'_> {
         let thresholds = Thresholds::from_parts(encoding, &thresholds, &sign)?;
         Ok(Finish::by_thresholds(thresholds))
     }
+}
+
+/// K of a filter.
+fn filter_len(window: &Window, image: &ValueType, groups: usize) -> Result<usize> {
+    let [kh, kw] = window.kernel;
+    let per_group = image.channels.checked_div(groups).unwrap_or(0);
+    elements("filters", &[kh, kw, per_group])
 }

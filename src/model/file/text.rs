@@ -41,6 +41,10 @@ pub(super) enum OpText {
         outputs: usize,
         weights: String,
         window: WindowText,
+        #[serde(default = "one", skip_serializing_if = "is_one")]
+        groups: usize,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        transposed: Option<[usize; 2]>,
         scales: ScalesText,
         bias: bool,
     },
@@ -72,6 +76,14 @@ pub(super) enum OpText {
     UpSample {
         factors: [usize; 2],
     },
+}
+
+fn one() -> usize {
+    1
+}
+
+fn is_one(groups: &usize) -> bool {
+    *groups == 1
 }
 
 fn is_zero(zero_point: &i32) -> bool {

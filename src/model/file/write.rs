@@ -144,6 +144,8 @@ impl Tensors<'_> {
             outputs: n,
             weights: self.weights(&conv.filters),
             window: (&conv.window).into(),
+            groups: conv.groups,
+            transposed: conv.transposed,
             scales,
             bias: conv.bias.is_some(),
         }

@@ -206,11 +206,18 @@ fn float_conv(b: &mut ModelBuilder, x: Value, random: &mut Random) -> crate::Res
     let shape = b.type_of(x)?;
     let (n, whole) = (1 + random.below(30), random.below(3) == 0);
     let window = window(random);
+    let groups = match random.below(3) {
+        0 if !whole => (2..=4).find(|g| shape.channels.is_multiple_of(*g)),
+        _ => None,
+    };
+    let groups = groups.unwrap_or(1);
+    let n = n.next_multiple_of(groups);
+    let transposed = (random.below(4) == 0).then_some([0; 2]);
     let k = match whole {
         true => shape.len(),
-        false => window.kernel[0] * window.kernel[1] * shape.channels,
+        false => window.kernel[0] * window.kernel[1] * shape.channels / groups,
     };
-    let granularity = match random.below(3) {
+    let granularity = match random.below(if transposed.is_some() { 2 } else { 3 }) {
         0 => Granularity::Tensor,
         1 => Granularity::Channel,
         _ => Granularity::Group(32),
@@ -227,10 +234,10 @@ fn float_conv(b: &mut ModelBuilder, x: Value, random: &mut Random) -> crate::Res
         return b.float_linear(x, filters, scales, bias);
     }
     let conv = FloatConv {
-        filters,
-        window,
-        scales,
+        groups,
+        transposed,
         bias,
+        ..FloatConv::new(filters, window, scales)
     };
     b.float_conv(x, conv)
 }
