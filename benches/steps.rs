@@ -180,9 +180,9 @@ fn projections(c: &mut Criterion) {
         run().expect("a projection");
         group.bench_function(text, |b| b.iter(|| run().expect("a projection")));
         if let [scale] = out.scales[..] {
-            let pairs = out.codes.iter().zip(&out.values);
+            let mut pairs = out.codes.iter().zip(&out.values);
             let of_code = |(code, value): (&i32, &f32)| *value == scale * *code as f32;
-            assert!(pairs.map(of_code).all(|is| is), "{text}");
+            assert!(pairs.all(of_code), "{text}");
         }
     }
     group.finish();
