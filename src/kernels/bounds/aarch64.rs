@@ -27,7 +27,7 @@ pub(super) fn ports(isa: Isa, sequence: Sequence) -> Option<Ports> {
         (_, Sequence::LookUp) => ports("tbl, add", 16 * 64, look_up),
         (_, Sequence::LookUpWiden) => ports("4 tbl, 4 add, usra", 16 * 256, look_up_widen),
         (_, Sequence::LookUpFloats) => ports("tbl of 4 registers, fadd", 16 * 16, look_up_floats),
-        (_, Sequence::Dot | Sequence::DotWide) => None,
+        (_, Sequence::Dot | Sequence::DotWide | Sequence::LookUpWide) => None,
     }
 }
 
