@@ -183,6 +183,7 @@ pub(super) fn expect<V: Lanes, const MR: usize, const NV: usize>(sink: &Sink, ro
     }
 }
 
+#[cfg(target_arch = "x86_64")]
 impl Sink {
     /// Gives vectors of results of row `row`, all of whose lanes are channels: integers by one decision.
     ///
