@@ -3,19 +3,26 @@
 //! The staircase has derivative zero almost everywhere. What goes back instead is a choice, and each
 //! choice is a pure function of x in [`ste`](crate::nn::ste), so that it can be read and tested value by value:
 //! [`CoarseX::dx`] stands for the derivative by x, [`CoarseAlpha::dalpha`] for the one by alpha.
+//! [`Activate`] is both with the codes: [`Function`] is one implementation, and a net takes others.
 //!
 //! Source: Blended Coarse Gradient Descent, arXiv 1808.05240, section 2, and its authors' code (constants
 //! and clamps); PACT, arXiv 1805.06085; hard tanh for the sign as in arXiv 1602.02830, the polynomial as in 1808.00278.
 
-use crate::bits::{Bits, Encoding, PackedMatrix};
+use std::sync::Arc;
+
+use crate::bits::{Encoding, PackedMatrix};
 use crate::error::{Error, Result};
 use crate::kernels::Kernels;
 use crate::nn::share::share;
 pub use crate::nn::ste::{CoarseAlpha, CoarseX};
-use crate::nn::ste::{alpha_calibrate, alpha_fit, mask_x, sum_alpha};
+use crate::nn::ste::{alpha_calibrate, alpha_fit};
 use crate::ops::{Par, dequantize, quantize};
 use crate::quant::{ActQuantizer, QuantRelu, Rounding};
 use crate::shape::check_len;
+
+mod activate;
+
+pub use activate::Activate;
 
 /// How alpha is learned.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -114,11 +121,18 @@ impl Function {
     }
 }
 
+/// What an activation does: a choice that has a name, or somebody's own.
+#[derive(Clone, Debug)]
+enum By {
+    Function(Function),
+    Own(Arc<dyn Activate>),
+}
+
 /// An activation with its parameter.
 #[derive(Clone, Debug)]
 pub struct Activation {
-    function: Function,
-    /// The step; used by [`Function::QuantRelu`] only.
+    by: By,
+    /// The parameter of the codes; of [`Function`]s, the step of [`Function::QuantRelu`] only.
     pub alpha: [f32; 1],
     /// Gradient of the loss by alpha: times the rate of [`AlphaLearning`], and clamped.
     pub d_alpha: [f32; 1],
@@ -127,60 +141,79 @@ pub struct Activation {
 impl Activation {
     /// The activation of `function`.
     pub fn new(function: Function) -> Self {
-        let alpha = match function {
-            Function::QuantRelu { first, .. } => first.alpha(),
-            _ => 1.0,
-        };
-        Activation {
-            function,
-            alpha: [alpha],
+        Self::by(By::Function(function))
+    }
+
+    /// An activation of one's own.
+    pub fn own(own: Arc<dyn Activate>) -> Self {
+        Self::by(By::Own(own))
+    }
+
+    fn by(by: By) -> Self {
+        let mut all = Activation {
+            by,
+            alpha: [1.0],
             d_alpha: [0.0],
+        };
+        all.alpha = [all.activate().first_alpha()];
+        all
+    }
+
+    /// The function; `None` if it is one's own.
+    pub fn function(&self) -> Option<Function> {
+        match self.by {
+            By::Function(function) => Some(function),
+            By::Own(_) => None,
         }
     }
 
-    /// The function.
-    pub fn function(&self) -> Function {
-        self.function
+    /// What it does.
+    pub fn activate(&self) -> &dyn Activate {
+        match &self.by {
+            By::Function(function) => function,
+            By::Own(own) => &**own,
+        }
     }
 
-    /// Whether alpha is a parameter: of a quantized ReLU.
+    /// Whether alpha is a parameter: of a quantized ReLU, and where one's own says so.
     pub fn learns(&self) -> bool {
-        matches!(self.function, Function::QuantRelu { .. })
+        self.activate().learning().is_some()
+    }
+
+    /// Alpha, clamped to its range; NaN stays.
+    pub(super) fn kept(&self) -> f32 {
+        let [alpha] = self.alpha;
+        let learning = self.activate().learning();
+        learning.map_or(alpha, |learning| learning.keep(alpha))
     }
 
     /// How values become codes, with alpha clamped to its range; `None` if they stay floats.
     ///
     /// Errors if alpha is NaN.
     pub fn quantizer(&self) -> Result<Option<ActQuantizer>> {
-        Ok(match self.function {
-            Function::Relu | Function::HardTanh => None,
-            Function::Sign { .. } => Some(ActQuantizer::Sign),
-            Function::QuantRelu {
-                first, learning, ..
-            } => {
-                let alpha = learning.keep(self.alpha[0]);
-                let (bits, rounding) = (first.bits().get(), first.rounding());
-                Some(ActQuantizer::Relu(QuantRelu::new(bits, alpha, rounding)?))
-            }
-        })
+        self.activate().quantizer(self.kept())
     }
 
-    /// Sets alpha so that the greatest level is the greatest |x|, of a quantized ReLU; `x` that is empty or not finite
-    /// changes nothing.
+    /// Sets alpha so that the greatest level is the greatest |x|, of a quantized ReLU whose alpha learns; `x` that is empty
+    /// or not finite changes nothing.
     pub fn calibrate(&mut self, x: &[f32]) {
-        if let Function::QuantRelu { first, .. } = self.function
-            && let Ok(alpha) = alpha_calibrate(x, first.bits())
+        // The bits are asked of the first alpha: this one may be NaN.
+        let first = self.activate().quantizer(self.activate().first_alpha());
+        if self.learns()
+            && let Ok(Some(ActQuantizer::Relu(relu))) = first
+            && let Ok(alpha) = alpha_calibrate(x, relu.bits())
         {
             self.alpha = [alpha];
             self.settle();
         }
     }
 
-    /// Fits alpha to the positive `x` by Lloyd's rounds from where it is, of a quantized ReLU; `x` that is not finite changes
-    /// nothing.
+    /// Fits alpha to the positive `x` by Lloyd's rounds from where it is, of a quantized ReLU whose alpha learns; `x` that is
+    /// not finite changes nothing.
     pub fn refit(&mut self, x: &[f32]) {
         const ROUNDS: usize = 20;
-        if let Ok(Some(ActQuantizer::Relu(relu))) = self.quantizer()
+        if self.learns()
+            && let Ok(Some(ActQuantizer::Relu(relu))) = self.quantizer()
             && let Ok(alpha) = alpha_fit(x, &relu, ROUNDS)
         {
             self.alpha = [alpha];
@@ -190,15 +223,7 @@ impl Activation {
 
     /// Clamps alpha itself to its range; to be called when it has changed.
     pub fn settle(&mut self) {
-        self.alpha[0] = self.learning().keep(self.alpha[0]);
-    }
-
-    /// How alpha is learned; as by default, of functions without one.
-    fn learning(&self) -> AlphaLearning {
-        match self.function {
-            Function::QuantRelu { learning, .. } => learning,
-            _ => AlphaLearning::default(),
-        }
+        self.alpha[0] = self.kept();
     }
 
     /// Values of `x` `[M, N]` into `out` `[M, N]` and, if the function has codes, into `codes` `[M, N]`,
@@ -215,27 +240,19 @@ impl Activation {
         par: Par<'_>,
     ) -> Result<()> {
         check_len("out", out.len(), x.len(), "M x N")?;
-        let mut each = |f: &(dyn Fn(&[f32], &mut [f32]) + Sync)| {
-            let pieces = x.chunks(PIECE).zip(out.chunks_mut(PIECE));
-            share(x.len() as u64 / 4, par, pieces, &|(x, out)| f(x, out));
-        };
-        match self.function {
-            Function::Relu => each(&|x, out| {
-                let pairs = x.iter().zip(out);
-                pairs.for_each(|(x, out)| *out = if *x > 0.0 { *x } else { 0.0 });
-            }),
-            Function::HardTanh => each(&|x, out| {
-                let pairs = x.iter().zip(out);
-                pairs.for_each(|(x, out)| *out = x.clamp(-1.0, 1.0));
-            }),
-            Function::Sign { .. } | Function::QuantRelu { .. } => {
-                let quantizer = self.quantizer()?.expect("these functions have codes");
-                reshape(codes, quantizer.encoding(), x.len() / n.max(1), n)?;
-                quantize(kernels, x, quantizer, &mut *codes, par)?;
-                dequantize(kernels, codes.view(), quantizer.step(), out, par)?;
-            }
+        if let Some(quantizer) = self.quantizer()? {
+            reshape(codes, quantizer.encoding(), x.len() / n.max(1), n)?;
+            quantize(kernels, x, quantizer, &mut *codes, par)?;
+            return dequantize(kernels, codes.view(), quantizer.step(), out, par);
         }
-        Ok(())
+        let (activate, alpha) = (self.activate(), self.kept());
+        let mut done: Vec<Result<()>> = Vec::new();
+        done.resize_with(x.len().div_ceil(PIECE), || Ok(()));
+        let pieces = x.chunks(PIECE).zip(out.chunks_mut(PIECE)).zip(&mut done);
+        share(x.len() as u64 / 4, par, pieces, &|((x, out), done)| {
+            *done = activate.floats(x, alpha, out);
+        });
+        done.into_iter().collect()
     }
 
     /// The gradient by `x` `[M, N]` in place of the one by the output; also sets `d_alpha`, from sums of pieces of a
@@ -245,21 +262,18 @@ impl Activation {
     pub fn backward(&mut self, x: &[f32], d: &mut [f32], par: Par<'_>) -> Result<()> {
         check_len("d", d.len(), x.len(), "M x N")?;
         self.d_alpha[0] = 0.0;
-        let by_x = self.function.by_x();
-        let (alpha, bits, by_alpha) = match (self.function, self.quantizer()?) {
-            (Function::QuantRelu { by_alpha, .. }, Some(ActQuantizer::Relu(relu))) => {
-                (relu.alpha(), relu.bits(), Some((by_alpha, relu)))
-            }
-            _ => (1.0, Bits::new(1)?, None),
-        };
+        self.quantizer()?;
+        let (activate, alpha) = (self.activate(), self.kept());
+        let learning = activate.learning();
         let mut sums: Vec<Result<f32>> = Vec::new();
         sums.resize_with(x.len().div_ceil(PIECE), || Ok(0.0));
         let pieces = x.chunks(PIECE).zip(d.chunks_mut(PIECE)).zip(&mut sums);
+        // One call for a piece: the loops over its values are those of the implementation, and know it.
         share(x.len() as u64 / 4, par, pieces, &|((x, d), sum)| {
-            if let Some((by_alpha, relu)) = &by_alpha {
-                *sum = sum_alpha(*by_alpha, x, relu, d);
+            if learning.is_some() {
+                *sum = activate.sum_alpha(x, alpha, d);
             }
-            if let Err(error) = mask_x(by_x, x, alpha, bits, d) {
+            if let Err(error) = activate.mask_x(x, alpha, d) {
                 *sum = Err(error);
             }
         });
@@ -267,8 +281,9 @@ impl Activation {
         for sum in sums {
             all += sum?;
         }
-        let AlphaLearning { rate, clamp, .. } = self.learning();
-        self.d_alpha[0] = (rate * all).clamp(-clamp, clamp);
+        if let Some(AlphaLearning { rate, clamp, .. }) = learning {
+            self.d_alpha[0] = (rate * all).clamp(-clamp, clamp);
+        }
         Ok(())
     }
 }

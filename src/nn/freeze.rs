@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::model::{
     Conv, FloatConv, Kind, Linear, Model, ModelBuilder, Scaled, Value, ValueType, Window,
 };
-use crate::nn::activation::Function;
+use crate::nn::activation::{Activation, Function};
 use crate::nn::evaluate::folded;
 use crate::nn::layers::{Layer, Layers, join};
 use crate::nn::net::{Mode, Net, PIXEL_STEP};
@@ -146,7 +146,7 @@ impl Freezer {
                     }
                 }
                 Layer::Act(act) => match act.quantizer()? {
-                    None => self.function(flow, act.function()),
+                    None => self.function(flow, act),
                     Some(quantizer) => {
                         let after = After {
                             act: None,
@@ -305,13 +305,18 @@ impl Freezer {
     }
 
     /// A function of floats, by itself.
-    fn function(&mut self, flow: Flow, function: Function) -> Result<Flow> {
-        let function = match function {
-            Function::Relu => ActivationFn::Relu,
-            _ => ActivationFn::Clamp {
+    fn function(&mut self, flow: Flow, act: &Activation) -> Result<Flow> {
+        let function = match act.function() {
+            Some(Function::Relu) => ActivationFn::Relu,
+            Some(_) => ActivationFn::Clamp {
                 low: -1.0,
                 high: 1.0,
             },
+            None => {
+                let own = format!("{:?}", act.activate());
+                let expected = "one that gives codes: a model has no floats of one's own";
+                return Err(Error::argument("activation", own, expected));
+            }
         };
         let finish = self.alike(flow, function, ResidualAt::Nowhere)?;
         Ok(made(self.builder.apply(flow.value, finish)?, None))

@@ -7,10 +7,10 @@
 
 use std::sync::Arc;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::isa::Isa;
 use crate::kernels::Kernels;
-use crate::nn::activation::Activation;
+use crate::nn::activation::{Activate, Activation};
 use crate::nn::batch_norm::MOMENTUM;
 use crate::nn::layers::{Context, Layer, Layers};
 use crate::nn::loss::{Loss, Score};
@@ -43,6 +43,8 @@ pub struct Net {
     layers: Layers,
     /// The quantizer that stands in the place of the design's.
     own: Option<Arc<dyn Project>>,
+    /// The activation that does.
+    own_activation: Option<Arc<dyn Activate>>,
     /// What training makes small.
     pub loss: Loss,
     /// Whether alphas are parameters.
@@ -79,6 +81,7 @@ impl Net {
             layers: design.build(seed)?,
             design,
             own: None,
+            own_activation: None,
             loss: Loss::default(),
             learn_alpha: true,
             calibrate_alpha: false,
@@ -172,14 +175,14 @@ impl Net {
     /// Changes the mode. Weights and normalisation stay; every alpha gets its first value.
     pub fn set_mode(&mut self, mode: Mode) -> Result<()> {
         self.mode = mode;
-        let function = self.design.function(mode)?;
+        let activation = self.activation()?;
         let signs = mode == Mode::Quantized && self.design.bits_a != 32;
         let quantized = self.quantized()?;
         let rng = self.rng;
         let mut done = Ok(());
         self.layers.visit_mut("", &mut |_, layer| {
             if let Layer::Act(act) = layer {
-                *act = Activation::new(function);
+                act.clone_from(&activation);
             }
             if let Layer::RSign(sign) = layer {
                 sign.set_quantized(signs);
@@ -195,6 +198,45 @@ impl Net {
             }
         });
         done
+    }
+
+    /// The activation of hidden layers in this mode, with its first alpha.
+    fn activation(&self) -> Result<Activation> {
+        match (self.mode, &self.own_activation) {
+            (Mode::Quantized, Some(own)) => Ok(Activation::own(own.clone())),
+            _ => self.design.function(self.mode).map(Activation::new),
+        }
+    }
+
+    /// Puts an activation of one's own in the place of the design's in every hidden layer, in this and every later
+    /// quantized mode; `None` is the design's again. Alphas that learn before and after keep their values, others get the
+    /// first one.
+    ///
+    /// Files do not hold it: it is to be given again to a net of a checkpoint, which fits if alpha learns just where the
+    /// design's does, in the design's range. Errors, and changes nothing, if its learning or first alpha is out of range,
+    /// or the design's activations are signs with shifts.
+    pub fn activate_by(&mut self, own: Option<Arc<dyn Activate>>) -> Result<()> {
+        if let Some(own) = &own {
+            if self.design.kind == Kind::RSign {
+                let expected = "relu or sign: signs with shifts take no activation of one's own";
+                return Err(Error::argument("kind", "rsign", expected));
+            }
+            own.learning().map_or(Ok(()), |learning| learning.check())?;
+            own.quantizer(own.first_alpha())?;
+        }
+        self.own_activation = own;
+        let activation = self.activation()?;
+        self.layers.visit_mut("", &mut |_, layer| {
+            if let Layer::Act(act) = layer {
+                let mut new = activation.clone();
+                if act.learns() && new.learns() {
+                    new.alpha = act.alpha;
+                    new.settle();
+                }
+                *act = new;
+            }
+        });
+        Ok(())
     }
 
     /// What quantized weights are in this mode.

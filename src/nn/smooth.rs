@@ -10,7 +10,6 @@ use crate::bits::Bits;
 use crate::error::Result;
 use crate::nn::activation::{Activation, CoarseX};
 use crate::nn::elementary::exp;
-use crate::quant::ActQuantizer;
 use crate::shape::check_len;
 
 impl CoarseX {
@@ -40,18 +39,11 @@ impl CoarseX {
 impl Activation {
     /// As [`Activation::forward`], with the smooth function of the coarse gradient in the place of a staircase.
     ///
-    /// Errors if the lengths differ or alpha is NaN.
+    /// Errors if the lengths differ, alpha is NaN, or it is one's own without a smooth function.
     pub(super) fn forward_smooth(&self, x: &[f32], out: &mut [f32]) -> Result<()> {
         check_len("out", out.len(), x.len(), "M x N")?;
-        let by = self.function().by_x();
-        let (alpha, bits) = match self.quantizer()? {
-            Some(ActQuantizer::Relu(relu)) => (relu.alpha(), relu.bits()),
-            _ => (1.0, Bits::new(1)?),
-        };
-        for (x, out) in x.iter().zip(out) {
-            *out = by.smooth(*x, alpha, bits);
-        }
-        Ok(())
+        self.quantizer()?;
+        self.activate().floats(x, self.kept(), out)
     }
 }
 

@@ -287,7 +287,8 @@ fn check_alpha(alpha: f32) -> Result<()> {
     Err(Error::argument("alpha", alpha, "a number above 0"))
 }
 
-fn each(x: &[f32], d: &mut [f32], dx: impl Fn(f32) -> f32) {
+/// Multiplies d with what `dx` says at x.
+pub(super) fn each(x: &[f32], d: &mut [f32], dx: impl Fn(f32) -> f32) {
     for (x, d) in x.iter().zip(d) {
         *d *= dx(*x);
     }
@@ -313,7 +314,7 @@ fn reverse_exp(x: &[f32], alpha: f32, bits: Bits, d: &mut [f32]) {
 const PIECE: usize = 256;
 
 /// The sum of d f(x), in sixteen fixed strands: fast, and the same on every machine.
-fn sum(x: &[f32], d: &[f32], f: impl Fn(f32) -> f32) -> f32 {
+pub(super) fn sum(x: &[f32], d: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     let mut strands = [0f32; 16];
     for (x, d) in x.chunks(16).zip(d.chunks(16)) {
         for ((strand, x), d) in strands.iter_mut().zip(x).zip(d) {

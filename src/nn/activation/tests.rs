@@ -1,6 +1,7 @@
 //! The layer against the quantizer's own words.
 
 use super::*;
+use crate::bits::Bits;
 
 /// 2 bits of step 0.5: q = 3, top 1.5.
 fn relu() -> QuantRelu {

@@ -4,6 +4,7 @@ use super::*;
 use crate::nn::ste::CoarseX;
 
 mod own;
+mod own_activation;
 
 const M: usize = 12;
 const INPUT: [usize; 3] = [4, 5, 1];

@@ -28,8 +28,10 @@ impl Run {
 mod tests {
     use super::*;
     use crate::error::Result;
+    use crate::nn::activation::{Activate, AlphaLearning};
     use crate::nn::projected::Projected;
     use crate::ops::Par;
+    use crate::quant::{ActQuantizer, QuantRelu, Rounding};
     use crate::train::recipe::{Optimizer, Recipe};
     use crate::train::rule::Rule;
     use crate::train::update::{Memory, Settings};
@@ -115,6 +117,45 @@ mod tests {
             Run::resume(&path, 8 * STEPS).is_err(),
             "its memories are others"
         );
+    }
+
+    /// A quantized ReLU whose coarse gradient is 1 everywhere.
+    #[derive(Debug)]
+    struct Through;
+
+    impl Activate for Through {
+        fn quantizer(&self, alpha: f32) -> Result<Option<ActQuantizer>> {
+            QuantRelu::new(2, alpha, Rounding::Ceil).map(|relu| Some(ActQuantizer::Relu(relu)))
+        }
+
+        fn dx(&self, _: f32, _: f32) -> f32 {
+            1.0
+        }
+
+        fn dalpha(&self, x: f32, _: f32) -> f32 {
+            if x > 0.0 { 1.0 } else { 0.0 }
+        }
+
+        fn learning(&self) -> Option<AlphaLearning> {
+            Some(AlphaLearning::default())
+        }
+    }
+
+    #[test]
+    fn an_activation_of_ones_own_trains_and_resumes_bit_for_bit() {
+        let own: Arc<dyn Activate> = Arc::new(Through);
+        let mut run = new("bcgd", None);
+        run.net_mut().activate_by(Some(own.clone())).unwrap();
+        let mut other = new("bcgd", None);
+        assert_eq!(epoch(&mut run), epoch(&mut other), "the float phase");
+        assert_ne!(epoch(&mut run), epoch(&mut other));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("checkpoint");
+        run.save(&path).unwrap();
+        let mut again = Run::resume(&path, 8 * STEPS).unwrap();
+        again.net_mut().activate_by(Some(own)).unwrap();
+        assert_eq!(epoch(&mut again), epoch(&mut run));
+        assert_eq!(again.net_mut().state(), run.net_mut().state());
     }
 
     #[test]
