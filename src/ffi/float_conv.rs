@@ -7,7 +7,7 @@ use half::{bf16, f16};
 
 use super::conv::geometry;
 use super::finish::{qc_finish, qc_residual, residual, rows};
-use super::model_nodes::owned;
+use super::pack::owned;
 use super::pointer::{Growing, Out, copy_text, handle, init, options, slice, slice_mut};
 use super::pool::{par, qc_pool};
 use super::status::Answer;

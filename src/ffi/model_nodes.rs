@@ -5,12 +5,13 @@ use super::enter;
 use super::finish::{qc_finish, quantizer};
 use super::float_conv::qc_float_conv2d_options;
 use super::model_builder::{add, qc_model_builder, value};
+use super::pack::owned;
 use super::pointer::{options, slice};
 use super::pooling::qc_window;
 use super::quantize::qc_quantizer;
 use super::status::Answer;
 use super::weight_only::qc_weight_only_options;
-use crate::bits::{PackedMatrix, PackedRef};
+
 use crate::error::Error;
 use crate::model::{Conv, FloatConv, Linear, ModelBuilder, Scaled, Value, Window};
 use crate::ops::Finish;
@@ -34,16 +35,6 @@ unsafe fn of_one(
             node(b, x)
         })
     }
-}
-
-pub(super) fn owned(packed: PackedRef<'_>) -> Answer<PackedMatrix> {
-    let (encoding, rows, cols) = (packed.encoding(), packed.rows(), packed.cols());
-    Ok(PackedMatrix::from_words(
-        encoding,
-        rows,
-        cols,
-        packed.words().to_vec(),
-    )?)
 }
 
 /// # Safety

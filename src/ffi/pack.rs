@@ -171,3 +171,14 @@ pub(super) fn check_words(
     }
     Ok(())
 }
+
+/// Rows that live on their own.
+pub(super) fn owned(packed: PackedRef<'_>) -> Answer<PackedMatrix> {
+    let (encoding, rows, cols) = (packed.encoding(), packed.rows(), packed.cols());
+    Ok(PackedMatrix::from_words(
+        encoding,
+        rows,
+        cols,
+        packed.words().to_vec(),
+    )?)
+}
