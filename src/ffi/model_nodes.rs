@@ -11,7 +11,6 @@ use super::pooling::qc_window;
 use super::quantize::qc_quantizer;
 use super::status::Answer;
 use super::weight_only::qc_weight_only_options;
-
 use crate::error::Error;
 use crate::model::{Conv, FloatConv, Linear, ModelBuilder, Scaled, Value, Window};
 use crate::ops::Finish;
