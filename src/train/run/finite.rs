@@ -13,37 +13,45 @@ pub(super) struct LastStep {
     loss: f32,
 }
 
-impl Run {
-    /// The error of the step that runs: its loss is `loss`, and what is not finite comes from `layer`.
-    pub(super) fn diverged(&self, loss: f32, layer: String) -> Error {
+impl LastStep {
+    /// The error that what is not finite after this step comes from `layer`.
+    fn diverged(self, layer: String) -> Error {
+        let LastStep { epoch, step, loss } = self;
         Error::Diverged {
-            epoch: self.done + 1,
-            step: self.so_far.steps + 1,
+            epoch,
+            step,
             loss,
             layer,
         }
     }
+}
 
-    /// Remembers the step that was made, before it is counted.
-    pub(super) fn made(&mut self, loss: f32) {
-        self.last = LastStep {
+impl Run {
+    /// The step that runs, whose loss is `loss`.
+    fn step_now(&self, loss: f32) -> LastStep {
+        LastStep {
             epoch: self.done + 1,
             step: self.so_far.steps + 1,
             loss,
-        };
+        }
+    }
+
+    /// The error of the step that runs: its loss is `loss`, and what is not finite comes from `layer`.
+    pub(super) fn diverged(&self, loss: f32, layer: String) -> Error {
+        self.step_now(loss).diverged(layer)
+    }
+
+    /// Remembers the step that was made, before it is counted.
+    pub(super) fn made(&mut self, loss: f32) {
+        self.last = self.step_now(loss);
     }
 
     /// Errors with [`Error::Diverged`], of the last step, unless parameters and running averages are finite.
     pub(super) fn check_net(&self) -> Result<()> {
-        self.net.state_not_finite().map_or(Ok(()), |layer| {
-            let LastStep { epoch, step, loss } = self.last;
-            Err(Error::Diverged {
-                epoch,
-                step,
-                loss,
-                layer,
-            })
-        })
+        match self.net.state_not_finite() {
+            None => Ok(()),
+            Some(layer) => Err(self.last.diverged(layer)),
+        }
     }
 
     /// Errors with [`Error::Diverged`], of the last step, unless all that a checkpoint holds is finite.
@@ -54,13 +62,9 @@ impl Run {
         };
         let layer = self.net.layer_of_parameter(j);
         let layer = layer.unwrap_or_else(|| "the net".to_string());
-        let LastStep { epoch, step, loss } = self.last;
-        Err(Error::Diverged {
-            epoch,
-            step,
-            loss,
-            layer: format!("{layer}, the optimiser's {what}"),
-        })
+        Err(self
+            .last
+            .diverged(format!("{layer}, the optimiser's {what}")))
     }
 
     /// The packed model of the net as it is now: [`freeze`].
