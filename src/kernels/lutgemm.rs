@@ -33,8 +33,8 @@ use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 
 use super::lanes::{AHEAD, Lanes};
+use super::luttask::{BuildTask, LutTask};
 use super::piece::{Features, Piece};
-use super::sink::Sink;
 
 /// A vector of bytes of some ISA. As [`Lanes`], to be called where the features are.
 pub(super) trait ByteLanes: Copy {
@@ -99,55 +99,6 @@ const FEW_ROWS: usize = 4;
 #[repr(C, align(64))]
 struct Room([MaybeUninit<u8>; 2 * BLOCK_BYTES]);
 
-/// Rows of codes of which tables are to be made.
-#[derive(Clone, Copy)]
-pub(crate) struct BuildTask {
-    /// Rows of bytes, `stride` apart, each readable for QUAD x quads x GROUP bytes.
-    pub(crate) codes: *const u8,
-    pub(crate) stride: usize,
-    pub(crate) rows: usize,
-    /// What is added to each byte.
-    pub(crate) base: u8,
-    /// Tables of a row, in fours.
-    pub(crate) quads: usize,
-    /// Rows of tables, `table_stride` bytes apart.
-    pub(crate) tables: *mut u8,
-    pub(crate) table_stride: usize,
-}
-
-/// One panel of weights times `rows` rows of tables, over one block of K.
-#[derive(Clone, Copy)]
-pub(crate) struct LutTask {
-    /// Indices `[planes, groups / SHARE, vectors, LANES]`, each as large as an entry, in a block of at most [`BLOCK_BYTES`].
-    pub(crate) indices: *const u8,
-    /// Bits of a weight.
-    pub(crate) planes: usize,
-    pub(crate) vectors: usize,
-    /// Rows of tables, `table_stride` bytes apart.
-    pub(crate) tables: *const u8,
-    pub(crate) table_stride: usize,
-    /// A multiple of SHARE; there are tables for all of them.
-    pub(crate) groups: usize,
-    pub(crate) rows: usize,
-    /// Lookups after which entries are widened.
-    pub(crate) flush: usize,
-    /// Whether there is nothing to add to.
-    pub(crate) first: bool,
-    /// Whether the sums are complete, and go to the sink as results.
-    pub(crate) last: bool,
-    /// Whether 16 bits hold the sums of all blocks together.
-    pub(crate) narrow: bool,
-    /// A sum of lookups is worth 2^shift.
-    pub(crate) shift: u32,
-    /// What is added to each lane, as many as the vectors have bytes.
-    pub(crate) start: *const i32,
-    /// What is added to each row; null for nothing.
-    pub(crate) row_sums: *const i32,
-    /// Output channels of this panel, 1 to vectors x LANES.
-    pub(crate) lanes: usize,
-    pub(crate) sink: Sink,
-}
-
 /// Makes the tables of all rows of `task`.
 ///
 /// # Safety
@@ -193,7 +144,7 @@ pub(super) unsafe fn run<T: Tables, const MR: usize, const NV: usize, const FEW:
 unsafe fn apart<T: Tables>(task: &LutTask, room: &mut Room) -> LutTask {
     let step = task.vectors * T::Bytes::LANES;
     let room: *mut u8 = room.0.as_mut_ptr().cast();
-    for pair in 0..task.planes * task.groups / 2 {
+    for pair in 0..task.planes * task.taps * task.groups / 2 {
         for at in (0..step).step_by(T::Bytes::LANES) {
             // SAFETY: the task has as many bytes of indices as pairs times steps, at most half of what there is room for.
             unsafe {
@@ -281,24 +232,28 @@ unsafe fn tile<
     // are read inside the panel and tables inside their rows; `finish` stays inside the sink.
     unsafe {
         let step = task.vectors * T::Bytes::LANES;
-        let indices = task.indices.add(vector * T::Bytes::LANES);
-        let tables = task.tables.add(row * task.table_stride);
+        let mut indices = task.indices.add(vector * T::Bytes::LANES);
+        let rows = task.rows_at::<MR>(row);
         let mut low = [[T::Bytes::zero(); MR]; NV];
         let mut high = [[T::Bytes::zero(); MR]; NV];
-        for plane in 0..task.planes {
-            if plane > 0 {
-                // By constant numbers: an iterator over both would keep them in memory, and every flush would store them.
-                for v in 0..NV {
-                    for i in 0..MR {
-                        low[v][i] = low[v][i].add_halves(low[v][i]);
-                        high[v][i] = high[v][i].add_halves(high[v][i]);
+        // One loop over the taps of all planes: of two, one in the other, the inner one would leave the sums in memory.
+        let (mut plane, mut tap) = (0, 0);
+        while plane < task.planes && task.taps > 0 {
+            if tap == 0 {
+                if plane > 0 {
+                    // By constant numbers: an iterator over both would keep them in memory, and every flush would store them.
+                    for v in 0..NV {
+                        for i in 0..MR {
+                            low[v][i] = low[v][i].add_halves(low[v][i]);
+                            high[v][i] = high[v][i].add_halves(high[v][i]);
+                        }
                     }
                 }
+                if !task.first && task.narrow && plane + 1 == task.planes {
+                    wait_no_more(task, vector, row, &mut low, &mut high);
+                }
             }
-            if !task.first && task.narrow && plane + 1 == task.planes {
-                wait_no_more(task, vector, row, &mut low, &mut high);
-            }
-            let indices = indices.add(plane * (task.groups / SHARE) * step);
+            let tables = task.tap_of(&rows, tap);
             let mut group = 0;
             if task.flush == FEW {
                 while task.groups - group >= FEW {
@@ -306,9 +261,9 @@ unsafe fn tile<
                     for i in 0..FEW / SHARE {
                         let at = (
                             indices.add((group / SHARE + i) * step),
-                            tables.add((group + i * SHARE) << T::GROUP),
+                            (group + i * SHARE) << T::GROUP,
                         );
-                        look_up::<T, MR, NV, SHARE>(task, at.0, at.1, &mut bytes);
+                        look_up::<T, MR, NV, SHARE>(at.0, &tables, at.1, &mut bytes);
                     }
                     flush(&mut low, &mut high, &bytes);
                     group += FEW;
@@ -318,14 +273,16 @@ unsafe fn tile<
                 let end = task.groups.min(group + task.flush / SHARE * SHARE);
                 let mut bytes = [[T::Bytes::zero(); MR]; NV];
                 while group < end {
-                    let at = (
-                        indices.add(group / SHARE * step),
-                        tables.add(group << T::GROUP),
-                    );
-                    look_up::<T, MR, NV, SHARE>(task, at.0, at.1, &mut bytes);
+                    let at = (indices.add(group / SHARE * step), group << T::GROUP);
+                    look_up::<T, MR, NV, SHARE>(at.0, &tables, at.1, &mut bytes);
                     group += SHARE;
                 }
                 flush(&mut low, &mut high, &bytes);
+            }
+            indices = indices.add(task.groups / SHARE * step);
+            tap += 1;
+            if tap == task.taps {
+                (plane, tap) = (plane + 1, 0);
             }
         }
         finish(task, vector, row, &low, &high);
@@ -356,20 +313,20 @@ unsafe fn wait_no_more<B: ByteLanes, const MR: usize, const NV: usize>(
     }
 }
 
-/// Adds to `bytes` what `NV` vectors of indices find in the tables of `SHARE` groups of `MR` rows.
+/// Adds to `bytes` what `NV` vectors of indices find in the tables of `SHARE` groups of `MR` rows, `at` bytes behind `rows`.
 #[inline(always)]
 unsafe fn look_up<T: Tables, const MR: usize, const NV: usize, const SHARE: usize>(
-    task: &LutTask,
     indices: *const u8,
-    tables: *const u8,
+    rows: &[*const u8; MR],
+    at: usize,
     bytes: &mut [[T::Bytes; MR]; NV],
 ) {
     // SAFETY: the caller vouches for NV vectors of indices and for SHARE tables in each of MR rows.
     unsafe {
         let mut table = [[T::Bytes::zero(); MR]; SHARE];
         for (group, table) in table.iter_mut().enumerate() {
-            for (i, table) in table.iter_mut().enumerate() {
-                *table = T::load(tables.add(i * task.table_stride + (group << T::GROUP)));
+            for (table, row) in table.iter_mut().zip(rows) {
+                *table = T::load(row.add(at + (group << T::GROUP)));
             }
         }
         for (v, bytes) in bytes.iter_mut().enumerate() {

@@ -1,8 +1,10 @@
 //! Weights of one or two bits laid out as indices of tables, and the kernel that looks them up.
 //!
 //! ```text
-//!   panel n / NR:   entry[block of K][bit][k / (GROUP SHARE)][vector][lane]
+//!   panel n / NR:   entry[block of K][bit][tap][k / (GROUP SHARE)][vector][lane]
 //! ```
+//!
+//! The columns of a convolution are those of its taps, one tap behind the other; else there is one. Groups do not span taps.
 //!
 //! An index is the bits of GROUP columns, the first in bit 0; of two bits of a weight the upper one comes first. As many bits
 //! as an entry of a table has, 8 or 16, hold one index or SHARE = 2 of half as many, that of the first columns below.
@@ -11,15 +13,17 @@
 //! ones and the odd ones, which the kernel widens apart. A panel has `vectors` vectors, the last one as many
 //! as its channels need. Bits behind N or K are zero.
 //!
-//! K is cut into blocks of nearly equal length, at most [`BLOCK`] groups and [`BLOCK_BYTES`] indices of a panel. The
-//! indices of a block of a panel are consecutive.
+//! The groups of a tap are cut into blocks of nearly equal length, the same for all taps: at most [`BLOCK`] groups, or
+//! [`PIXEL_BYTES`] of tables, and [`BLOCK_BYTES`] indices of a panel. The indices of a block of a panel are consecutive.
 
 use std::ops::Range;
 
 use super::Out;
 use super::bounds::Sequence;
-use super::lutgemm::{BLOCK_BYTES, BuildTask, LutTask, QUAD};
+use super::lutgemm::{BLOCK_BYTES, QUAD};
+use super::luttask::{BuildTask, LutTask};
 use super::panels::Lines;
+use super::tablerows::TableRows;
 use crate::bits::{Encoding, PackedRef};
 use crate::error::Result;
 use crate::shape::{elements, words};
@@ -27,6 +31,10 @@ use crate::shape::{elements, words};
 /// Groups of a block, at most; fewer where panels are wide: for 256 channels 96. Of 6 activations each, they have 6 KiB of
 /// tables for a row, so that 64 rows take 384 KiB of a second-level cache of 1 MiB.
 const BLOCK: usize = 192;
+
+/// Bytes of tables of a pixel that several taps read, at most: 256 pixels of them take a quarter of a second-level cache of
+/// 1 MiB.
+const PIXEL_BYTES: usize = 1024;
 
 /// Lookups a byte up to which widening is a good part of the work: those of activations of 3 and 4 bits.
 const FEW_LOOKUPS: usize = 9;
@@ -71,9 +79,10 @@ pub(crate) struct LutWeights {
     group: usize,
     /// Bytes of an entry of a table, and of the indices beside each other.
     entry: usize,
-    /// Tables of a row, a multiple of the indices beside each other.
+    taps: usize,
+    /// Tables of a tap, a multiple of the indices beside each other.
     groups: usize,
-    /// Groups of a block, a multiple of QUAD.
+    /// Those of a block, a multiple of QUAD.
     block: usize,
     /// Bits of a weight.
     planes: usize,
@@ -93,34 +102,43 @@ impl LutWeights {
         activation: Encoding,
         kernel: &LutKernel,
     ) -> Result<Self> {
+        Self::of_taps(weights, 1, activation, kernel)
+    }
+
+    /// The same for columns that are those of `taps` taps, which `kernel` serves.
+    pub(crate) fn of_taps(
+        weights: PackedRef<'_>,
+        taps: usize,
+        activation: Encoding,
+        kernel: &LutKernel,
+    ) -> Result<Self> {
         let (we, n, k) = (weights.encoding(), weights.rows(), weights.cols());
-        assert!(kernel.serves(we, activation));
+        assert!(kernel.serves(we, activation) && kernel.serves_taps(n, taps, activation));
+        assert!(k.is_multiple_of(taps), "columns of whole taps");
         let (lanes, nr, group, share) = (kernel.lanes, kernel.nr(), kernel.group, kernel.share);
-        let (groups, entry) = (k.div_ceil(group).next_multiple_of(share), kernel.entry);
+        let (tap, entry) = (k / taps, kernel.entry);
+        let groups = tap.div_ceil(group).next_multiple_of(share);
         let planes = we.planes();
         let total = elements(
             "weights",
-            &[n.div_ceil(lanes), lanes, planes, groups / share, entry],
+            &[
+                n.div_ceil(lanes),
+                lanes,
+                planes,
+                taps,
+                groups / share,
+                entry,
+            ],
         )?;
-        // Codes of bipolar activations stand for integers 2 apart.
-        let apart = if activation == Encoding::Bipolar {
-            2
-        } else {
-            1
-        };
+        let apart = apart(activation);
         // A weight is an offset plus a factor times its code, whose bits are the planes.
         let (offset, factor) = match we {
             Encoding::Bipolar => (-1, 2),
             _ => (we.min(), 1),
         };
         let low = activation.min();
-        let most = group * ((activation.max() - low) / apart) as usize;
-        let mut longest = BLOCK.min(BLOCK_BYTES / nr);
-        if entry > 1 {
-            // Nothing is widened inside a block.
-            longest = longest.min(flush(entry, most) / QUAD * QUAD);
-        }
-        let blocks = groups.div_ceil(longest).max(1);
+        let most = kernel.most(activation);
+        let blocks = groups.div_ceil(kernel.longest(n, taps, most)).max(1);
         let mut laid = LutWeights {
             lines: Lines::new(total.div_ceil(4)),
             start: vec![0; n.next_multiple_of(nr)],
@@ -129,6 +147,7 @@ impl LutWeights {
             nr,
             group,
             entry,
+            taps,
             groups,
             block: groups.div_ceil(blocks).next_multiple_of(QUAD),
             planes,
@@ -147,7 +166,7 @@ impl LutWeights {
             let (panel, vector) = (channel / nr, channel % nr / lanes);
             let step = laid.vectors(panel) * lanes;
             // Indices beside each other, counted as one.
-            let at = panel * nr * planes * groups / share
+            let at = panel * nr * planes * taps * groups / share
                 + vector * lanes
                 + lane(channel % lanes, lanes);
             let beside = 8 * entry / share;
@@ -155,14 +174,17 @@ impl LutWeights {
             code_planes(we, k, row, &mut code);
             let mut sum = 0i32;
             for (plane, bits) in code.chunks_exact(w.max(1)).enumerate() {
-                for i in 0..groups {
+                for (t, i) in (0..taps).flat_map(|t| (0..groups).map(move |i| (t, i))) {
                     let here = laid.groups(i / laid.block);
-                    // Before it the blocks before its own, and in that the upper bits.
-                    let before = planes * here.start + (planes - 1 - plane) * here.len();
+                    // Before it the blocks before its own, and in that the upper bits and the taps before.
+                    let before =
+                        planes * taps * here.start + ((planes - 1 - plane) * taps + t) * here.len();
                     let indices: &mut [u8] = bytemuck::cast_slice_mut(laid.lines.words_mut());
                     let bit = 8 * entry * (at + (before + i - here.start) / share * step)
                         + i % share * beside;
-                    indices[bit / 8] |= field(bits, i * group, group) << (bit % 8);
+                    let columns = (t * tap + i * group)..(t + 1) * tap;
+                    indices[bit / 8] |=
+                        field(bits, columns.start, group.min(columns.len())) << (bit % 8);
                 }
                 let ones = bits.iter().fold(0, |ones, b| ones + b.count_ones() as i32);
                 sum = sum.wrapping_add(ones << plane);
@@ -193,12 +215,12 @@ impl LutWeights {
         self.groups.div_ceil(self.block.max(1)).max(1)
     }
 
-    /// Bytes in a row of activations: whole fours of groups.
+    /// Bytes in a row of activations of a tap: whole fours of groups.
     pub(crate) fn row_bytes(&self) -> usize {
         self.groups.next_multiple_of(QUAD) * self.group
     }
 
-    /// Bytes of the tables of a row.
+    /// Bytes of the tables of such a row in a block.
     pub(crate) fn table_bytes(&self) -> usize {
         (self.block << self.group) * self.entry
     }
@@ -250,6 +272,14 @@ impl LutWeights {
     /// Groups of block `index`.
     fn groups(&self, index: usize) -> Range<usize> {
         (index * self.block).min(self.groups)..((index + 1) * self.block).min(self.groups)
+    }
+}
+
+/// How far apart the integers of codes are.
+fn apart(activation: Encoding) -> i32 {
+    match activation {
+        Encoding::Bipolar => 2,
+        _ => 1,
     }
 }
 
@@ -329,7 +359,33 @@ impl LutKernel {
         self.lanes * self.vectors
     }
 
-    /// The tables of block `block` for rows of bytes, `stride` apart, as many as `tables` holds in rows of
+    /// The largest entry of a table.
+    fn most(&self, activation: Encoding) -> usize {
+        self.group * ((activation.max() - activation.min()) / apart(activation)) as usize
+    }
+
+    /// Groups of a tap that a block has at most, of `n` channels and entries of at most `most`: a multiple of QUAD.
+    fn longest(&self, n: usize, taps: usize, most: usize) -> usize {
+        let mut longest = match taps {
+            1 => BLOCK.min(BLOCK_BYTES / self.nr()),
+            _ => {
+                let widest = self.nr().min(n.next_multiple_of(self.lanes)).max(1);
+                (PIXEL_BYTES / (self.entry << self.group)).min(BLOCK_BYTES / widest / taps)
+            }
+        };
+        if self.entry > 1 {
+            // Nothing is widened inside a block.
+            longest = longest.min(flush(self.entry, most) / taps);
+        }
+        longest / QUAD * QUAD
+    }
+
+    /// Whether a block may have so many taps, of activations that are served.
+    pub(crate) fn serves_taps(&self, n: usize, taps: usize, activation: Encoding) -> bool {
+        taps > 0 && self.longest(n, taps, self.most(activation)) > 0
+    }
+
+    /// The tables of block `block` for rows of bytes of a tap, `stride` apart, as many as `tables` holds in rows of
     /// [`LutWeights::table_bytes`]. Panics if there are fewer bytes.
     pub(crate) fn build(
         &self,
@@ -365,27 +421,28 @@ impl LutKernel {
     /// Block `block` of panel `panel` of `weights` times the rows of `tables`, into `out` (`[rows, channels]`).
     ///
     /// All blocks in order leave the product there; before the last `out` holds sums that mean nothing. `row_sums` holds
-    /// the factor times the sum of each row if the weights have a factor, and is empty if not. Panics on
+    /// the factor times the sum of each row, all taps of it, if the weights have a factor, and is empty if not. Panics on
     /// lengths that do not fit together.
     pub(crate) fn run(
         &self,
         weights: &LutWeights,
         panel: usize,
         block: usize,
-        tables: &[u8],
+        tables: TableRows<'_>,
         row_sums: &[i32],
         out: Out<'_>,
     ) {
-        let (groups, table_stride) = (weights.groups(block), weights.table_bytes());
+        let groups = weights.groups(block);
         assert_eq!((weights.lanes, weights.group), (self.lanes, self.group));
-        assert!(weights.block * self.nr() <= BLOCK_BYTES);
         assert_eq!(weights.entry, self.entry);
         let rows = out.rows();
         assert_eq!(
             row_sums.len(),
             if weights.row_factor == 0 { 0 } else { rows }
         );
-        assert!(tables.len() >= rows * table_stride && block < weights.blocks());
+        let (pixels, table_stride, starts, taps) = tables.parts();
+        assert!(table_stride == weights.table_bytes() && taps.len() == weights.taps);
+        assert!(tables.rows() >= rows && block < weights.blocks());
         let (lanes, sink) = out.sink(rows, self.nr());
         assert!(lanes <= self.nr(), "channels of one panel");
         let vectors = weights.vectors(panel);
@@ -398,25 +455,27 @@ impl LutKernel {
             "all channels of the panel"
         );
         let indices: &[u8] = bytemuck::cast_slice(weights.lines.words());
-        let (all, step) = (
-            weights.planes * weights.groups / self.share,
-            vectors * self.lanes,
-        );
-        let bytes = weights.planes * groups.len() / self.share * step * self.entry;
-        let from = panel * self.nr() * all + weights.planes * groups.start / self.share * step;
-        let from = from * self.entry;
+        // Of all taps and bits, for a group.
+        let (each, step) = (weights.planes * weights.taps, vectors * self.lanes);
+        let of = |groups: usize| each * groups / self.share * self.entry;
+        let bytes = of(groups.len()) * step;
+        assert!(weights.taps * groups.len() * step <= BLOCK_BYTES);
+        let from = panel * self.nr() * of(weights.groups) + of(groups.start) * step;
         let task = LutTask {
             indices: indices[from..from + bytes].as_ptr(),
             planes: weights.planes,
             vectors,
-            tables: tables.as_ptr(),
+            tables: pixels,
             table_stride,
+            starts,
+            tap_pixels: taps.as_ptr(),
+            taps: taps.len(),
             groups: groups.len(),
             rows,
             flush: weights.flush(),
             first: block == 0,
             last: block + 1 == weights.blocks(),
-            narrow: ((1 << weights.planes) - 1) * weights.groups * weights.most
+            narrow: ((1 << weights.planes) - 1) * weights.taps * weights.groups * weights.most
                 <= usize::from(u16::MAX),
             shift: weights.shift,
             start: weights.start[panel * self.nr()..(panel + 1) * self.nr()].as_ptr(),
@@ -428,8 +487,9 @@ impl LutKernel {
             lanes,
             sink,
         };
-        // SAFETY: features as in `build`. Indices and starts are slices of the length that the task states, rows
-        // of tables and of the result are counted above, and every index is below 2^GROUP.
+        // SAFETY: features as in `build`. Indices and starts are slices of the length that the task states, rows and
+        // taps of tables are those that `TableRows` has checked, those of the result are counted above, and every index
+        // is below 2^GROUP.
         unsafe { (self.run)(&task) }
     }
 }

@@ -39,6 +39,11 @@ mod lineweights;
     allow(dead_code)
 )]
 mod lutgemm;
+#[cfg_attr(
+    not(any(target_arch = "x86_64", target_arch = "aarch64")),
+    allow(dead_code)
+)]
+mod luttask;
 mod lutweights;
 #[cfg(target_arch = "aarch64")]
 mod neon;
@@ -54,6 +59,7 @@ mod portable;
 mod quantize;
 mod rows;
 mod sink;
+mod tablerows;
 mod tilecodes;
 mod view;
 
@@ -79,6 +85,7 @@ use panels::{Panels, Strip};
 pub(crate) use quantize::Steps;
 pub(crate) use rows::{Function, RowTask};
 use sink::Sink;
+pub(crate) use tablerows::TableRows;
 pub(crate) use tilecodes::CodeRows;
 use tilecodes::TileCodes;
 pub(crate) use view::MatMut;

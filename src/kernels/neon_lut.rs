@@ -14,7 +14,8 @@ use std::arch::aarch64::*;
 
 use super::LutKernel;
 use super::lanes::Lanes;
-use super::lutgemm::{self, BuildTask, ByteLanes, LutTask, Tables};
+use super::lutgemm::{self, ByteLanes, Tables};
+use super::luttask::{BuildTask, LutTask};
 use super::neon::Quad;
 use super::piece::features;
 

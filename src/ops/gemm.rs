@@ -17,7 +17,7 @@ mod epilogue;
 mod groups;
 pub(super) mod method;
 mod rows;
-mod tables;
+pub(super) mod tables;
 
 pub use activations::{Activations, Affine};
 pub use epilogue::{Epilogue, Methods};

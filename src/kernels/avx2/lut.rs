@@ -15,7 +15,8 @@ use std::arch::x86_64::*;
 use super::Ymm;
 use crate::isa;
 use crate::kernels::LutKernel;
-use crate::kernels::lutgemm::{self, BuildTask, ByteLanes, LutTask, Tables};
+use crate::kernels::lutgemm::{self, ByteLanes, Tables};
+use crate::kernels::luttask::{BuildTask, LutTask};
 use crate::kernels::piece::features;
 
 pub(super) const KERNEL: LutKernel = LutKernel {

@@ -14,7 +14,8 @@ use std::arch::x86_64::*;
 use super::bytes::Bytes;
 use crate::isa;
 use crate::kernels::LutKernel;
-use crate::kernels::lutgemm::{self, BuildTask, LutTask, Tables};
+use crate::kernels::lutgemm::{self, Tables};
+use crate::kernels::luttask::{BuildTask, LutTask};
 use crate::kernels::piece::features;
 
 pub(super) const KERNEL: LutKernel = LutKernel {

@@ -18,7 +18,8 @@ use super::Zmm;
 use crate::isa;
 use crate::kernels::LutKernel;
 use crate::kernels::lanes::Lanes;
-use crate::kernels::lutgemm::{self, BuildTask, LutTask, QUAD};
+use crate::kernels::lutgemm::{self, QUAD};
+use crate::kernels::luttask::{BuildTask, LutTask};
 use crate::kernels::sink;
 
 /// Activations of a table.
@@ -131,7 +132,7 @@ const fn entries(a: usize, b: usize) -> [u16; LANES] {
     enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni,avx512vbmi"
 )]
 unsafe fn run(task: &LutTask) {
-    debug_assert!(task.planes == 1 && task.groups <= task.flush);
+    debug_assert!(task.planes == 1 && task.taps * task.groups <= task.flush);
     let mut row = 0;
     // SAFETY: every tile starts at a row below `rows` and covers no row behind it.
     unsafe {
@@ -169,32 +170,54 @@ unsafe fn tile<const MR: usize, const NV: usize>(task: &LutTask, vector: usize, 
     // come in pairs, so indices are read inside the panel and tables inside their rows; `put` stays inside the sink.
     unsafe {
         sink::expect::<Zmm, MR, { 2 * 4 }>(&task.sink.beyond(vector * LANES), row);
-        let tables = task.tables.add(row * task.table_stride);
+        let rows = task.rows_at::<MR>(row);
         let mut sums = [[_mm512_setzero_si512(); NV]; MR];
-        for pair in 0..task.groups / SHARE {
-            let indices = task.indices.add((pair * task.vectors + vector) * 64);
-            let mut index = [_mm512_setzero_si512(); NV];
-            for (v, index) in index.iter_mut().enumerate() {
-                *index = _mm512_loadu_si512(indices.add(64 * v).cast());
+        let mut indices = task.indices.add(64 * vector);
+        let mut tap = 0;
+        while tap < task.taps {
+            let tables = task.tap_of(&rows, tap);
+            let mut group = 0;
+            while group < task.groups {
+                pair(indices, &tables, group * TABLE, &mut sums);
+                indices = indices.add(64 * task.vectors);
+                group += SHARE;
             }
-            for group in 0..SHARE {
-                if group > 0 {
-                    for index in &mut index {
-                        *index = _mm512_srli_epi16::<8>(*index);
-                    }
+            tap += 1;
+        }
+        finish(task, vector, row, &sums);
+    }
+}
+
+/// Adds to `sums` what `NV` vectors of indices find in the tables of two groups of `MR` rows, `at` bytes behind `rows`.
+#[inline(always)]
+unsafe fn pair<const MR: usize, const NV: usize>(
+    indices: *const u8,
+    rows: &[*const u8; MR],
+    at: usize,
+    sums: &mut [[__m512i; NV]; MR],
+) {
+    // SAFETY: the caller carries the features, and vouches for NV vectors of indices and for two tables in each of MR rows.
+    unsafe {
+        let mut index = [_mm512_setzero_si512(); NV];
+        for v in 0..NV {
+            index[v] = _mm512_loadu_si512(indices.add(64 * v).cast());
+        }
+        for group in 0..SHARE {
+            if group > 0 {
+                for index in &mut index {
+                    *index = _mm512_srli_epi16::<8>(*index);
                 }
-                for (i, sums) in sums.iter_mut().enumerate() {
-                    let table = tables.add(i * task.table_stride + (pair * SHARE + group) * TABLE);
-                    let low = _mm512_loadu_si512(table.cast());
-                    let high = _mm512_loadu_si512(table.add(TABLE / 2).cast());
-                    for (sum, index) in sums.iter_mut().zip(index) {
-                        let found = _mm512_permutex2var_epi16(low, index, high);
-                        *sum = _mm512_add_epi16(*sum, found);
-                    }
+            }
+            for i in 0..MR {
+                let table = rows[i].add(at + group * TABLE);
+                let low = _mm512_loadu_si512(table.cast());
+                let high = _mm512_loadu_si512(table.add(TABLE / 2).cast());
+                for v in 0..NV {
+                    let found = _mm512_permutex2var_epi16(low, index[v], high);
+                    sums[i][v] = _mm512_add_epi16(sums[i][v], found);
                 }
             }
         }
-        finish(task, vector, row, &sums);
     }
 }
 

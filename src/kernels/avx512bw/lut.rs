@@ -12,7 +12,8 @@ use std::arch::x86_64::*;
 
 use crate::kernels::LutKernel;
 use crate::kernels::avx512::bytes::Bytes;
-use crate::kernels::lutgemm::{self, BuildTask, LutTask, Tables};
+use crate::kernels::lutgemm::{self, Tables};
+use crate::kernels::luttask::{BuildTask, LutTask};
 use crate::kernels::piece::features;
 
 pub(super) const KERNEL: LutKernel = LutKernel {

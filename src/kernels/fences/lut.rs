@@ -1,7 +1,8 @@
 //! The table kernels, on tasks made by hand: what a plan would keep in one piece stands alone here.
 
 use super::*;
-use crate::kernels::lutgemm::{BuildTask, LutTask, QUAD};
+use crate::kernels::lutgemm::QUAD;
+use crate::kernels::luttask::{BuildTask, LutTask};
 
 /// Small numbers that look random.
 fn bytes(count: usize, below: usize) -> Vec<u8> {
@@ -33,9 +34,9 @@ fn shapes(kernel: &LutKernel, side: Side) {
             all - 1,
             all,
         ] {
-            for groups in [0, 1, 5, 12] {
+            for (groups, taps) in [(0, 1), (1, 1), (5, 1), (12, 1), (1, 3), (5, 3)] {
                 for &(planes, codes) in cases {
-                    check(kernel, side, [rows, lanes, groups], planes, codes);
+                    check(kernel, side, [rows, lanes, groups, taps], planes, codes);
                 }
             }
         }
@@ -45,7 +46,7 @@ fn shapes(kernel: &LutKernel, side: Side) {
 fn check(
     kernel: &LutKernel,
     side: Side,
-    [rows, lanes, groups]: [usize; 3],
+    [rows, lanes, groups, taps]: [usize; 4],
     planes: usize,
     most: usize,
 ) {
@@ -55,12 +56,17 @@ fn check(
     let quads = groups.div_ceil(QUAD);
     let stride = quads * QUAD * group;
     let table_stride = ((quads * QUAD) << group) * entry;
+    // Every tap but the last row's last one is that of another row too.
+    let pixels = rows + taps - 1;
+    let at_tap: Vec<u32> = (0..taps as u32).rev().collect();
+    let starts: Vec<u32> = (0..rows as u32).collect();
+    let (starts, tap_pixels) = (Fenced::new(&starts, side), Fenced::new(&at_tap, side));
     // Two blocks of as many groups, which could be one plan's.
-    let codes = [1, 2].map(|_| Fenced::new(&bytes(rows * stride, most + 1), side));
+    let codes = [1, 2].map(|_| Fenced::new(&bytes(pixels * stride, most + 1), side));
     let step = vectors * kernel.lanes;
     let beside = 8 * entry / share;
     let indices = bytes(
-        planes * groups / share * step * entry,
+        planes * taps * groups / share * step * entry,
         1 << (share * group).min(8),
     );
     let indices = Fenced::new(&indices, side);
@@ -73,26 +79,30 @@ fn check(
     let expect = |row: usize, c: usize| {
         let (half, at) = (kernel.lanes / 2, c % kernel.lanes);
         let lane = c / kernel.lanes * kernel.lanes + 2 * (at % half) + at / half;
-        let weight = |k: usize| {
+        let weight = |tap: usize, k: usize| {
             let (at, group) = (k / group, k / group % share * beside + k % group);
-            let at = |plane| (plane * groups / share + at / share) * step + lane;
+            let at = |plane| ((plane * taps + tap) * groups / share + at / share) * step + lane;
             let bit = |plane| indices[at(plane) * entry + group / 8] >> (group % 8) & 1;
             (0..planes).fold(0, |weight, plane| 2 * weight + i32::from(bit(plane)))
         };
-        let code = |block: usize, k| i32::from(codes[block][row * stride + k]);
-        let sum: i32 = (0..groups * group)
-            .map(|k| weight(k) * (code(0, k) + code(1, k)))
+        let code = |block: usize, tap: usize, k| {
+            let pixel = row + at_tap[tap] as usize;
+            i32::from(codes[block][pixel * stride + k])
+        };
+        let all = (0..taps).flat_map(|tap| (0..groups * group).map(move |k| (tap, k)));
+        let sum: i32 = all
+            .map(|(tap, k)| weight(tap, k) * (code(0, tap, k) + code(1, tap, k)))
             .sum();
         2 * sum + start[c] + row_sums[row]
     };
     for (narrow, float) in [(true, false), (false, false), (true, true), (false, true)] {
         let mut out = Fenced::new(&vec![0i32; rows * lanes], side);
-        let mut tables = Fenced::new(&vec![0u8; rows * table_stride], side);
+        let mut tables = Fenced::new(&vec![0u8; pixels * table_stride], side);
         for (block, codes) in codes.iter().enumerate() {
             let build = BuildTask {
                 codes: codes.as_ptr(),
                 stride,
-                rows,
+                rows: pixels,
                 base: 0,
                 quads,
                 tables: tables.as_mut_ptr(),
@@ -113,6 +123,12 @@ fn check(
                 vectors,
                 tables: tables.as_ptr(),
                 table_stride,
+                starts: match taps {
+                    1 => std::ptr::null(),
+                    _ => starts.as_ptr(),
+                },
+                tap_pixels: tap_pixels.as_ptr(),
+                taps,
                 groups,
                 rows,
                 flush: ((1 << (8 * entry)) - 1) / (group * most),

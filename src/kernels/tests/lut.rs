@@ -28,18 +28,19 @@ fn lut_product(kernels: &Kernels, w: &PackedMatrix, a: &PackedMatrix) -> Option<
     let mut tables = vec![0xBB; m * weights.table_bytes()];
     for block in 0..weights.blocks() {
         kernel.build(&weights, block, &bytes, stride, &mut tables);
+        let tables = TableRows::pixels(&tables, weights.table_bytes());
         for panel in 0..weights.len() {
             let here = nr.min(n - panel * nr);
             let all = MatMut::new("out", &mut out, m, wide).unwrap();
             let mine = all.split_cols(panel * nr).1.split_cols(here).0;
-            kernel.run(&weights, panel, block, &tables, &sums, Out::I32(mine));
+            kernel.run(&weights, panel, block, tables, &sums, Out::I32(mine));
             let all = MatMut::new("floats", &mut floats, m, n).unwrap();
             let scaled = Out::F32 {
                 out: all.split_cols(panel * nr).1.split_cols(here).0,
                 scale: &scale,
                 bias: &bias,
             };
-            kernel.run(&weights, panel, block, &tables, &sums, scaled);
+            kernel.run(&weights, panel, block, tables, &sums, scaled);
         }
     }
     for (float, sums) in floats.chunks(n.max(1)).zip(out.chunks(wide)) {

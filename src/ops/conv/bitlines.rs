@@ -67,8 +67,7 @@ impl BitLines {
         let lines = LineBuffer::new(rows, cols, encoding.planes() * plane);
         // Outputs far apart read more of lines than they have taps.
         let gathered = BLOCK_ROWS * count * encoding.planes() * plane;
-        let [touched, images] = Self::touched([rows, cols], BLOCK_ROWS);
-        if lines.len(touched, images) > gathered.min(LIMIT) {
+        if lines.most([rows, cols], BLOCK_ROWS) > gathered.min(LIMIT) {
             return None;
         }
         let [kh, kw] = [rows.taps.len(), cols.taps.len()];
@@ -86,21 +85,12 @@ impl BitLines {
 
     /// Words of lines that a block of `pixels` output pixels reads, at most.
     pub(super) fn len(&self, axes: [&Axis; 2], pixels: usize) -> usize {
-        let [lines, images] = Self::touched(axes, pixels);
-        self.lines.len(lines, images)
-    }
-
-    /// Lines of output and images that a block of `pixels` output pixels touches, at most.
-    fn touched([rows, cols]: [&Axis; 2], pixels: usize) -> [usize; 2] {
-        // The first may be the last of its line, or image.
-        let more = |of: usize| pixels.saturating_sub(1).div_ceil(of) + 1;
-        [more(cols.count()), more(rows.count() * cols.count())]
+        self.lines.most(axes, pixels)
     }
 
     /// Elements of scratch for a block of `pixels` output pixels.
     pub(super) fn scratch(&self, axes: [&Axis; 2], pixels: usize) -> usize {
-        let [lines, images] = Self::touched(axes, pixels);
-        self.lines.len(lines, images) + pixels
+        self.len(axes, pixels) + pixels
     }
 
     /// The rows of output pixels `block`, numbered across the images of `input`.

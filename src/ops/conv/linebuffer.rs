@@ -95,6 +95,13 @@ impl LineBuffer {
         (lines * self.advance + images * (self.span - self.advance)).saturating_mul(self.line)
     }
 
+    /// Elements that any `pixels` consecutive output pixels read, at most.
+    pub(super) fn most(&self, [rows, cols]: [&Axis; 2], pixels: usize) -> usize {
+        // The first may be the last of its line, or image.
+        let touched = |of: usize| pixels.saturating_sub(1).div_ceil(of) + 1;
+        self.len(touched(cols.count()), touched(rows.count() * cols.count()))
+    }
+
     /// Lines of output, of one image, whose lines of input fit into `elements`.
     pub(super) fn fit(&self, elements: usize) -> usize {
         (elements / self.line).saturating_sub(self.span) / self.advance + 1

@@ -34,6 +34,7 @@ mod lines;
 mod parts;
 mod product;
 mod run;
+mod tablelines;
 
 pub use float::FloatConv2d;
 pub(in crate::ops) use gather::Writer;

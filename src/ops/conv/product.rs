@@ -12,13 +12,14 @@ use super::gather::{self, BitLayout, Layout};
 use super::geometry::Axis;
 use super::lines::Lines;
 use super::parts::{Parts, Route};
+use super::tablelines::TableLines;
 use crate::bits::{ByteRef, Encoding, PackedRef};
 use crate::error::Result;
 use crate::kernels::bounds::Sequence;
 use crate::kernels::{CodeRows, Kernels, LineRows, MatMut};
 use crate::ops::Finish;
 use crate::ops::gemm::Activations;
-use crate::ops::gemm::method::{Integers, Method};
+use crate::ops::gemm::method::{Integers, Method, Way};
 use crate::ops::par::Par;
 use crate::shape::{WORD_BITS, words};
 
@@ -48,6 +49,8 @@ enum How {
     Direct(Method),
     /// Taps in lines of bytes.
     Lines(Lines),
+    /// Taps in lines of tables.
+    Tables(TableLines),
     /// A method for each group, of rows that are gathered unless their taps are found in lines.
     Rows(Vec<Method>, Option<BitLines>),
     /// Each channel by itself.
@@ -80,12 +83,18 @@ impl Product {
             None => Route::Rows(way),
         };
         let lines = route == Route::Lines && Lines::serves(parts, &rows, &cols);
+        let tables = match route {
+            Route::Rows(Way::Tables) => TableLines::kernel(parts, &rows, &cols),
+            _ => None,
+        };
         let how = if per_group == 1 && o == groups && groups > 1 && parts.route.is_none() {
             let mut depthwise = Depthwise::new(all.view(), activation);
             parts.subtract_zero(all.view(), depthwise.start_mut());
             How::Depthwise(depthwise)
         } else if lines {
             How::Lines(Lines::new(parts, all.view(), &rows, &cols)?)
+        } else if let Some(kernel) = tables {
+            How::Tables(TableLines::new(kernel, parts, all.view(), &rows, &cols)?)
         } else {
             let filters = PackedRef::packed_here(encoding, o, k, all.words());
             let method = |group: usize| -> Result<Method> {
@@ -165,6 +174,7 @@ impl Product {
                 rows + gathered.max(lines)
             }
             How::Lines(lines) => lines.scratch(&self.cols, rows),
+            How::Tables(tables) => tables.scratch(self.axes(), rows),
             How::Depthwise(_) => self.depthwise_bytes().div_ceil(4),
         }
     }
@@ -174,6 +184,7 @@ impl Product {
         match &self.how {
             How::Lines(lines) if self.codes => Some(lines.block_of_codes(&self.cols)),
             How::Lines(lines) => Some(lines.block(kernels, &self.cols)),
+            How::Tables(tables) => Some(tables.block(&self.cols)),
             _ => None,
         }
     }
@@ -192,7 +203,7 @@ impl Product {
                 [method] => method.makes_codes() && fits && self.k > 0,
                 _ => false,
             },
-            How::Depthwise(_) => false,
+            How::Tables(_) | How::Depthwise(_) => false,
         };
         self.codes = can && CodeRows::planes(thresholds.encoding().levels()).is_some();
         if let (true, Some(border)) = (self.codes, &self.border) {
@@ -258,7 +269,7 @@ impl Product {
                     }
                 }
             }
-            How::Depthwise(_) => unreachable!("a product that makes codes"),
+            How::Tables(_) | How::Depthwise(_) => unreachable!("a product that makes codes"),
         }
     }
 
@@ -286,6 +297,18 @@ impl Product {
             How::Lines(lines) => {
                 let out = LineRows::Sums(out);
                 lines.run(kernels, self.axes(), input, block.clone(), out, scratch);
+            }
+            How::Tables(tables) => {
+                let out = self.all(out);
+                tables.run(
+                    kernels,
+                    self.axes(),
+                    input,
+                    block.clone(),
+                    out,
+                    scratch,
+                    par,
+                );
             }
             // A phase without taps.
             How::Rows(..) if self.k == 0 => out.fill(0),
@@ -426,6 +449,7 @@ impl Product {
             How::Direct(method) => method.bytes(),
             How::Rows(methods, _) => methods.iter().map(Method::bytes).sum(),
             How::Lines(lines) => lines.weight_bytes(),
+            How::Tables(tables) => tables.weight_bytes(),
             How::Depthwise(depthwise) => depthwise.bytes(),
         }
     }
@@ -436,6 +460,7 @@ impl Product {
             How::Direct(method) => Some(method.sequence(usize::MAX)),
             How::Rows(methods, _) => methods.first().map(|m| m.sequence(usize::MAX)),
             How::Lines(lines) => Some((lines.sequence(), 1)),
+            How::Tables(tables) => Some(tables.sequence()),
             How::Depthwise(_) => None,
         }
     }
@@ -452,6 +477,7 @@ impl Product {
                 format!("{}, {rows}", methods[0].describe())
             }
             How::Lines(lines) => lines.describe(kernels),
+            How::Tables(tables) => tables.describe(kernels),
             How::Depthwise(_) => format!("{}: depthwise, channels in lanes", kernels.isa()),
         }
     }

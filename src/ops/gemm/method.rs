@@ -203,7 +203,7 @@ impl Method {
         match &self.with_rows(rows).how {
             How::Bits(weights) => (weights.sequence(), weights.passes()),
             How::Bytes(_, weights) => (weights.sequence(), 1),
-            How::Tables(tables, _) => (tables.weights.sequence(), tables.weights.passes()),
+            How::Tables(tables, _) => tables.sequence(),
         }
     }
 
@@ -229,19 +229,11 @@ impl Method {
                 format!("{isa}: {name}, tile {mr}x{nr}, weights in fields of {bits} bits")
             }
             How::Tables(tables, few) => {
-                let (kernel, flush) = (tables.kernel, tables.weights.flush());
-                let (name, [mr, nr]) = (kernel.name, (kernel.tile)(flush));
-                let (group, entries) = (kernel.group, 1 << kernel.group);
-                let passes = ["", "2 passes, "][tables.weights.passes() - 1];
                 let few = match few {
                     Some(few) => format!("; {} up to {} rows", few.method.name(), few.rows),
                     None => String::new(),
                 };
-                let entry = tables.weights.entry_bits();
-                format!(
-                    "{isa}: {name}, tile {mr}x{nr}, {passes}tables of {entries} sums of {group} \
-                     activations, {flush} lookups in {entry} bits{few}"
-                )
+                format!("{isa}: {}{few}", tables.describe())
             }
         }
     }
@@ -483,7 +475,7 @@ impl Dress<f32> for Scaled<'_> {
 }
 
 /// Rows of bytes, each followed by zeros up to `stride`.
-fn pad_rows(bytes: ByteRef<'_>, stride: usize, out: &mut [u8]) {
+pub(in crate::ops) fn pad_rows(bytes: ByteRef<'_>, stride: usize, out: &mut [u8]) {
     if bytes.cols() == 0 {
         return;
     }

@@ -10,7 +10,8 @@
 
 use std::ops::Range;
 
-use crate::kernels::{Kernels, LutKernel, LutWeights, MatMut};
+use crate::kernels::bounds::Sequence;
+use crate::kernels::{Kernels, LutKernel, LutWeights, MatMut, TableRows};
 use crate::ops::Par;
 use crate::ops::grid::{Grid, Space};
 
@@ -27,15 +28,32 @@ const SPACE: usize = 8 * ROWS;
 const LEAST: usize = 16;
 
 /// What working space is aligned to: a cache line.
-const LINE: usize = 64;
+pub(in crate::ops) const LINE: usize = 64;
 
 /// A table kernel, and weights laid out for it.
-pub(super) struct Tables {
-    pub(super) kernel: &'static LutKernel,
-    pub(super) weights: LutWeights,
+pub(in crate::ops) struct Tables {
+    pub(in crate::ops) kernel: &'static LutKernel,
+    pub(in crate::ops) weights: LutWeights,
 }
 
 impl Tables {
+    /// What the inner loop does, and how often it walks along K.
+    pub(in crate::ops) fn sequence(&self) -> (Sequence, usize) {
+        (self.weights.sequence(), self.weights.passes())
+    }
+
+    /// Kernel, tile and tables, for people.
+    pub(in crate::ops) fn describe(&self) -> String {
+        let (kernel, flush) = (self.kernel, self.weights.flush());
+        let (name, [mr, nr]) = (kernel.name, (kernel.tile)(flush));
+        let (group, entries) = (kernel.group, 1 << kernel.group);
+        let passes = ["", "2 passes, "][self.weights.passes() - 1];
+        let entry = self.weights.entry_bits();
+        format!(
+            "{name}, tile {mr}x{nr}, {passes}tables of {entries} sums of {group} activations, {flush} lookups in {entry} bits"
+        )
+    }
+
     /// Elements of scratch for `rows` rows of activations.
     pub(super) fn scratch(&self, rows: usize) -> usize {
         match rows {
@@ -128,6 +146,7 @@ impl Tables {
         };
         for k in 0..weights.blocks() {
             self.kernel.build(weights, k, bytes, stride, tables);
+            let tables = TableRows::pixels(tables, weights.table_bytes());
             for panel in panels.clone() {
                 let (_, right) = out.reborrow().split_cols((panel - panels.start) * nr);
                 let lanes = nr.min(right.cols());
