@@ -85,7 +85,7 @@ pub(super) trait Tables: Features {
 }
 
 /// Groups whose tables are built together.
-pub(super) const QUAD: usize = 4;
+pub(crate) const QUAD: usize = 4;
 
 /// Bytes of indices that a block of a panel may have for each bit of its weights, a byte for each: half of a first-level
 /// cache.

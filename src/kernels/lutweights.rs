@@ -58,14 +58,35 @@ pub(crate) struct LutKernel {
     pub(super) share: usize,
     /// Bytes of an entry: 1 for activations of 1, 2, 3 and 4 bits, 2 for those of 5, 6, 7 and 8.
     pub(super) entry: usize,
-    /// Channels from which on tables are faster than another method, for those numbers of bits.
-    pub(super) worth_channels: fn() -> [usize; 4],
-    /// Rows up to which the other method is the faster one nevertheless, for the same, so that a product has both.
+    /// From how many channels on tables are faster than another method.
+    pub(crate) worth: Worth,
+    /// The same where a convolution makes them once of each pixel.
+    pub(crate) worth_of_taps: Worth,
+    /// Rows up to which the other method is the faster one nevertheless, of weights of one bit and activations as in
+    /// [`Worth`], so that a product has both.
     pub(super) few_rows: fn() -> [usize; 4],
-    /// Channels as above for weights of two bits.
-    pub(super) worth_channels_twice: [usize; 4],
     pub(super) build: unsafe fn(&BuildTask),
     pub(super) run: unsafe fn(&LutTask),
+}
+
+/// Channels from which on tables are the fastest, for activations of 1, 2, 3 and 4 bits, or of 5, 6, 7 and 8.
+#[derive(Clone, Copy)]
+pub(crate) struct Worth {
+    /// For weights of one bit.
+    pub(super) once: fn() -> [usize; 4],
+    /// For those of two, which take two passes.
+    pub(super) twice: [usize; 4],
+}
+
+impl Worth {
+    /// For a pair that is served.
+    pub(crate) fn channels(&self, weight: Encoding, activation: Encoding) -> usize {
+        let channels = match weight.planes() {
+            1 => (self.once)(),
+            _ => self.twice,
+        };
+        channels[(activation.planes() - 1) % 4]
+    }
 }
 
 /// Bipolar weights, or others of at most two bits less the smallest, as indices.
@@ -335,15 +356,6 @@ impl LutKernel {
                 1 => w <= 2 && a <= 4,
                 _ => w == 1 && a > 4,
             }
-    }
-
-    /// Channels from which on tables are the fastest, for a pair that is served.
-    pub(crate) fn worth_channels(&self, weight: Encoding, activation: Encoding) -> usize {
-        let channels = match weight.planes() {
-            1 => (self.worth_channels)(),
-            _ => self.worth_channels_twice,
-        };
-        channels[(activation.planes() - 1) % 4]
     }
 
     /// Rows up to which another method is faster nevertheless.

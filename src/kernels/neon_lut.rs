@@ -12,12 +12,12 @@
 
 use std::arch::aarch64::*;
 
-use super::LutKernel;
 use super::lanes::Lanes;
 use super::lutgemm::{self, ByteLanes, Tables};
 use super::luttask::{BuildTask, LutTask};
 use super::neon::Quad;
 use super::piece::features;
+use super::{LutKernel, Worth};
 
 /// Lookups a byte up to which sums of 16 bits stay in registers: those of activations of 4 and 3 bits.
 const FEW: usize = 4;
@@ -36,18 +36,32 @@ pub(super) const KERNEL: LutKernel = LutKernel {
     // Predicted from counts of instructions, not measured. MAC an instruction: popcounts 43 a pass, tables 32 for 2
     // bits and 28 for 3 and 4. Tables of 16 activations take about 26 instructions and as many to make them
     // bytes: u4 gains 0.9 a channel on that, u3 0.6 and u2 0.25. A gain of a tenth and more is left from here on.
-    worth_channels: || [usize::MAX, 384, 192, 128],
+    worth: Worth {
+        once: || [usize::MAX, 384, 192, 128],
+        // Predicted likewise: 12 MAC an instruction for two passes of 2 bits and 10 for those of 4, where popcounts have 8
+        // and 4, umlal 4.
+        twice: [usize::MAX, 384, 192, 128],
+    },
     few_rows: || [0; 4],
-    // Predicted likewise: 12 MAC an instruction for two passes of 2 bits and 10 for those of 4, where popcounts have 8
-    // and 4, umlal 4.
-    worth_channels_twice: [usize::MAX, 384, 192, 128],
+    // Likewise, of tables that cost a sixth.
+    worth_of_taps: Worth {
+        once: || [usize::MAX, 128, 64, 64],
+        twice: [usize::MAX, 128, 64, 64],
+    },
     build,
     run,
 };
 
 /// Beside byte products in one instruction, tables are for weights of one bit alone.
 pub(super) const BESIDE_DOTS: LutKernel = LutKernel {
-    worth_channels_twice: [usize::MAX; 4],
+    worth: Worth {
+        twice: [usize::MAX; 4],
+        ..KERNEL.worth
+    },
+    worth_of_taps: Worth {
+        twice: [usize::MAX; 4],
+        ..KERNEL.worth_of_taps
+    },
     ..KERNEL
 };
 

@@ -14,10 +14,10 @@ use std::arch::x86_64::*;
 
 use super::Ymm;
 use crate::isa;
-use crate::kernels::LutKernel;
 use crate::kernels::lutgemm::{self, ByteLanes, Tables};
 use crate::kernels::luttask::{BuildTask, LutTask};
 use crate::kernels::piece::features;
+use crate::kernels::{LutKernel, Worth};
 
 pub(super) const KERNEL: LutKernel = LutKernel {
     name: "vpshufb",
@@ -38,15 +38,26 @@ pub(super) const KERNEL: LutKernel = LutKernel {
     // Tried in vain there: tables of the next rows and lines of the result asked for beforehand, three groups unrolled
     // between flushes. The loop itself runs at five sixths of its bound; what is left goes to flushes, the end of a tile,
     // tables and sums of rows.
-    worth_channels: || match isa::spare_pipes() {
-        true => [512, 96, 64, 64],
-        false => [usize::MAX, 96, 64, 64],
+    worth: Worth {
+        once: || match isa::spare_pipes() {
+            true => [512, 96, 64, 64],
+            false => [usize::MAX, 96, 64, 64],
+        },
+        // Sapphire Rapids, bytes : tables, 64, 128 and 512 channels of K = 512. u2 x u2: 25 : 39, 27 : 50, 29 : 57. u2 x u4:
+        // 25 : 38, 28 : 45, 28 : 49. A GEMV of 4096 x 4096, which waits for the third-level cache, lost with an index a byte,
+        // twice as large as the weights: 23 : 17 and 22 : 11. Two to a byte have not been measured.
+        twice: [usize::MAX, 64, 64, 64],
     },
     few_rows: || [6, 0, 0, 0],
-    // Sapphire Rapids, bytes : tables, 64, 128 and 512 channels of K = 512. u2 x u2: 25 : 39, 27 : 50, 29 : 57. u2 x u4:
-    // 25 : 38, 28 : 45, 28 : 49. A GEMV of 4096 x 4096, which waits for the third-level cache, lost with an index a byte,
-    // twice as large as the weights: 23 : 17 and 22 : 11. Two to a byte have not been measured.
-    worth_channels_twice: [usize::MAX, 64, 64, 64],
+    // 3 x 3, Zen 5, others : tables. u4: 31 : 33 for 32 channels at 32 x 32. u2: 43 : 40 likewise, 48 : 77 for 64 at 14 x 14. 1
+    // bit: 101 : 105 for 128 at 14 x 14, 103 : 116 for 256.
+    worth_of_taps: Worth {
+        once: || match isa::spare_pipes() {
+            true => [256, 64, 64, 64],
+            false => [usize::MAX, 64, 64, 64],
+        },
+        twice: [usize::MAX, 64, 64, 64],
+    },
     build,
     run,
 };
@@ -55,7 +66,14 @@ pub(super) const KERNEL: LutKernel = LutKernel {
 pub(super) const BESIDE_DOTS: LutKernel = LutKernel {
     // Sapphire Rapids, a busy one, medians of three runs, bytes (u2 x u8) : tables. u2 x u2: 32 : 27 for 64 channels, 33 : 36
     // for 512, 34 : 34 for 1024. u2 x u4: 32 : 30, 33 : 38, 34 : 35.
-    worth_channels_twice: [usize::MAX, 512, 512, 512],
+    worth: Worth {
+        twice: [usize::MAX, 512, 512, 512],
+        ..KERNEL.worth
+    },
+    worth_of_taps: Worth {
+        twice: [usize::MAX, 512, 512, 512],
+        ..KERNEL.worth_of_taps
+    },
     ..KERNEL
 };
 

@@ -13,10 +13,10 @@ use std::arch::x86_64::*;
 
 use super::bytes::Bytes;
 use crate::isa;
-use crate::kernels::LutKernel;
 use crate::kernels::lutgemm::{self, Tables};
 use crate::kernels::luttask::{BuildTask, LutTask};
 use crate::kernels::piece::features;
+use crate::kernels::{LutKernel, Worth};
 
 pub(super) const KERNEL: LutKernel = LutKernel {
     name: "vpermb",
@@ -32,15 +32,24 @@ pub(super) const KERNEL: LutKernel = LutKernel {
     // for 256, 155 : 268 for 1024; 89 : 132 for one row and 4096 channels. u3: 203 : 186 for 192 channels, 205 : 222
     // for 256, 209 : 294 for 1024. u2: 303 : 242 for 256 channels, 306 : 315 for 1024, which is not worth a third
     // more memory. One bit is one pass. Popcounts of bipolar weights have lost their sums of rows since: 154 for u4.
-    worth_channels: || [usize::MAX, usize::MAX, 256, 192],
+    worth: Worth {
+        once: || [usize::MAX, usize::MAX, 256, 192],
+        // Two passes of u2 tie with four of popcounts, those of u4 with byte products. Repeating halves of tables by loads in
+        // place of vpermb lost a twentieth on Sapphire Rapids.
+        twice: [usize::MAX; 4],
+    },
     // u4, 4096 x 4096, popcounts : tables, Zen 5: 148 : 119 for one row, 155 : 208 for two.
     few_rows: || match isa::spare_pipes() {
         true => [0, 0, 1, 1],
         false => [0; 4],
     },
-    // Two passes of u2 tie with four of popcounts, those of u4 with byte products. Repeating halves of tables by loads in
-    // place of vpermb lost a twentieth on Sapphire Rapids.
-    worth_channels_twice: [usize::MAX; 4],
+    // 3 x 3, Zen 5, others : tables. u4: 122 : 92 for 64 channels at 56 x 56, whose tables are each read once, 135 : 180 for 128
+    // at 28 x 28. u3: 196 : 131, 211 : 250. u2: 326 : 321 for 256 at 14 x 14, 316 : 349 for 512 at 7 x 7. u2 x u4: 74 : 96
+    // for 128, 100 : 119 for 256; x u3: 88 : 99 for 256; x u2: 130 : 129.
+    worth_of_taps: Worth {
+        once: || [usize::MAX, 512, 128, 128],
+        twice: [usize::MAX, usize::MAX, 256, 128],
+    },
     build,
     run,
 };

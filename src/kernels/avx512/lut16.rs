@@ -16,11 +16,11 @@ use std::arch::x86_64::*;
 
 use super::Zmm;
 use crate::isa;
-use crate::kernels::LutKernel;
 use crate::kernels::lanes::Lanes;
 use crate::kernels::lutgemm::{self, QUAD};
 use crate::kernels::luttask::{BuildTask, LutTask};
 use crate::kernels::sink;
+use crate::kernels::{LutKernel, Worth};
 
 /// Activations of a table.
 const GROUP: usize = 6;
@@ -44,12 +44,22 @@ pub(super) const KERNEL: LutKernel = LutKernel {
     // Zen 5, MAC a cycle, bytes : tables, medians of three: 119 : 142 for 512^3, 120 : 150 for 1024^3, 121 : 164 for
     // 4096 x 256 x 4096, 120 : 175 for 4096 x 4 x 4096. The inner loop alone does 300. Panels of 512 channels or blocks of 64
     // rows gain and lose as much. Intel's cores do vpermi2w in three steps.
-    worth_channels: || match isa::spare_pipes() {
-        true => [512; 4],
-        false => [usize::MAX; 4],
+    worth: Worth {
+        once: || match isa::spare_pipes() {
+            true => [512; 4],
+            false => [usize::MAX; 4],
+        },
+        twice: [usize::MAX; 4],
     },
     few_rows: || [3; 4],
-    worth_channels_twice: [usize::MAX; 4],
+    // 3 x 3, Zen 5, bytes : tables: 58 : 103 for 128 channels at 28 x 28, 86 : 130 for 256 at 14 x 14.
+    worth_of_taps: Worth {
+        once: || match isa::spare_pipes() {
+            true => [128; 4],
+            false => [usize::MAX; 4],
+        },
+        twice: [usize::MAX; 4],
+    },
     build,
     run,
 };

@@ -10,11 +10,11 @@
 
 use std::arch::x86_64::*;
 
-use crate::kernels::LutKernel;
 use crate::kernels::avx512::bytes::Bytes;
 use crate::kernels::lutgemm::{self, Tables};
 use crate::kernels::luttask::{BuildTask, LutTask};
 use crate::kernels::piece::features;
+use crate::kernels::{LutKernel, Worth};
 
 pub(super) const KERNEL: LutKernel = LutKernel {
     name: "vpshufb",
@@ -30,10 +30,18 @@ pub(super) const KERNEL: LutKernel = LutKernel {
     // with an index a byte, before two shared one. 1 bit: 104 : 119, 107 : 117, 63 : 79. u2: 55 : 81, 55 : 105, 46 : 86.
     // u4, bytes instead of popcounts: 42 : 106, 39 : 96, 22 : 89. That CPU shuffles 512 bits on one port, as those that
     // this ISA is for; they have not been measured. From how many channels on is a count of instructions.
-    worth_channels: || [512, 192, 96, 96],
+    worth: Worth {
+        once: || [512, 192, 96, 96],
+        // Half of the rates above: no more than bytes.
+        twice: [usize::MAX; 4],
+    },
     few_rows: || [0; 4],
-    // Half of the rates above: no more than bytes.
-    worth_channels_twice: [usize::MAX; 4],
+    // 3 x 3, Zen 5, others : tables. 1 bit: 213 : 177 for 256 channels at 14 x 14. u2: 91 : 144 for 128 at 14 x 14. u4: 72 : 72
+    // for 64 at 28 x 28. u2 x u4: 56 : 99 for 256, on a CPU that shuffles more than those that this ISA is for.
+    worth_of_taps: Worth {
+        once: || [512, 128, 96, 96],
+        twice: [usize::MAX; 4],
+    },
     build,
     run,
 };

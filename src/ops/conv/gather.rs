@@ -7,9 +7,6 @@
 //! Taps that are whole elements (codes of a byte, or words, half words or bytes of planes where C / groups is a
 //! multiple of 32, 16 or 8) are copied; taps of a kernel row that are neighbours in memory are one copy. Other planes
 //! are appended field by field of bits.
-//!
-//! 256 to 256 channels, 3 x 3 at 14 x 14, 4 bits by tables (Zen 5): gathering is 5 % of the time, making bytes of what was
-//! gathered 15 %, making tables of the bytes 25 %. The last two do for each tap what pixels would need once.
 
 use std::ops::Range;
 

@@ -1,10 +1,11 @@
 //! Convolution of packed images by packed filters.
 //!
 //! 1. The output is cut into blocks of pixels, and threads take one after the other.
-//! 2. Where taps are whole words of bits, or the products of first layers, the lines of input that a block reads are
-//!    copied once with their pad, and kernels find the taps in them by tables of where they are: see `bitlines` and
-//!    `lines`. Other taps are gathered by the indirection table (see `geometry`) into rows in the cache (see `gather`),
-//!    which serve all panels of output channels. No matrix of all patches is ever made.
+//! 2. Where taps are whole words of bits, products of first layers, or looked up, the lines of input that a block reads are
+//!    copied once with their pad, as bits, bytes or tables, and kernels find the taps in them by tables of where they
+//!    are: see `bitlines`, `lines` and `tablelines`. Other taps are gathered by the indirection table (see `geometry`)
+//!    into rows in the cache (see `gather`), which serve all panels of output channels. No matrix of all patches is ever
+//!    made.
 //! 3. Any method of [`Gemm`](crate::ops::Gemm) multiplies them into a block of sums, `border` puts the pad right, and a
 //!    [`Finish`] makes the output of the block while it is in the cache.
 //!

@@ -19,7 +19,7 @@ use crate::kernels::bounds::Sequence;
 use crate::kernels::{CodeRows, Kernels, LineRows, MatMut};
 use crate::ops::Finish;
 use crate::ops::gemm::Activations;
-use crate::ops::gemm::method::{Integers, Method, Way};
+use crate::ops::gemm::method::{Integers, Method};
 use crate::ops::par::Par;
 use crate::shape::{WORD_BITS, words};
 
@@ -83,18 +83,15 @@ impl Product {
             None => Route::Rows(way),
         };
         let lines = route == Route::Lines && Lines::serves(parts, &rows, &cols);
-        let tables = match route {
-            Route::Rows(Way::Tables) => TableLines::kernel(parts, &rows, &cols),
-            _ => None,
-        };
+        let tables = TableLines::kernel(parts, &rows, &cols);
         let how = if per_group == 1 && o == groups && groups > 1 && parts.route.is_none() {
             let mut depthwise = Depthwise::new(all.view(), activation);
             parts.subtract_zero(all.view(), depthwise.start_mut());
             How::Depthwise(depthwise)
-        } else if lines {
-            How::Lines(Lines::new(parts, all.view(), &rows, &cols)?)
         } else if let Some(kernel) = tables {
             How::Tables(TableLines::new(kernel, parts, all.view(), &rows, &cols)?)
+        } else if lines {
+            How::Lines(Lines::new(parts, all.view(), &rows, &cols)?)
         } else {
             let filters = PackedRef::packed_here(encoding, o, k, all.words());
             let method = |group: usize| -> Result<Method> {

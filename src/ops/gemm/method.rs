@@ -58,7 +58,7 @@ impl Method {
         activation: Encoding,
     ) -> Way {
         match kernels.lut_kernel(weight, activation) {
-            Some(tables) if tables.worth_channels(weight, activation) <= n => Way::Tables,
+            Some(tables) if tables.worth.channels(weight, activation) <= n => Way::Tables,
             _ => Self::without_tables(kernels, weight, activation),
         }
     }
