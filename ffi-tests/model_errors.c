@@ -82,8 +82,9 @@ static void models(const char *path, const char *images_path) {
   IS_NULL(qc_model_node(model, 0, NULL, &type), "info");
   BAD(qc_model_node(model, info.nodes, &node, NULL), "index is");
   BAD(qc_model_describe_node(model, info.nodes, buf, sizeof buf, &n), "index is");
-  BAD(qc_model_predict(model, seconds, info.nodes + 1), "n_nodes is");
-  IS_NULL(qc_model_predict(model, NULL, info.nodes), "seconds");
+  BAD(qc_model_predict(model, 1, seconds, info.nodes + 1), "n_nodes is");
+  BAD(qc_model_predict(model, 0, seconds, info.nodes), "images is 0");
+  IS_NULL(qc_model_predict(model, 1, NULL, info.nodes), "seconds");
   CHECK(n == UNTOUCHED && no_workspace == (qc_workspace *)&n);
 
   OK(qc_workspace_new(model, 2, 1, QC_MODE_LATENCY, &workspace));

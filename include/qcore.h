@@ -2781,12 +2781,15 @@ int32_t qc_model_profile(const struct qc_model *model,
                          const struct qc_pool *pool);
 
 /**
- * Seconds that one thread of this core cannot go below for each node and image: those of its multiply-accumulates by the
- * instructions of its kernel on registers alone, measured in some milliseconds. 0 where nothing can be said.
+ * Seconds of each node for an image that no run on one thread of this core can beat by much, where `images` images go
+ * through together: the longest of its multiply-accumulates by the instructions of its kernel on registers alone, of
+ * reading its weights and what enters, and of writing what leaves, by rates that are measured in milliseconds. It is a
+ * bound, not an estimate. 0 for nodes that do not run.
  *
- * `seconds` has `n_nodes` elements, as many as the model has nodes.
+ * `seconds` has `n_nodes` elements, as many as the model has nodes. Errors if `images` is 0.
  */
 int32_t qc_model_predict(const struct qc_model *model,
+                         size_t images,
                          float *seconds,
                          size_t n_nodes);
 

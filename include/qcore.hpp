@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -121,6 +122,18 @@ inline qc_conv2d_options conv2d_options() { return filled(qc_conv2d_options_init
 inline qc_float_conv2d_options float_conv2d_options() { return filled(qc_float_conv2d_options_init); }
 inline qc_window window() { return filled(qc_window_init); }
 inline qc_value_type value_type() { return filled(qc_value_type_init); }
+
+// Folds batch norm behind scale * sum + bias into these two. Throws `std::invalid_argument` unless all are of as many
+// channels.
+inline void fold_batch_norm(Floats gamma, Floats beta, Floats mean, Floats var, float eps,
+                            View<float> scale, View<float> bias) {
+  const std::size_t n = scale.size();
+  for (const std::size_t size : {gamma.size(), beta.size(), mean.size(), var.size(), bias.size()}) {
+    if (size != n) throw std::invalid_argument("batch norm: expected as many channels everywhere");
+  }
+  check(qc_fold_batch_norm(n, gamma.data(), beta.data(), mean.data(), var.data(), eps, scale.data(),
+                           bias.data()));
+}
 
 // Worker threads; 0 asks for one a processor.
 class Pool : public Handle<qc_pool, qc_pool_free> {
@@ -382,7 +395,14 @@ class Conv2d : public Handle<qc_conv2d, qc_conv2d_free> {
   std::int32_t output_;
 };
 
-// The greatest code of each window, per channel.
+// Throws `std::invalid_argument` unless elements of this kind are floats of 16 bits.
+inline void check_halves(std::int32_t kind) {
+  if (kind != QC_KIND_F16 && kind != QC_KIND_BF16) {
+    throw std::invalid_argument("kind: expected QC_KIND_F16 or QC_KIND_BF16");
+  }
+}
+
+// The greatest element of each window, per channel.
 class MaxPool : public Handle<qc_max_pool, qc_max_pool_free> {
  public:
   explicit MaxPool(const qc_window &window)
@@ -398,6 +418,30 @@ class MaxPool : public Handle<qc_max_pool, qc_max_pool_free> {
            const Pool *pool = nullptr) const {
     check(qc_max_pool_run(get(), images.data(), images.size(), count, out.data(), out.size(),
                           raw(pool)));
+  }
+
+  void run(Bytes images, std::size_t count, View<std::uint8_t> out,
+           const Pool *pool = nullptr) const {
+    run_kind(QC_KIND_BYTES, images, count, out, pool);
+  }
+
+  void run(Floats images, std::size_t count, View<float> out, const Pool *pool = nullptr) const {
+    run_kind(QC_KIND_F32, images, count, out, pool);
+  }
+
+  // `kind` is QC_KIND_F16 or QC_KIND_BF16.
+  void run(std::int32_t kind, Halves images, std::size_t count, View<std::uint16_t> out,
+           const Pool *pool = nullptr) const {
+    check_halves(kind);
+    run_kind(kind, images, count, out, pool);
+  }
+
+ private:
+  template <class T>
+  void run_kind(std::int32_t kind, View<const T> images, std::size_t count, View<T> out,
+                const Pool *pool) const {
+    check(qc_max_pool_run_kind(get(), kind, images.data(), images.size(), count, out.data(),
+                               out.size(), raw(pool)));
   }
 };
 
@@ -423,6 +467,55 @@ class AveragePool : public Handle<qc_average_pool, qc_average_pool_free> {
            View<std::uint32_t> out, const Pool *pool = nullptr) const {
     check(qc_average_pool_run_codes(get(), images.data(), images.size(), count, scale, &quantizer,
                                     out.data(), out.size(), raw(pool)));
+  }
+
+  void run(Bytes images, std::size_t count, float scale, View<float> out,
+           const Pool *pool = nullptr) const {
+    run_kind(QC_KIND_BYTES, images, count, scale, out, pool);
+  }
+
+  void run(Bytes images, std::size_t count, float scale, const qc_quantizer &quantizer,
+           View<std::uint32_t> out, const Pool *pool = nullptr) const {
+    run_kind(QC_KIND_BYTES, images, count, scale, quantizer, out, pool);
+  }
+
+  void run(Floats images, std::size_t count, float scale, View<float> out,
+           const Pool *pool = nullptr) const {
+    run_kind(QC_KIND_F32, images, count, scale, out, pool);
+  }
+
+  void run(Floats images, std::size_t count, float scale, const qc_quantizer &quantizer,
+           View<std::uint32_t> out, const Pool *pool = nullptr) const {
+    run_kind(QC_KIND_F32, images, count, scale, quantizer, out, pool);
+  }
+
+  // `kind` is QC_KIND_F16 or QC_KIND_BF16.
+  void run(std::int32_t kind, Halves images, std::size_t count, float scale, View<float> out,
+           const Pool *pool = nullptr) const {
+    check_halves(kind);
+    run_kind(kind, images, count, scale, out, pool);
+  }
+
+  void run(std::int32_t kind, Halves images, std::size_t count, float scale,
+           const qc_quantizer &quantizer, View<std::uint32_t> out,
+           const Pool *pool = nullptr) const {
+    check_halves(kind);
+    run_kind(kind, images, count, scale, quantizer, out, pool);
+  }
+
+ private:
+  template <class T>
+  void run_kind(std::int32_t kind, View<const T> images, std::size_t count, float scale,
+                View<float> out, const Pool *pool) const {
+    check(qc_average_pool_run_kind_f32(get(), kind, images.data(), images.size(), count, scale,
+                                       out.data(), out.size(), raw(pool)));
+  }
+
+  template <class T>
+  void run_kind(std::int32_t kind, View<const T> images, std::size_t count, float scale,
+                const qc_quantizer &quantizer, View<std::uint32_t> out, const Pool *pool) const {
+    check(qc_average_pool_run_kind_codes(get(), kind, images.data(), images.size(), count, scale,
+                                         &quantizer, out.data(), out.size(), raw(pool)));
   }
 };
 
@@ -493,6 +586,33 @@ class Model : public Handle<qc_model, qc_model_free> {
     });
   }
 
+  // Seconds of each node for an image that no run on one thread can beat by much, `images` at a time.
+  std::vector<float> predict(std::size_t images = 1) const {
+    std::vector<float> seconds(info().nodes);
+    check(qc_model_predict(get(), images, seconds.data(), seconds.size()));
+    return seconds;
+  }
+
+  // Seconds of each node for all images, medians of `runs` runs.
+  inline std::vector<float> profile(Bytes images, std::size_t runs, Workspace &workspace,
+                                    const Pool *pool = nullptr) const;
+  inline std::vector<float> profile(Floats images, std::size_t runs, Workspace &workspace,
+                                    const Pool *pool = nullptr) const;
+  inline std::vector<float> profile(Halves images, std::size_t runs, Workspace &workspace,
+                                    const Pool *pool = nullptr) const;
+
+  // A line a node: what `profile` measured for `images` images beside what `predict` gave, or nothing.
+  std::string report(Floats measured, Floats predicted, std::size_t images) const {
+    if (predicted.size() != 0 && predicted.size() != measured.size()) {
+      throw std::invalid_argument("predicted: expected as many as were measured, or none");
+    }
+    const float *bounds = predicted.size() != 0 ? predicted.data() : nullptr;
+    return text_of([&](char *buf, std::size_t len, std::size_t *length) {
+      return qc_model_report(get(), measured.data(), bounds, measured.size(), images, buf, len,
+                             length);
+    });
+  }
+
   // The floats of the only output, for images of codes a byte each.
   inline void run(Bytes images, View<float> logits, Workspace &workspace,
                   const Pool *pool = nullptr) const;
@@ -510,9 +630,24 @@ class Model : public Handle<qc_model, qc_model_free> {
                   const Pool *pool = nullptr) const;
 
  private:
+  // C takes images without a type; here they have one, so it is compared.
+  void check_kind(std::int32_t kind) const {
+    if (input_type().kind != kind) {
+      throw std::invalid_argument("images: expected elements of the type that the model takes");
+    }
+  }
+
+  // Which of the two kinds of 16 bits the images are, the model says.
+  std::int32_t kind_of_halves() const {
+    return input_type().kind == QC_KIND_BF16 ? QC_KIND_BF16 : QC_KIND_F16;
+  }
+
   inline void run_outputs(std::int32_t kind, const void *images, std::size_t len,
                           View<const qc_output> outputs, Workspace &workspace,
                           const Pool *pool) const;
+  inline std::vector<float> profile_kind(std::int32_t kind, const void *images, std::size_t len,
+                                         std::size_t runs, Workspace &workspace,
+                                         const Pool *pool) const;
 };
 
 // The memory of runs of a model, one at a time; `images` at a time on `threads` threads.
@@ -553,22 +688,42 @@ inline void Model::run(Floats images, View<const qc_output> outputs, Workspace &
   run_outputs(QC_KIND_F32, images.data(), images.size(), outputs, workspace, pool);
 }
 
-// Which of the two kinds of 16 bits the images are, the model says.
 inline void Model::run(Halves images, View<const qc_output> outputs, Workspace &workspace,
                        const Pool *pool) const {
-  const std::int32_t kind = input_type().kind == QC_KIND_BF16 ? QC_KIND_BF16 : QC_KIND_F16;
-  run_outputs(kind, images.data(), images.size(), outputs, workspace, pool);
+  run_outputs(kind_of_halves(), images.data(), images.size(), outputs, workspace, pool);
 }
 
-// C takes images without a type; here they have one, so it is compared.
 inline void Model::run_outputs(std::int32_t kind, const void *images, std::size_t len,
                                View<const qc_output> outputs, Workspace &workspace,
                                const Pool *pool) const {
-  if (input_type().kind != kind) {
-    throw std::invalid_argument("images: expected elements of the type that the model takes");
-  }
+  check_kind(kind);
   check(qc_model_run_outputs(get(), images, len, outputs.data(), outputs.size(), workspace.get(),
                              raw(pool)));
+}
+
+inline std::vector<float> Model::profile(Bytes images, std::size_t runs, Workspace &workspace,
+                                         const Pool *pool) const {
+  return profile_kind(QC_KIND_BYTES, images.data(), images.size(), runs, workspace, pool);
+}
+
+inline std::vector<float> Model::profile(Floats images, std::size_t runs, Workspace &workspace,
+                                         const Pool *pool) const {
+  return profile_kind(QC_KIND_F32, images.data(), images.size(), runs, workspace, pool);
+}
+
+inline std::vector<float> Model::profile(Halves images, std::size_t runs, Workspace &workspace,
+                                         const Pool *pool) const {
+  return profile_kind(kind_of_halves(), images.data(), images.size(), runs, workspace, pool);
+}
+
+inline std::vector<float> Model::profile_kind(std::int32_t kind, const void *images,
+                                              std::size_t len, std::size_t runs,
+                                              Workspace &workspace, const Pool *pool) const {
+  check_kind(kind);
+  std::vector<float> seconds(info().nodes);
+  check(qc_model_profile(get(), images, len, runs, seconds.data(), seconds.size(),
+                         workspace.get(), raw(pool)));
+  return seconds;
 }
 
 // A value of a model that is being built: the images, or what a node makes.

@@ -205,13 +205,16 @@ pub unsafe extern "C" fn qc_model_profile(
     })
 }
 
-/// Seconds that one thread of this core cannot go below for each node and image: those of its multiply-accumulates by the
-/// instructions of its kernel on registers alone, measured in some milliseconds. 0 where nothing can be said.
+/// Seconds of each node for an image that no run on one thread of this core can beat by much, where `images` images go
+/// through together: the longest of its multiply-accumulates by the instructions of its kernel on registers alone, of
+/// reading its weights and what enters, and of writing what leaves, by rates that are measured in milliseconds. It is a
+/// bound, not an estimate. 0 for nodes that do not run.
 ///
-/// `seconds` has `n_nodes` elements, as many as the model has nodes.
+/// `seconds` has `n_nodes` elements, as many as the model has nodes. Errors if `images` is 0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn qc_model_predict(
     model: *const qc_model,
+    images: usize,
     seconds: *mut f32,
     n_nodes: usize,
 ) -> i32 {
@@ -221,7 +224,7 @@ pub unsafe extern "C" fn qc_model_predict(
         let seconds = slice_mut("seconds", seconds, n_nodes)?;
         model.0.with("model", |model| {
             check_nodes(model, seconds.len())?;
-            for (to, time) in seconds.iter_mut().zip(model.predict()?) {
+            for (to, time) in seconds.iter_mut().zip(model.predict(images)?) {
                 *to = time.map_or(0.0, |time| time.as_secs_f32());
             }
             Ok(())

@@ -1,4 +1,4 @@
-//! The limits of a core: loops that do what a kernel's inner loop does, on registers alone or on reads alone.
+//! The limits of a core: loops that do what a kernel's inner loop does, on registers alone, or that only read or write.
 //!
 //! A kernel's speed says little by itself; beside the speed of its own instructions without operands from
 //! memory it says how much is left to gain. These loops are for measuring: nothing else calls them.
@@ -38,11 +38,14 @@ pub enum Sequence {
     LookUpFloats,
     /// Multiply f32 and add.
     Fma,
+    /// Multiply 16-bit lanes and add: depthwise convolutions, where each lane is a channel. What widens bytes to lanes is
+    /// left out, for it is the compiler's choice.
+    Lanes,
 }
 
 impl Sequence {
     /// Every sequence, bits first.
-    pub const ALL: [Sequence; 9] = [
+    pub const ALL: [Sequence; 10] = [
         Sequence::Count,
         Sequence::CountMasked,
         Sequence::Dot,
@@ -52,6 +55,7 @@ impl Sequence {
         Sequence::LookUpWide,
         Sequence::LookUpFloats,
         Sequence::Fma,
+        Sequence::Lanes,
     ];
 }
 
@@ -66,7 +70,7 @@ struct Ports {
     run: unsafe fn(u64),
 }
 
-/// 512 bytes to read, aligned as the widest vectors want it.
+/// 512 bytes to read or write, aligned as the widest vectors want it.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 pub struct Block([u8; 512]);
@@ -151,6 +155,30 @@ impl Loops {
             }
         }
     }
+
+    /// Writes all of `blocks` once, in the widest vectors of the ISA, by stores that go through the caches.
+    pub fn write(&self, blocks: &mut [Block]) {
+        if blocks.is_empty() {
+            return;
+        }
+        let (_first, _count) = (blocks.as_mut_ptr(), blocks.len() as u64);
+        match self.isa {
+            // SAFETY: `of` has checked the features; `_count` blocks, at least one, are writable from
+            // `_first`, which a Block aligns to 64 bytes, and hold any bytes.
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 | Isa::Avx512Bw => unsafe { x86::write_zmm(_first, _count) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 | Isa::Avx2Vnni => unsafe { x86::write_ymm(_first, _count) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon | Isa::NeonDot | Isa::NeonI8mm => unsafe { aarch64::write(_first, _count) },
+            _ => {
+                blocks.iter_mut().for_each(|block| block.0.fill(0));
+                black_box(blocks);
+            }
+        }
+    }
 }
 
 /// Additions in one measurement of the clock, a multiple of 64: 65 microseconds at 4 GHz.
@@ -187,9 +215,15 @@ mod tests {
             }
             assert!(isa == Isa::Portable || loops.run(Sequence::Count, 0).is_some());
             for bytes in [0, 1, 512, 5000] {
-                loops.read(&Block::some(bytes));
+                let mut blocks = Block::some(bytes);
+                loops.read(&blocks);
+                let last = blocks.len() - 1;
+                loops.write(&mut blocks[..last]);
+                let zero = |block: &Block| block.0 == [0; 512];
+                assert!(blocks[..last].iter().all(zero) && blocks[last].0 == [1; 512]);
             }
             loops.read(&[]);
+            loops.write(&mut []);
         }
         let absent = Isa::ALL.into_iter().find(|i| !i.is_available()).unwrap();
         assert!(Loops::of(absent).is_err());

@@ -1,14 +1,12 @@
 //! What a model consists of, for people: a row a node.
 
 use std::fmt;
-use std::time::{Duration, Instant};
 
 use super::net::Model;
 use super::node::{Op, shown};
 use super::step::Step;
 use super::value::ValueType;
-use crate::error::Result;
-use crate::kernels::bounds::{Loops, Sequence};
+use crate::kernels::bounds::Sequence;
 use crate::ops::{ActivationFn, Finish};
 
 /// A node as [`Model::describe`] tells it.
@@ -36,18 +34,19 @@ pub struct NodeInfo {
     pub macs: u64,
     /// The kernel that runs, or the product that the node is done with; else empty.
     pub kernel: String,
-    /// The instructions of the kernel's inner loop, and how often they are needed for each multiply-accumulate, where
-    /// there is one such loop.
+    /// The instructions of the kernel's inner loop for one image, and how often they are needed for each
+    /// multiply-accumulate, where there is a product.
     pub sequence: Option<(Sequence, usize)>,
 }
 
 impl Model {
     /// A row for each node, first to last; the first is the image.
     pub fn describe(&self) -> Vec<NodeInfo> {
-        (0..self.nodes.len()).map(|i| self.info(i)).collect()
+        (0..self.nodes.len()).map(|i| self.info(i, 1)).collect()
     }
 
-    fn info(&self, index: usize) -> NodeInfo {
+    /// Node `index`, by whose kernel so many images go at a time.
+    pub(super) fn info(&self, index: usize, images: usize) -> NodeInfo {
         let node = &self.nodes[index];
         let reads: Vec<usize> = node.reads.iter().map(|v| v.index()).collect();
         let entering = reads
@@ -73,11 +72,11 @@ impl Model {
                 let [kh, kw] = conv.window.kernel;
                 let per_group = plan.geometry().channels / conv.groups;
                 info.shape = format!("{} x {kh} x {kw} x {per_group}", plan.o());
-                info.product(plan, &conv.finish);
+                info.product(plan, &conv.finish, images);
             }
             (Op::Linear(linear), Step::Conv(plan)) => {
                 info.shape = format!("{} x {}", plan.o(), linear.weights.cols());
-                info.product(plan, &linear.finish);
+                info.product(plan, &linear.finish, images);
             }
             (Op::FloatConv(conv), Step::FloatConv(plan)) => {
                 let [kh, kw] = conv.window.kernel;
@@ -89,7 +88,7 @@ impl Model {
                 info.float_bytes = float_bytes(plan.o(), plan.k());
                 info.macs = plan.macs();
                 info.kernel = plan.describe();
-                info.sequence = Some(plan.sequence());
+                info.sequence = Some(plan.sequence(images));
             }
             (Op::Apply { finish, .. }, _) => {
                 info.packed_bytes = finish_bytes(finish);
@@ -115,37 +114,17 @@ impl Model {
         let float = rows.iter().map(|r| r.float_bytes);
         (packed, float.fold(0, usize::saturating_add))
     }
-
-    /// For each node the time that one thread of this core, as it runs now, cannot go below for an image: that of its
-    /// multiply-accumulates by the instructions of its kernel on registers alone, measured in some milliseconds
-    /// ([`Loops`]). None where no product is, and on ISAs without such loops.
-    pub fn predict(&self) -> Result<Vec<Option<Duration>>> {
-        let loops = Loops::of(self.isa())?;
-        let mut rates: Vec<(Sequence, Option<f64>)> = Vec::new();
-        let rows = self.describe().into_iter().map(|info| {
-            let (sequence, passes) = info.sequence?;
-            let known = rates.iter().find(|(s, _)| *s == sequence).map(|(_, r)| *r);
-            let rate = known.unwrap_or_else(|| {
-                let rate = macs_a_second(loops, sequence);
-                rates.push((sequence, rate));
-                rate
-            });
-            let seconds = info.macs as f64 * passes as f64 / rate?;
-            Some(Duration::from_secs_f64(seconds))
-        });
-        Ok(rows.collect())
-    }
 }
 
 impl NodeInfo {
     /// What a product of codes says of itself.
-    fn product(&mut self, plan: &crate::ops::Conv2d, finish: &Finish) {
+    fn product(&mut self, plan: &crate::ops::Conv2d, finish: &Finish, images: usize) {
         self.bits = format!("{} x {}", plan.weight(), plan.activation());
         self.packed_bytes = plan.weight_bytes() + finish_bytes(finish);
         self.float_bytes = float_bytes(plan.o(), plan.k());
         self.macs = plan.macs();
         self.kernel = plan.describe();
-        self.sequence = plan.sequence();
+        self.sequence = plan.sequence(images);
     }
 }
 
@@ -199,17 +178,6 @@ fn finish_bytes(finish: &Finish) -> usize {
     4 * (numbers + function)
 }
 
-/// Multiply-accumulates a second of a sequence on registers alone: the best of some runs of a millisecond or so.
-fn macs_a_second(loops: Loops, sequence: Sequence) -> Option<f64> {
-    let mut best = 0f64;
-    for _ in 0..5 {
-        let begin = Instant::now();
-        let macs = loops.run(sequence, 20_000)?;
-        best = best.max(macs as f64 / begin.elapsed().as_secs_f64().max(1e-9));
-    }
-    (best > 0.0).then_some(best)
-}
-
 #[cfg(test)]
 mod tests {
     use crate::model::sample::sample;
@@ -241,14 +209,5 @@ mod tests {
             model.bytes().0,
             rows.iter().map(|r| r.packed_bytes).sum::<usize>()
         );
-    }
-
-    #[test]
-    fn predictions_are_there_where_there_are_loops() {
-        let model = sample(crate::bits::Encoding::unsigned(2).unwrap());
-        let predicted = model.predict().unwrap();
-        let loops = model.isa() != crate::isa::Isa::Portable;
-        let there: Vec<bool> = predicted.iter().map(Option::is_some).collect();
-        assert_eq!(there, [false, loops, loops, loops]);
     }
 }

@@ -19,6 +19,7 @@ mod memory;
 mod naive;
 mod net;
 mod node;
+mod predict;
 mod report;
 mod run;
 #[cfg(test)]

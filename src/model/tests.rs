@@ -18,6 +18,7 @@ use crate::quant::{
     ActQuantizer, Granularity, Linear as LinearQuantizer, QuantRelu, Quantizer, Rounding, Scales,
 };
 
+mod bounds;
 mod corpus;
 mod errors;
 pub(in crate::model) mod making;

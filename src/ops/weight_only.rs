@@ -406,10 +406,10 @@ impl WeightOnlyGemm {
         self.weights.bytes()
     }
 
-    /// What the inner loop does and how often it walks along K, for whoever compares the plan with the limits of the
-    /// core ([`Loops`](crate::kernels::bounds::Loops)).
-    pub fn sequence(&self) -> (Sequence, usize) {
-        match self.looks_up(FEW + 1) {
+    /// What the inner loop does for `rows` rows and how often it walks along K, for whoever compares the plan with the
+    /// limits of the core ([`Loops`](crate::kernels::bounds::Loops)).
+    pub fn sequence(&self, rows: usize) -> (Sequence, usize) {
+        match self.looks_up(rows) {
             true => (Sequence::LookUpFloats, self.weights.bits()),
             false => (Sequence::Fma, 1),
         }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use qcore::isa::cpu_name;
-use qcore::model::{Kind, Mode, Model, NodeInfo, Workspace};
+use qcore::model::{Kind, Mode, Model, NodeReport, Report, Workspace};
 use qcore::ops::{Par, Pool};
 use qcore::{Error, Result};
 use serde_json::{Value, json};
@@ -31,15 +31,6 @@ pub struct Args {
     json: bool,
 }
 
-/// A node and its times for one image.
-struct Row {
-    info: NodeInfo,
-    /// What one thread cannot go below, if that is known.
-    predicted: Option<Duration>,
-    /// None if the node does not run: no output needs it, or it only names what is there.
-    measured: Option<Duration>,
-}
-
 /// Seconds of measuring, if the number of runs is left to us.
 const SECONDS: f64 = 0.5;
 
@@ -63,19 +54,9 @@ pub fn run(args: &Args) -> Result<()> {
         0 => (SECONDS / begin.elapsed().as_secs_f64().max(1e-6)).clamp(3.0, 1000.0) as usize,
         runs => runs,
     };
-    let measured = model.profile(noise.images(), &mut workspace, par, runs)?;
-    let predicted = model.predict()?;
-    let nodes = model.describe().into_iter().zip(predicted).zip(measured);
-    let rows: Vec<Row> = nodes
-        .map(|((info, predicted), measured)| Row {
-            info,
-            predicted: predicted.filter(|_| !measured.is_zero()),
-            measured: (!measured.is_zero()).then(|| measured / args.batch as u32),
-        })
-        .collect();
-    let total: Duration = rows.iter().filter_map(|row| row.measured).sum();
+    let report = model.report(noise.images(), &mut workspace, par, runs)?;
     if args.json {
-        let nodes: Vec<Value> = rows.iter().map(Row::json).collect();
+        let nodes: Vec<Value> = report.nodes.iter().map(json).collect();
         let result = json!({
             "model": args.model.display().to_string(),
             "cpu": cpu_name(),
@@ -83,7 +64,7 @@ pub fn run(args: &Args) -> Result<()> {
             "threads": par.threads(),
             "batch": args.batch,
             "runs": runs,
-            "seconds_per_image": total.as_secs_f64(),
+            "seconds_per_image": report.measured().as_secs_f64(),
             "peak_bytes": model.peak_bytes(args.batch),
             "workspace_bytes": workspace.bytes(),
             "nodes": nodes,
@@ -91,11 +72,12 @@ pub fn run(args: &Args) -> Result<()> {
         out!("{result:#}");
         return Ok(());
     }
-    show(args, &model, &workspace, &rows, total);
+    show(args, &model, &workspace, &report);
     Ok(())
 }
 
-fn show(args: &Args, model: &Model, workspace: &Workspace, rows: &[Row], total: Duration) {
+fn show(args: &Args, model: &Model, workspace: &Workspace, report: &Report) {
+    let total = report.measured();
     out!(
         "{}: {} on {}, {}, batch {}; times are of one image",
         args.model.display(),
@@ -109,13 +91,16 @@ fn show(args: &Args, model: &Model, workspace: &Workspace, rows: &[Row], total: 
         "of bound", "kernel",
     ];
     let mut table = Table::new(&heading);
-    for (i, row) in rows.iter().enumerate() {
-        table.row(row.cells(i, total));
+    for (i, node) in report.nodes.iter().enumerate() {
+        table.row(cells(node, i, total));
     }
     out::text(table);
-    let (run, idle): (Vec<&Row>, Vec<&Row>) = rows.iter().partition(|row| row.measured.is_some());
-    let sum = |rows: &[&Row]| rows.iter().map(|row| row.info.macs).sum::<u64>();
-    let (macs, idle) = (sum(&run), sum(&idle));
+    let macs = |run: bool| -> u64 {
+        let nodes = report.nodes.iter();
+        let some = nodes.filter(|node| measured(node).is_some() == run);
+        some.map(|node| node.info.macs).sum()
+    };
+    let (macs, idle) = (macs(true), macs(false));
     out!(
         "in all {:.3} ms an image, {} MACs, {:.1} billion MACs a second",
         1e3 * total.as_secs_f64(),
@@ -131,67 +116,64 @@ fn show(args: &Args, model: &Model, workspace: &Workspace, rows: &[Row], total: 
         bytes(model.peak_bytes(args.batch)),
         bytes(workspace.bytes())
     );
-    out!("bound: multiply-accumulates on registers alone, one thread of this core");
+    out!(
+        "bound: the longest of multiply-accumulates on registers alone, of reads and of writes, one thread of this core"
+    );
 }
 
-impl Row {
-    fn cells(&self, index: usize, total: Duration) -> Vec<String> {
-        let Row {
-            info,
-            predicted,
-            measured,
-        } = self;
-        let micros = |time: Duration| format!("{:.1}", 1e6 * time.as_secs_f64());
-        let percent = |part: Duration, of: Duration| {
-            format!(
-                "{:.0} %",
-                100.0 * part.as_secs_f64() / of.as_secs_f64().max(1e-12)
-            )
-        };
-        let node = match info.name.as_str() {
-            "" => index.to_string(),
-            name => format!("{index} {name}"),
-        };
-        let of_bound = predicted.zip(*measured);
-        let of_bound = of_bound.map(|(bound, measured)| percent(bound, measured));
-        let some = |count: u64, text: String| if count == 0 { String::new() } else { text };
-        vec![
-            node,
-            info.op.to_string(),
-            info.shape.clone(),
-            info.bits.clone(),
-            info.made.to_string(),
-            some(info.macs, short(info.macs)),
-            some(info.packed_bytes as u64, bytes(info.packed_bytes)),
-            measured.map_or_else(String::new, micros),
-            measured.map_or_else(String::new, |time| percent(time, total)),
-            predicted.map_or_else(String::new, micros),
-            of_bound.unwrap_or_default(),
-            info.kernel.clone(),
-        ]
-    }
+/// None if the node does not run, as what has no bound: no output needs it, or it only names what is there.
+fn measured(node: &NodeReport) -> Option<Duration> {
+    node.predicted.map(|_| node.measured)
+}
 
-    fn json(&self) -> Value {
-        let Row {
-            info,
-            predicted,
-            measured,
-        } = self;
-        json!({
-            "name": info.name,
-            "op": info.op,
-            "reads": info.reads,
-            "shape": info.shape,
-            "bits": info.bits,
-            "makes": info.made.to_string(),
-            "macs": info.macs,
-            "packed_bytes": info.packed_bytes,
-            "float_bytes": info.float_bytes,
-            "kernel": info.kernel,
-            "seconds": measured.map(|time| time.as_secs_f64()),
-            "bound_seconds": predicted.map(|time| time.as_secs_f64()),
-        })
-    }
+fn cells(node: &NodeReport, index: usize, total: Duration) -> Vec<String> {
+    let (info, measured) = (&node.info, measured(node));
+    let micros = |time: Duration| format!("{:.1}", 1e6 * time.as_secs_f64());
+    let percent = |part: Duration, of: Duration| {
+        format!(
+            "{:.0} %",
+            100.0 * part.as_secs_f64() / of.as_secs_f64().max(1e-12)
+        )
+    };
+    let named = match info.name.as_str() {
+        "" => index.to_string(),
+        name => format!("{index} {name}"),
+    };
+    let of_bound = node.predicted.zip(measured);
+    let of_bound = of_bound.map(|(bound, measured)| percent(bound, measured));
+    let some = |count: u64, text: String| if count == 0 { String::new() } else { text };
+    vec![
+        named,
+        info.op.to_string(),
+        info.shape.clone(),
+        info.bits.clone(),
+        info.made.to_string(),
+        some(info.macs, short(info.macs)),
+        some(info.packed_bytes as u64, bytes(info.packed_bytes)),
+        measured.map_or_else(String::new, micros),
+        measured.map_or_else(String::new, |time| percent(time, total)),
+        node.predicted.map_or_else(String::new, micros),
+        of_bound.unwrap_or_default(),
+        info.kernel.clone(),
+    ]
+}
+
+fn json(node: &NodeReport) -> Value {
+    let (info, measured) = (&node.info, measured(node));
+    json!({
+        "name": info.name,
+        "op": info.op,
+        "reads": info.reads,
+        "shape": info.shape,
+        "bits": info.bits,
+        "makes": info.made.to_string(),
+        "macs": info.macs,
+        "packed_bytes": info.packed_bytes,
+        "float_bytes": info.float_bytes,
+        "kernel": info.kernel,
+        "seconds": measured.map(|time| time.as_secs_f64()),
+        "bound_seconds": node.predicted.map(|time| time.as_secs_f64()),
+    })
 }
 
 /// 950, 18.2 k, 1.8 M.

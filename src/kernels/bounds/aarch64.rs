@@ -18,6 +18,7 @@ pub(super) fn ports(isa: Isa, sequence: Sequence) -> Option<Ports> {
         (_, Sequence::Count) => ports("eor or and, cnt, add", 16 * 128, count),
         (_, Sequence::CountMasked) => ports("eor, and, cnt, add", 16 * 128, count_masked),
         (_, Sequence::Fma) => ports("fmla", 16 * 4, fma),
+        (_, Sequence::Lanes) => ports("smlal, smlal2", 16 * 8, lanes),
         (Isa::Neon, Sequence::Dot) => ports("umlal, umlal2", 16 * 16, long),
         (Isa::Neon, Sequence::DotWide) => {
             ports("umull, uadalp, umull2, uadalp", 16 * 16, long_wide)
@@ -141,6 +142,13 @@ rounds!(
 );
 
 rounds!(
+    /// Both halves of 8 lanes of 16 bits.
+    lanes,
+    "smlal v\\i\\().4s, v30.4h, v31.4h",
+    "smlal2 v\\i\\().4s, v30.8h, v31.8h"
+);
+
+rounds!(
     /// Both halves of 16 bytes; the kernel has an accumulator for each.
     long,
     "umlal v\\i\\().8h, v30.8b, v31.8b",
@@ -190,6 +198,31 @@ pub(super) unsafe fn read(first: *const Block, count: u64) {
             n = inout(reg) count => _,
             out("v0") _, out("v1") _,
             options(readonly, nostack),
+        );
+    }
+}
+
+/// Stores zeros to all bytes of `count` blocks.
+///
+/// # Safety
+/// `count` blocks, not 0, are writable from `first`.
+pub(super) unsafe fn write(first: *mut Block, count: u64) {
+    // SAFETY: each round writes one block of 512 bytes, 32 at a time, and moves on by as much, `count` times. The register
+    // that is written is declared.
+    unsafe {
+        asm!(
+            "movi v0.2d, #0",
+            "2:",
+            ".irp i, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15",
+            "stp q0, q0, [{p}, #32 * \\i]",
+            ".endr",
+            "add {p}, {p}, #512",
+            "subs {n}, {n}, #1",
+            "b.ne 2b",
+            p = inout(reg) first => _,
+            n = inout(reg) count => _,
+            out("v0") _,
+            options(nostack),
         );
     }
 }

@@ -81,6 +81,12 @@ pub(super) fn ports(isa: Isa, sequence: Sequence) -> Option<Ports> {
         (Isa::Avx2 | Isa::Avx2Vnni, Sequence::LookUpFloats) => {
             ports("2 vpermilps, 2 vaddps", 8 * 32, ymm_look_up_floats)
         }
+        (Isa::Avx512 | Isa::Avx512Bw, Sequence::Lanes) => {
+            ports("vpmaddwd, vpaddd of one product", 8 * 16, zmm_madd_wide)
+        }
+        (Isa::Avx2 | Isa::Avx2Vnni, Sequence::Lanes) => {
+            ports("vpmaddwd, vpaddd of one product", 8 * 8, ymm_dot_wide)
+        }
         (Isa::Avx2 | Isa::Avx2Vnni, Sequence::Fma) => ports("vfmadd231ps", 14 * 8, ymm_fma),
         _ => None,
     }
@@ -371,7 +377,7 @@ rounds!(
 /// The CPU has AVX-512F, and `count` blocks, not 0, are readable from `first`.
 pub(super) unsafe fn read_zmm(first: *const Block, count: u64) {
     // SAFETY: each round reads one block of 512 bytes and moves on by as much, `count` times. Registers that are
-    // written are declared, and memory is only read.
+    // written, and those whose upper halves vzeroupper clears, are declared, and memory is only read.
     unsafe {
         asm!(
             "2:",
@@ -386,6 +392,8 @@ pub(super) unsafe fn read_zmm(first: *const Block, count: u64) {
             n = inout(reg) count => _,
             out("zmm0") _, out("zmm1") _, out("zmm2") _, out("zmm3") _,
             out("zmm4") _, out("zmm5") _, out("zmm6") _, out("zmm7") _,
+            out("zmm8") _, out("zmm9") _, out("zmm10") _, out("zmm11") _,
+            out("zmm12") _, out("zmm13") _, out("zmm14") _, out("zmm15") _,
             options(readonly, nostack),
         );
     }
@@ -414,6 +422,63 @@ pub(super) unsafe fn read_ymm(first: *const Block, count: u64) {
             out("ymm8") _, out("ymm9") _, out("ymm10") _, out("ymm11") _,
             out("ymm12") _, out("ymm13") _, out("ymm14") _, out("ymm15") _,
             options(readonly, nostack),
+        );
+    }
+}
+
+/// Stores zeros to all bytes of `count` blocks.
+///
+/// # Safety
+/// The CPU has AVX-512F, and `count` blocks, not 0, are writable from `first`.
+pub(super) unsafe fn write_zmm(first: *mut Block, count: u64) {
+    // SAFETY: each round writes one block of 512 bytes and moves on by as much, `count` times. The register that is
+    // written, and those whose upper halves vzeroupper clears, are declared.
+    unsafe {
+        asm!(
+            "vpxor xmm0, xmm0, xmm0",
+            "2:",
+            ".irp i, 0, 1, 2, 3, 4, 5, 6, 7",
+            "vmovdqa64 [{p} + 64 * \\i], zmm0",
+            ".endr",
+            "add {p}, 512",
+            "dec {n}",
+            "jnz 2b",
+            "vzeroupper",
+            p = inout(reg) first => _,
+            n = inout(reg) count => _,
+            out("zmm0") _, out("zmm1") _, out("zmm2") _, out("zmm3") _,
+            out("zmm4") _, out("zmm5") _, out("zmm6") _, out("zmm7") _,
+            out("zmm8") _, out("zmm9") _, out("zmm10") _, out("zmm11") _,
+            out("zmm12") _, out("zmm13") _, out("zmm14") _, out("zmm15") _,
+            options(nostack),
+        );
+    }
+}
+
+/// Stores zeros to all bytes of `count` blocks.
+///
+/// # Safety
+/// The CPU has AVX2, and `count` blocks, not 0, are writable from `first`.
+pub(super) unsafe fn write_ymm(first: *mut Block, count: u64) {
+    // SAFETY: as in `write_zmm`.
+    unsafe {
+        asm!(
+            "vpxor xmm0, xmm0, xmm0",
+            "2:",
+            ".irp i, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15",
+            "vmovdqa [{p} + 32 * \\i], ymm0",
+            ".endr",
+            "add {p}, 512",
+            "dec {n}",
+            "jnz 2b",
+            "vzeroupper",
+            p = inout(reg) first => _,
+            n = inout(reg) count => _,
+            out("ymm0") _, out("ymm1") _, out("ymm2") _, out("ymm3") _,
+            out("ymm4") _, out("ymm5") _, out("ymm6") _, out("ymm7") _,
+            out("ymm8") _, out("ymm9") _, out("ymm10") _, out("ymm11") _,
+            out("ymm12") _, out("ymm13") _, out("ymm14") _, out("ymm15") _,
+            options(nostack),
         );
     }
 }

@@ -180,11 +180,12 @@ impl FloatConv2d {
         self.kernels.isa()
     }
 
-    /// What the inner loop does and how often it walks along K, as
+    /// What the inner loop does for `images` images and how often it walks along K, as
     /// [`WeightOnlyGemm::sequence`](crate::ops::WeightOnlyGemm::sequence).
-    pub fn sequence(&self) -> (Sequence, usize) {
+    pub fn sequence(&self, images: usize) -> (Sequence, usize) {
         let some = self.phases.iter().find(|phase| phase.k() > 0);
-        some.unwrap_or(&self.phases[0]).gemm().sequence()
+        let rows = self.pixels(images) / self.phases.len();
+        some.unwrap_or(&self.phases[0]).gemm().sequence(rows)
     }
 
     /// Multiply-adds for an image: H W or OH OW pixels of all taps, the pad counted as data.

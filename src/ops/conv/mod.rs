@@ -348,10 +348,10 @@ impl Conv2d {
         self.phases.iter().map(Product::bytes).sum()
     }
 
-    /// What the inner loop does and how often for each multiply-add, as [`Gemm::sequence`]; none for depthwise
-    /// convolutions.
-    pub fn sequence(&self) -> Option<(Sequence, usize)> {
-        self.phases.iter().find_map(Product::sequence)
+    /// What the inner loop does for `images` images and how often for each multiply-add, as [`Gemm::sequence`]; none if
+    /// there are no taps.
+    pub fn sequence(&self, images: usize) -> Option<(Sequence, usize)> {
+        self.phases.iter().find_map(|p| p.sequence(images))
     }
 
     /// Elements of i32 scratch that a run on `threads` threads ([`Par::threads`]) needs.

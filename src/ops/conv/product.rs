@@ -451,14 +451,15 @@ impl Product {
         }
     }
 
-    /// What the inner loop does and how often, if there is one for all.
-    pub(super) fn sequence(&self) -> Option<(Sequence, usize)> {
+    /// What the inner loop does and how often, for so many images; none without groups.
+    pub(super) fn sequence(&self, images: usize) -> Option<(Sequence, usize)> {
+        let rows = self.pixels().saturating_mul(images);
         match &self.how {
-            How::Direct(method) => Some(method.sequence(usize::MAX)),
-            How::Rows(methods, _) => methods.first().map(|m| m.sequence(usize::MAX)),
+            How::Direct(method) => Some(method.sequence(rows)),
+            How::Rows(methods, _) => methods.first().map(|m| m.sequence(rows)),
             How::Lines(lines) => Some((lines.sequence(), 1)),
             How::Tables(tables) => Some(tables.sequence()),
-            How::Depthwise(_) => None,
+            How::Depthwise(_) => Some((Sequence::Lanes, 1)),
         }
     }
 

@@ -179,7 +179,7 @@ pub fn measure(
     for _ in 0..effort.repetitions {
         for case in &mut cases {
             let loops = Loops::of(case.isa)?;
-            let (sequence, passes) = case.plan.sequence();
+            let (sequence, passes) = case.plan.sequence(shape.m);
             let mut bound = port_rate(loops, sequence, team, effort).map(|r| r / passes as f64);
             if shape.m == 1 && bound.is_some() {
                 let bytes = case.bytes_read();
