@@ -256,7 +256,7 @@ impl Conv2d {
         }
         let pixel_words = phases.iter().map(Product::pixel_words).max().unwrap_or(1);
         let fit = (BLOCK_BYTES / 4 / pixel_words.max(1)).clamp(LEAST_ROWS, BLOCK_ROWS);
-        let wish = phases[0].block(parts.kernels);
+        let (wish, unit) = phases[0].block(parts.kernels);
         let block = match (phases.len(), wish) {
             (1, Some(block)) => block,
             (1, None) => fit / parts.kernels.mr() * parts.kernels.mr(),
@@ -274,10 +274,7 @@ impl Conv2d {
             steps,
             finish,
             block,
-            unit: match wish {
-                Some(_) => block.min(size.1),
-                None => parts.kernels.mr(),
-            },
+            unit,
         })
     }
 

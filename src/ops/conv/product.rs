@@ -176,14 +176,15 @@ impl Product {
         }
     }
 
-    /// Output pixels of a block, if the product has a wish.
-    pub(super) fn block(&self, kernels: &Kernels) -> Option<usize> {
-        match &self.how {
-            How::Lines(lines) if self.codes => Some(lines.block_of_codes(&self.cols)),
-            How::Lines(lines) => Some(lines.block(kernels, &self.cols)),
-            How::Tables(tables) => Some(tables.block(&self.cols)),
-            _ => None,
-        }
+    /// Output pixels of a block if the product has a wish, and what smaller blocks are to be multiples of.
+    pub(super) fn block(&self, kernels: &Kernels) -> (Option<usize>, usize) {
+        let lines = match &self.how {
+            How::Lines(lines) if self.codes => lines.block_of_codes(&self.cols),
+            How::Lines(lines) => lines.block(kernels, &self.cols),
+            How::Tables(tables) => return (Some(tables.block(&self.cols)), tables.tile()),
+            _ => return (None, kernels.mr()),
+        };
+        (Some(lines), lines.min(self.cols.count()))
     }
 
     /// Lets the product make the codes of `finish` itself, without sums in between, where it can.

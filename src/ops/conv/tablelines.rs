@@ -94,6 +94,11 @@ impl TableLines {
         tables.min(LIMIT / (4 * self.o * line)).max(1) * line
     }
 
+    /// Rows of a tile.
+    pub(super) fn tile(&self) -> usize {
+        self.tables.kernel.mr
+    }
+
     /// Bytes, tables and sums of the pixels that a block of `pixels` output pixels reads, each in whole lines of the cache.
     fn sizes(&self, axes: [&Axis; 2], pixels: usize) -> [usize; 3] {
         let (most, weights) = (self.pixels.most(axes, pixels), &self.tables.weights);
