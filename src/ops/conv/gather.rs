@@ -61,6 +61,8 @@ pub(super) struct Layout {
     pub(super) tap: usize,
     /// Elements of a plane of a gathered row, those behind the last tap included.
     pub(super) out_plane: usize,
+    /// Which pixel, numbered across images, the input begins with.
+    pub(super) origin: usize,
 }
 
 /// Gathers whole elements of output pixels `block` from `input` into `out`, a row each.
@@ -88,7 +90,9 @@ pub(super) fn elements<T: Copy + Default>(
                 let out = &mut out[to..];
                 let from = inside.contains(&ky).then(|| {
                     let line = segment.image * rows.input + rows.at(segment.y, ky);
-                    line * cols.input * layout.pixel + plane * layout.plane + layout.first
+                    (line * cols.input - layout.origin) * layout.pixel
+                        + plane * layout.plane
+                        + layout.first
                 });
                 match from {
                     Some(from) => kernel_row(cols, layout, &input[from..], &segment.xs, row, out),

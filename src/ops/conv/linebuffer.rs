@@ -41,6 +41,21 @@ impl Part {
     }
 }
 
+impl Part {
+    /// The lines of the input, numbered across images, that the part reads.
+    pub(super) fn input(&self, rows: &Axis) -> Range<usize> {
+        let inside =
+            |line: isize| self.image * rows.input + line.clamp(0, rows.input as isize) as usize;
+        let first = rows.from(self.ys.start);
+        inside(first)..inside(first + lines(rows, self.ys.len()) as isize)
+    }
+}
+
+/// Lines that `count` lines of output read, those between them included.
+pub(super) fn lines(rows: &Axis, count: usize) -> usize {
+    (count - 1) * rows.step + extent(rows)
+}
+
 /// What block `block` of output pixels, numbered across images, has of each image.
 pub(super) fn parts(rows: &Axis, cols: &Axis, block: Range<usize>) -> impl Iterator<Item = Part> {
     let (height, width) = (rows.count(), cols.count());

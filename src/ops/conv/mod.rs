@@ -34,6 +34,7 @@ mod linebuffer;
 mod lines;
 mod parts;
 mod product;
+mod rows;
 mod run;
 mod tablelines;
 

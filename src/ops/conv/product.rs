@@ -2,18 +2,15 @@
 
 use std::ops::Range;
 
-use bytemuck::Pod;
-
 use super::BLOCK_ROWS;
 use super::bitlines::{BitLines, Taps};
 use super::border::Border;
 use super::depthwise::Depthwise;
-use super::gather::{self, BitLayout, Layout};
 use super::geometry::Axis;
 use super::lines::Lines;
 use super::parts::{Parts, Route};
 use super::tablelines::TableLines;
-use crate::bits::{ByteRef, Encoding, PackedRef};
+use crate::bits::{Encoding, PackedRef};
 use crate::error::Result;
 use crate::kernels::bounds::Sequence;
 use crate::kernels::{CodeRows, Kernels, LineRows, MatMut};
@@ -25,14 +22,14 @@ use crate::shape::{WORD_BITS, words};
 
 /// One indirection table and the weights of its taps.
 pub(super) struct Product {
-    rows: Axis,
-    cols: Axis,
-    activation: Encoding,
-    channels: usize,
+    pub(super) rows: Axis,
+    pub(super) cols: Axis,
+    pub(super) activation: Encoding,
+    pub(super) channels: usize,
     o: usize,
     /// Taps x C / groups, rounded up to what bytes are multiplied in where rows are gathered and zeros behind K change
     /// nothing.
-    k: usize,
+    pub(super) k: usize,
     how: How,
     border: Option<Border>,
     /// Whether the product makes codes itself.
@@ -164,8 +161,9 @@ impl Product {
         match &self.how {
             How::Direct(method) => most(method),
             How::Rows(methods, lines) => {
-                let gathered =
-                    methods.iter().map(most).max().unwrap_or(0) + rows * self.row_words();
+                let gathered = methods.iter().map(most).max().unwrap_or(0)
+                    + rows * self.row_words()
+                    + self.unpacked_bytes(rows).div_ceil(4);
                 let lines = lines.as_ref().map_or(0, |l| l.scratch(self.axes(), rows));
                 // Beside the classes of codes.
                 rows + gathered.max(lines)
@@ -325,7 +323,13 @@ impl Product {
                             let len = block.len() * self.row_words();
                             let (gathered, scratch) = scratch.split_at_mut(len);
                             let from = group * per_group..(group + 1) * per_group;
-                            let rows = self.gather(input, from, block.clone(), gathered);
+                            let (unpacked, scratch) = self.split_unpacked(scratch, block.len());
+                            let rows = match input {
+                                Activations::Planes(planes) if !unpacked.is_empty() => {
+                                    self.unpack(kernels, planes, block.clone(), unpacked, gathered)
+                                }
+                                _ => self.gather(input, from, block.clone(), gathered),
+                            };
                             method.run(rows, out, scratch, par, &Integers);
                         }
                     }
@@ -339,6 +343,11 @@ impl Product {
         if let Some(border) = &self.border {
             border.run(&self.rows, &self.cols, block, out);
         }
+    }
+
+    /// Whether the rows of the only group are to be bytes.
+    pub(super) fn takes_bytes(&self) -> bool {
+        matches!(&self.how, How::Rows(methods, None) if methods.len() == 1 && methods[0].is_bytes())
     }
 
     fn axes(&self) -> [&Axis; 2] {
@@ -364,81 +373,6 @@ impl Product {
     fn all<'a>(&self, out: &'a mut [i32]) -> MatMut<'a, i32> {
         let rows = out.len() / self.o;
         MatMut::new("sums", out, rows, self.o).expect("a block is cut to whole rows")
-    }
-
-    /// The channels `group` of all taps of output pixels `block`, a row each, in the form that `input` has.
-    fn gather<'a>(
-        &self,
-        input: Activations<'_>,
-        group: Range<usize>,
-        block: Range<usize>,
-        out: &'a mut [i32],
-    ) -> Activations<'a> {
-        let (rows, cols, count) = (&self.rows, &self.cols, block.len());
-        match input {
-            Activations::Bytes(bytes) => {
-                let layout = Layout {
-                    pixel: self.channels,
-                    planes: 1,
-                    plane: 0,
-                    first: group.start,
-                    tap: group.len(),
-                    out_plane: self.k,
-                };
-                let out = &mut bytemuck::cast_slice_mut(out)[..count * self.k];
-                gather::elements(rows, cols, &layout, bytes.data(), block, out);
-                let rows = ByteRef::gathered_here(bytes.encoding(), count, self.k, out);
-                Activations::Bytes(rows)
-            }
-            Activations::Planes(planes) => {
-                let encoding = planes.encoding();
-                let out_plane = words(self.k);
-                let len = count * encoding.planes() * out_plane;
-                let out = &mut bytemuck::cast_slice_mut(out)[..len];
-                let whole =
-                    |bits| group.start.is_multiple_of(bits) && group.len().is_multiple_of(bits);
-                if whole(32) {
-                    self.gather_units::<u32>(planes, group, block, out);
-                } else if whole(16) {
-                    self.gather_units::<u16>(planes, group, block, out);
-                } else if whole(8) {
-                    self.gather_units::<u8>(planes, group, block, out);
-                } else {
-                    let layout = BitLayout {
-                        channels: self.channels,
-                        planes: encoding.planes(),
-                        group,
-                    };
-                    gather::bits(rows, cols, &layout, planes.words(), block, out);
-                }
-                Activations::Planes(PackedRef::packed_here(encoding, count, self.k, out))
-            }
-        }
-    }
-
-    /// The channels `group` of all taps of planes, in whole units of `T`: words are parts that lie in order.
-    fn gather_units<T: Pod + Default>(
-        &self,
-        planes: PackedRef<'_>,
-        group: Range<usize>,
-        block: Range<usize>,
-        out: &mut [u32],
-    ) {
-        let (bits, parts) = (8 * size_of::<T>(), size_of::<u32>() / size_of::<T>());
-        let (count, plane) = (planes.encoding().planes(), words(self.channels) * parts);
-        let layout = Layout {
-            pixel: count * plane,
-            planes: count,
-            plane,
-            first: group.start / bits,
-            tap: group.len() / bits,
-            out_plane: words(self.k) * parts,
-        };
-        let (input, out) = (
-            bytemuck::cast_slice(planes.words()),
-            bytemuck::cast_slice_mut(out),
-        );
-        gather::elements::<T>(&self.rows, &self.cols, &layout, input, block, out);
     }
 
     /// Bytes of the weights as laid out.

@@ -320,6 +320,11 @@ impl Method {
         matches!(self.how, How::Bits(_))
     }
 
+    /// Whether this wants bytes, of planes too.
+    pub(in crate::ops) fn is_bytes(&self) -> bool {
+        matches!(self.how, How::Bytes(..))
+    }
+
     /// Whether sums can become codes of 1 and 2 bits while they are in registers.
     pub(in crate::ops) fn makes_codes(&self) -> bool {
         self.is_bits() && self.kernels.makes_codes()

@@ -250,6 +250,7 @@ impl Phase {
             first: 0,
             tap,
             out_plane: self.k,
+            origin: 0,
         };
         let input = F::bits(input);
         let block = first..first + count;
