@@ -209,8 +209,8 @@ unsafe fn pair<const MR: usize, const NV: usize>(
     // SAFETY: the caller carries the features, and vouches for NV vectors of indices and for two tables in each of MR rows.
     unsafe {
         let mut index = [_mm512_setzero_si512(); NV];
-        for v in 0..NV {
-            index[v] = _mm512_loadu_si512(indices.add(64 * v).cast());
+        for (v, index) in index.iter_mut().enumerate() {
+            *index = _mm512_loadu_si512(indices.add(64 * v).cast());
         }
         for group in 0..SHARE {
             if group > 0 {

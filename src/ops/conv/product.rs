@@ -296,15 +296,7 @@ impl Product {
             }
             How::Tables(tables) => {
                 let out = self.all(out);
-                tables.run(
-                    kernels,
-                    self.axes(),
-                    input,
-                    block.clone(),
-                    out,
-                    scratch,
-                    par,
-                );
+                tables.run(self.axes(), input, block.clone(), out, scratch, par);
             }
             // A phase without taps.
             How::Rows(..) if self.k == 0 => out.fill(0),
@@ -410,7 +402,7 @@ impl Product {
                 format!("{}, {rows}", methods[0].describe())
             }
             How::Lines(lines) => lines.describe(kernels),
-            How::Tables(tables) => tables.describe(kernels),
+            How::Tables(tables) => tables.describe(),
             How::Depthwise(_) => format!("{}: depthwise, channels in lanes", kernels.isa()),
         }
     }

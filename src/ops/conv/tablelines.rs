@@ -27,6 +27,7 @@ const LIMIT: usize = 256 * 1024;
 
 /// Where tables lie in lines, and the weights that read them.
 pub(super) struct TableLines {
+    kernels: &'static Kernels,
     tables: Tables,
     o: usize,
     /// Lines of bytes.
@@ -82,6 +83,7 @@ impl TableLines {
             taps: taps.map(|tap| pixels.tap(rows, cols, tap) as u32).collect(),
             bytes: LineBuffer::new(rows, cols, weights.row_bytes()),
             pixels,
+            kernels: parts.kernels,
             o: filters.rows(),
             tables: Tables { kernel, weights },
         })
@@ -117,7 +119,6 @@ impl TableLines {
     /// The sums of output pixels `block`, numbered across the images of `input`, into `out`; threads share the channels.
     pub(super) fn run(
         &self,
-        kernels: &Kernels,
         axes: [&Axis; 2],
         input: Activations<'_>,
         block: Range<usize>,
@@ -135,14 +136,15 @@ impl TableLines {
         let (bytes, sums) = scratch.split_at_mut(sizes[0]);
         let starts: &mut [u32] = bytemuck::cast_slice_mut(starts);
 
-        let pixels = self.fill(kernels, axes, input, block, bytes, starts);
+        let pixels = self.fill(axes, input, block, bytes, starts);
         let stride = weights.row_bytes();
         let bytes = &bytes[..pixels * stride];
         let row_sums = match weights.row_factor() {
             0 => &[],
             factor => {
                 let sums = &mut bytemuck::cast_slice_mut(&mut sums[..4 * pixels]);
-                kernels.byte_sums(bytes, stride, weights.signed(), factor, sums);
+                self.kernels
+                    .byte_sums(bytes, stride, weights.signed(), factor, sums);
                 self.sums_of_taps(sums, starts, row_sums);
                 &*row_sums
             }
@@ -173,7 +175,6 @@ impl TableLines {
     /// Makes `bytes` the lines that `block` reads and `starts` where its pixels start; how many pixels the lines have.
     fn fill(
         &self,
-        kernels: &Kernels,
         axes: [&Axis; 2],
         input: Activations<'_>,
         block: Range<usize>,
@@ -187,7 +188,7 @@ impl TableLines {
             self.bytes.fill(axes, &part, 0, lines, |pixels, out| {
                 match input.slice_rows(pixels) {
                     Activations::Bytes(bytes) => pad_rows(bytes, stride, out),
-                    Activations::Planes(planes) => kernels.unpack(planes, stride, out),
+                    Activations::Planes(planes) => self.kernels.unpack(planes, stride, out),
                 }
             });
             let starts = &mut starts[first..first + part.count];
@@ -217,10 +218,10 @@ impl TableLines {
     }
 
     /// What runs, for people.
-    pub(super) fn describe(&self, kernels: &Kernels) -> String {
+    pub(super) fn describe(&self) -> String {
         format!(
             "{}: {}, taps in lines of tables",
-            kernels.isa(),
+            self.kernels.isa(),
             self.tables.describe()
         )
     }
