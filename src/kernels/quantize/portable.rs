@@ -1,6 +1,6 @@
 //! Floats into codes in plain Rust: what every other ISA must equal.
 
-use super::{ABOVE, Entries, Floats, LINEAR, Steps, WHOLE};
+use super::{ABOVE, CENTRED, Entries, Floats, LINEAR, Steps, WHOLE};
 
 pub(in crate::kernels) const ENTRIES: Entries = Entries {
     planes,
@@ -39,7 +39,7 @@ fn passes<const RULE: u8>(x: f32, t: f32) -> bool {
 }
 
 fn code<const RULE: u8>(x: f32, q: &Steps) -> u8 {
-    if RULE == LINEAR {
+    if matches!(RULE, LINEAR | CENTRED) {
         // The conversion saturates, and gives 0 for NaN.
         let nearest = (x * q.inverse).round_ties_even() as i32;
         let code = nearest.saturating_add(i32::from(q.zero));
