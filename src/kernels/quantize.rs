@@ -21,10 +21,12 @@ pub(super) mod avx512;
 #[cfg(target_arch = "aarch64")]
 pub(super) mod neon;
 pub(super) mod portable;
+mod steps;
 
 #[cfg(target_arch = "x86_64")]
-use crate::quant::QuantRelu;
-use crate::quant::{ActQuantizer, Quantizer, Rounding};
+use steps::PLENTY;
+pub(crate) use steps::Steps;
+use steps::{ABOVE, CENTRED, FROM, LINEAR, WHOLE};
 
 /// The functions of one ISA.
 #[derive(Clone, Copy)]
@@ -33,151 +35,16 @@ pub(super) struct Entries {
     pub(super) planes: unsafe fn(*const f32, [usize; 2], &Steps, usize, *mut u32),
     /// Floats, how many, the quantizer, and where a byte for each goes.
     pub(super) bytes: unsafe fn(*const f32, usize, &Steps, *mut u8),
+    /// The same, and the range of as many other floats, as `range` gives it.
+    pub(super) bytes_and_range:
+        unsafe fn(*const f32, usize, &Steps, *mut u8, *const f32) -> (f32, f32),
     /// The least and greatest of 0 and the floats, if all are finite; else one of the two may be anything that is not.
     pub(super) range: unsafe fn(*const f32, usize) -> (f32, f32),
 }
 
-/// Thresholds passed when x > T.
-const ABOVE: u8 = 0;
-/// Thresholds passed when x >= T.
-const FROM: u8 = 1;
-/// Multiples of a scale.
-const LINEAR: u8 = 2;
-/// The same, signed, with the zero point 0.
-const CENTRED: u8 = 3;
-
-/// 2^23: from here to 2^24 floats are the whole numbers, and the last bits of the float are the number's.
-const WHOLE: f32 = 8_388_608.0;
-/// More than any code, and converted to an integer without a fault: NEON's conversion saturates and needs none.
-#[cfg(target_arch = "x86_64")]
-const PLENTY: f32 = 65_536.0;
-
 /// Floats from those that are read to those of the same row that are fetched meanwhile: four bits from L3 take a tenth
 /// less time by it, from memory a fifth, on Zen 5. (One and two bits and bytes gain nothing.)
 const AHEAD: usize = 1024;
-
-/// A quantizer, ready for vectors.
-#[derive(Clone, Copy)]
-pub(crate) struct Steps {
-    rule: u8,
-    /// 1 / alpha or 1 / scale.
-    inverse: f32,
-    alpha: f32,
-    /// M - h: what takes x / alpha to m, and m back to c + h.
-    base: f32,
-    /// -M alpha: m alpha plus this is c alpha, rounded once if fused.
-    #[cfg(target_arch = "aarch64")]
-    origin: f32,
-    /// T_0, T_1, T_2, of one or two bits.
-    thresholds: [f32; 3],
-    /// The least and greatest code that is used, and what is taken from it at the end: 128 for signed codes,
-    /// which are counted from -128 till then.
-    low: u8,
-    high: u8,
-    bias: u8,
-    /// The zero point, counted as above.
-    zero: i16,
-    #[cfg(target_arch = "x86_64")]
-    grid: Grid,
-}
-
-/// The same quantized ReLU as AVX-512 wants it.
-///
-/// What thresholds are multiples of is the step: alpha for `Ceil` and alpha / 2 for `Nearest`. With k the nearest whole
-/// number to x / step, `Ceil` has the code k + [x > k step], as above. `Nearest` has (k + [x >= k step]) / 2, rounded
-/// down: an odd k is that of the one threshold that x may be on either side of, and for an even k the bracket does
-/// not count. So both compare with k step, which is one product.
-#[cfg(target_arch = "x86_64")]
-#[derive(Clone, Copy, Default)]
-struct Grid {
-    inverse: f32,
-    step: f32,
-    /// -M step: with m = M + k, m step plus this is k step, rounded once if fused.
-    origin: f32,
-    /// q alpha: what lies above has the same code, q.
-    top: f32,
-    /// Up to four bits: what T_c is above, to be passed, by c.
-    above: [f32; 16],
-}
-
-#[cfg(target_arch = "x86_64")]
-impl Grid {
-    fn new(q: &QuantRelu) -> Self {
-        let parts = match q.rounding() {
-            Rounding::Ceil => 1.0,
-            Rounding::Nearest => 2.0,
-        };
-        let mut above = [0.0; 16];
-        for (c, above) in above.iter_mut().enumerate() {
-            *above = match q.rounding() {
-                Rounding::Ceil => q.threshold(c),
-                Rounding::Nearest => q.threshold(c).next_down(),
-            };
-        }
-        Grid {
-            inverse: parts * (1.0 / q.alpha()),
-            step: q.alpha() / parts,
-            origin: -WHOLE * (q.alpha() / parts),
-            top: q.value(q.bits().max_code() as u8),
-            above,
-        }
-    }
-}
-
-impl Steps {
-    pub(crate) fn new(quantizer: &Quantizer) -> Self {
-        let none = Steps {
-            rule: FROM,
-            inverse: 0.0,
-            alpha: 0.0,
-            base: 0.0,
-            #[cfg(target_arch = "aarch64")]
-            origin: 0.0,
-            thresholds: [0.0; 3],
-            low: 0,
-            high: 0,
-            bias: 0,
-            zero: 0,
-            #[cfg(target_arch = "x86_64")]
-            grid: Grid::default(),
-        };
-        match quantizer {
-            // One threshold, 0.
-            Quantizer::Act(ActQuantizer::Sign) => none,
-            Quantizer::Act(ActQuantizer::Relu(q)) => Steps {
-                rule: match q.rounding() {
-                    Rounding::Ceil => ABOVE,
-                    Rounding::Nearest => FROM,
-                },
-                inverse: 1.0 / q.alpha(),
-                alpha: q.alpha(),
-                base: WHOLE - q.offset(),
-                #[cfg(target_arch = "aarch64")]
-                origin: -WHOLE * q.alpha(),
-                thresholds: [0, 1, 2].map(|c| q.threshold(c)),
-                high: q.bits().max_code() as u8,
-                #[cfg(target_arch = "x86_64")]
-                grid: Grid::new(q),
-                ..none
-            },
-            Quantizer::Linear(q) => {
-                let bias = if q.encoding().min() < 0 { 128 } else { 0 };
-                Steps {
-                    rule: match (bias, q.zero()) {
-                        (128, 0) => CENTRED,
-                        _ => LINEAR,
-                    },
-                    inverse: q.inverse(),
-                    low: (q.low() + bias) as u8,
-                    high: (q.high() + bias) as u8,
-                    bias: bias as u8,
-                    zero: (q.zero() + bias) as i16,
-                    ..none
-                }
-            }
-        }
-    }
-}
 
 /// A block of floats in the vectors of some ISA. Every method is `#[inline(always)]` and must only be called
 /// from code compiled with that ISA's features; `x` is readable for a block.
@@ -416,6 +283,51 @@ unsafe fn bytes_by<F: Floats, const RULE: u8>(x: *const f32, cols: usize, q: &St
     }
 }
 
+/// What [`bytes`] does by a linear quantizer and [`range`] of `cols` floats from `next`, block by block: while the ones
+/// are computed, the others come from where they are.
+///
+/// # Safety
+/// The caller is compiled with F's features; `x`, `next` and `out` are as long as `cols`.
+#[inline(always)]
+unsafe fn bytes_and_range<F: Floats>(
+    x: *const f32,
+    cols: usize,
+    q: &Steps,
+    out: *mut u8,
+    next: *const f32,
+) -> (f32, f32) {
+    // SAFETY: passed on from the caller.
+    unsafe {
+        match q.rule {
+            CENTRED => bytes_and_range_by::<F, CENTRED>(x, cols, q, out, next),
+            _ => bytes_and_range_by::<F, LINEAR>(x, cols, q, out, next),
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn bytes_and_range_by<F: Floats, const RULE: u8>(
+    x: *const f32,
+    cols: usize,
+    q: &Steps,
+    out: *mut u8,
+    next: *const f32,
+) -> (f32, f32) {
+    let whole = cols / F::BLOCK * F::BLOCK;
+    // SAFETY: whole blocks lie below `cols`, and the rest behind them.
+    unsafe {
+        let mut range = F::range();
+        let mut at = 0;
+        while at < whole {
+            range = F::widen(range, next.add(at));
+            F::store(F::codes::<RULE>(x.add(at), q), out.add(at));
+            at += F::BLOCK;
+        }
+        bytes_by::<F, RULE>(x.add(whole), cols - whole, q, out.add(whole));
+        ends::<F>(range, next.add(whole), cols - whole)
+    }
+}
+
 /// The least and greatest of 0 and `cols` floats from `x`, if all are finite; else one of the two may be anything that is
 /// not.
 ///
@@ -424,7 +336,7 @@ unsafe fn bytes_by<F: Floats, const RULE: u8>(x: *const f32, cols: usize, q: &St
 #[inline(always)]
 unsafe fn range<F: Floats>(x: *const f32, cols: usize) -> (f32, f32) {
     let whole = cols / F::BLOCK * F::BLOCK;
-    // SAFETY: whole blocks lie below `cols`; the rest is copied to a buffer of a block, among zeros.
+    // SAFETY: whole blocks lie below `cols`, and the rest behind them.
     unsafe {
         let mut range = F::range();
         let mut at = 0;
@@ -432,9 +344,21 @@ unsafe fn range<F: Floats>(x: *const f32, cols: usize) -> (f32, f32) {
             range = F::widen(range, x.add(at));
             at += F::BLOCK;
         }
-        if whole < cols {
+        ends::<F>(range, x.add(whole), cols - whole)
+    }
+}
+
+/// The ends of a range with less than a block more.
+///
+/// # Safety
+/// As [`range`].
+#[inline(always)]
+unsafe fn ends<F: Floats>(mut range: F::Range, x: *const f32, cols: usize) -> (f32, f32) {
+    // SAFETY: the floats are copied to a buffer of a block, among zeros.
+    unsafe {
+        if cols > 0 {
             let mut floats = [0f32; 64];
-            std::ptr::copy_nonoverlapping(x.add(whole), floats.as_mut_ptr(), cols - whole);
+            std::ptr::copy_nonoverlapping(x, floats.as_mut_ptr(), cols);
             range = F::widen(range, floats.as_ptr());
         }
         let (lo, hi) = F::ends(range);

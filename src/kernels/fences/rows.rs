@@ -34,6 +34,13 @@ fn quantize_and_pack_stay_inside() {
                     portable().quantize_bytes(&floats, &steps, &mut expected);
                     kernels.quantize_bytes(&floats, &steps, &mut out);
                     assert_eq!(*out, *expected, "{} {side:?} k={k}", kernels.isa);
+                    if let Quantizer::Linear(_) = quantizer {
+                        out.fill(0);
+                        let range =
+                            kernels.quantize_bytes_and_range(&floats, &steps, &mut out, &floats);
+                        assert_eq!(range, portable().range(&floats));
+                        assert_eq!(*out, *expected, "{} {side:?} k={k}", kernels.isa);
+                    }
                 }
                 portable().pack(&codes, planes, &mut expected);
                 kernels.pack(&codes, planes, &mut out);

@@ -18,6 +18,7 @@ use super::{CENTRED, Entries, FROM, Floats, LINEAR, PLENTY, Steps};
 pub(in crate::kernels) const ENTRIES: Entries = Entries {
     planes,
     bytes,
+    bytes_and_range,
     range,
 };
 
@@ -31,6 +32,18 @@ unsafe fn planes(x: *const f32, size: [usize; 2], q: &Steps, planes: usize, out:
 unsafe fn bytes(x: *const f32, cols: usize, q: &Steps, out: *mut u8) {
     // SAFETY: as above.
     unsafe { super::bytes::<Wide>(x, cols, q, out) }
+}
+
+#[target_feature(enable = "avx2,fma")]
+unsafe fn bytes_and_range(
+    x: *const f32,
+    cols: usize,
+    q: &Steps,
+    out: *mut u8,
+    next: *const f32,
+) -> (f32, f32) {
+    // SAFETY: as above.
+    unsafe { super::bytes_and_range::<Wide>(x, cols, q, out, next) }
 }
 
 #[target_feature(enable = "avx2,fma")]
@@ -208,7 +221,7 @@ unsafe fn integers8(x: *const f32, q: &Steps) -> __m256i {
     }
 }
 
-/// k + [x > k step] for `Ceil` and k + [x >= k step] for `Nearest`, see [`Grid`](super::Grid); or less than 0.
+/// k + [x > k step] for `Ceil` and k + [x >= k step] for `Nearest`, see [`Grid`](super::steps::Grid); or less than 0.
 #[inline(always)]
 unsafe fn steps8<const RULE: u8>(x: *const f32, q: &Steps) -> __m256i {
     // SAFETY: 8 floats are readable by the caller's word; the callers carry the features.

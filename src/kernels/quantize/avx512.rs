@@ -30,6 +30,7 @@ use codes::{codes64, few64};
 pub(in crate::kernels) const ENTRIES: Entries = Entries {
     planes,
     bytes,
+    bytes_and_range,
     range,
 };
 
@@ -37,6 +38,7 @@ pub(in crate::kernels) const ENTRIES: Entries = Entries {
 pub(in crate::kernels) const BW_ENTRIES: Entries = Entries {
     planes: planes_bw,
     bytes: bytes_bw,
+    bytes_and_range: bytes_and_range_bw,
     range,
 };
 
@@ -62,6 +64,30 @@ unsafe fn bytes(x: *const f32, cols: usize, q: &Steps, out: *mut u8) {
 unsafe fn bytes_bw(x: *const f32, cols: usize, q: &Steps, out: *mut u8) {
     // SAFETY: as above, for Wide<false>.
     unsafe { super::bytes::<Wide<false>>(x, cols, q, out) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,gfni")]
+unsafe fn bytes_and_range(
+    x: *const f32,
+    cols: usize,
+    q: &Steps,
+    out: *mut u8,
+    next: *const f32,
+) -> (f32, f32) {
+    // SAFETY: as above, for Wide<true>.
+    unsafe { super::bytes_and_range::<Wide<true>>(x, cols, q, out, next) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+unsafe fn bytes_and_range_bw(
+    x: *const f32,
+    cols: usize,
+    q: &Steps,
+    out: *mut u8,
+    next: *const f32,
+) -> (f32, f32) {
+    // SAFETY: as above, for Wide<false>.
+    unsafe { super::bytes_and_range::<Wide<false>>(x, cols, q, out, next) }
 }
 
 /// # Safety

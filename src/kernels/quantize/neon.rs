@@ -16,6 +16,7 @@ use super::{ABOVE, CENTRED, Entries, FROM, Floats, LINEAR, Steps, WHOLE};
 pub(in crate::kernels) const ENTRIES: Entries = Entries {
     planes,
     bytes,
+    bytes_and_range,
     range,
 };
 
@@ -29,6 +30,18 @@ unsafe fn planes(x: *const f32, size: [usize; 2], q: &Steps, planes: usize, out:
 unsafe fn bytes(x: *const f32, cols: usize, q: &Steps, out: *mut u8) {
     // SAFETY: as above.
     unsafe { super::bytes::<Wide>(x, cols, q, out) }
+}
+
+#[target_feature(enable = "neon")]
+unsafe fn bytes_and_range(
+    x: *const f32,
+    cols: usize,
+    q: &Steps,
+    out: *mut u8,
+    next: *const f32,
+) -> (f32, f32) {
+    // SAFETY: as above.
+    unsafe { super::bytes_and_range::<Wide>(x, cols, q, out, next) }
 }
 
 #[target_feature(enable = "neon")]

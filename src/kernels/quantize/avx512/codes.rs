@@ -165,7 +165,7 @@ unsafe fn integers64<const RULE: u8>(x: *const f32, q: &Steps) -> __m512i {
     }
 }
 
-/// The low words are k + [x > k step] for `Ceil` and k + [x >= k step] - 1 for `Nearest`; see [`Grid`](super::super::Grid).
+/// The low words are k + [x > k step] for `Ceil` and k + [x >= k step] - 1 for `Nearest`; see [`Grid`](super::super::steps::Grid).
 ///
 /// Step by step for all four vectors: each step waits for the one before it, and the core looks ahead for other work
 /// only so far.
