@@ -319,6 +319,11 @@ unsafe fn bytes_and_range_by<F: Floats, const RULE: u8>(
         let mut range = F::range();
         let mut at = 0;
         while at < whole {
+            if at % (F::MANY * F::BLOCK) == 0 {
+                // Without it floats from memory take a fourth longer than in two runs; with it, a tenth on AVX-512. From L2 and
+                // L3 one run takes a fifth less time than two.
+                F::fetch(next.wrapping_add(at + AHEAD));
+            }
             range = F::widen(range, next.add(at));
             F::store(F::codes::<RULE>(x.add(at), q), out.add(at));
             at += F::BLOCK;

@@ -63,6 +63,14 @@ impl Floats for Wide {
     type Range = [[__m256i; 4]; 2];
 
     #[inline(always)]
+    fn fetch(x: *const f32) {
+        for line in 0..2 {
+            let line = x.wrapping_add(16 * line);
+            // SAFETY: a prefetch, which SSE has, of an address that does not exist does nothing.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) }
+        }
+    }
+    #[inline(always)]
     unsafe fn codes<const RULE: u8>(x: *const f32, q: &Steps) -> __m256i {
         // SAFETY: see above the impl.
         unsafe {
