@@ -34,7 +34,7 @@ pub enum Isa {
     Avx512Bw,
     /// 512-bit vectors with a vector popcount, a multiply-add of bytes and a look-up of bytes: Ice Lake (2019),
     /// Zen 4 (2022) and later. Features `avx512f`, `avx512bw`, `avx512dq`, `avx512vl`, `avx512vpopcntdq`,
-    /// `avx512vnni`, `avx512vbmi`, `gfni`.
+    /// `avx512vnni`, `avx512vbmi`, `avx512vbmi2`, `gfni`.
     Avx512,
 }
 
@@ -115,6 +115,7 @@ impl Isa {
                     && is_x86_feature_detected!("avx512vpopcntdq")
                     && is_x86_feature_detected!("avx512vnni")
                     && is_x86_feature_detected!("avx512vbmi")
+                    && is_x86_feature_detected!("avx512vbmi2")
                     && is_x86_feature_detected!("gfni")
             }
             #[allow(unreachable_patterns)]

@@ -363,14 +363,29 @@ impl Kernels {
         unsafe { (self.quantize.bytes)(x.as_ptr(), x.len(), steps, out.as_mut_ptr()) }
     }
 
+    /// Quantizes floats into a byte each by a linear quantizer, and gives the range of `next` as [`Kernels::range`] does.
+    /// Panics unless `out` and `next` are as long as `x`.
+    pub(crate) fn quantize_bytes_and_range(
+        &self,
+        x: &[f32],
+        steps: &Steps,
+        out: &mut [u8],
+        next: &[f32],
+    ) -> (f32, f32) {
+        assert!(out.len() == x.len() && next.len() == x.len());
+        let (from, out) = (x.as_ptr(), out.as_mut_ptr());
+        let run = self.quantize.bytes_and_range;
+        // SAFETY: features as above; `x`, `next` and `out` have the length that is passed.
+        finite(
+            unsafe { run(from, x.len(), steps, out, next.as_ptr()) },
+            next,
+        )
+    }
+
     /// The least and greatest of 0 and the floats that are finite.
     pub(crate) fn range(&self, x: &[f32]) -> (f32, f32) {
         // SAFETY: features as above; `x` has the length that is passed.
-        let (lo, hi) = unsafe { (self.quantize.range)(x.as_ptr(), x.len()) };
-        if lo.is_finite() && hi.is_finite() {
-            return (lo, hi);
-        }
-        crate::quant::finite_range(x)
+        finite(unsafe { (self.quantize.range)(x.as_ptr(), x.len()) }, x)
     }
 
     /// Packs a row of codes into its planes. Panics unless `out` is planes x ceil(K / 32) long.
@@ -445,4 +460,12 @@ fn byte_sums_with(bytes: &[u8], stride: usize, sums: &mut [i32], sum: impl Fn(&[
     for (i, out) in sums.iter_mut().enumerate() {
         *out = sum(&bytes[i * stride..(i + 1) * stride]);
     }
+}
+
+/// The range of `x`, which is the one given if that is finite.
+fn finite((lo, hi): (f32, f32), x: &[f32]) -> (f32, f32) {
+    if lo.is_finite() && hi.is_finite() {
+        return (lo, hi);
+    }
+    crate::quant::finite_range(x)
 }

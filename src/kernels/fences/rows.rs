@@ -15,7 +15,7 @@ fn quantize_and_pack_stay_inside() {
         Linear::symmetric(4, 0.5).unwrap().into(),
     ];
     each(|kernels, side| {
-        for k in 0..=130 {
+        for k in (0..=130).chain([255, 256, 257, 511, 513, 600]) {
             let floats: Vec<f32> = (0..k).map(|i| (i * 37 % 101) as f32 / 9.0 - 3.0).collect();
             let codes: Vec<u8> = (0..k).map(|i| (i * 89 % 256) as u8).collect();
             let (floats, codes) = (Fenced::new(&floats, side), Fenced::new(&codes, side));
@@ -34,6 +34,13 @@ fn quantize_and_pack_stay_inside() {
                     portable().quantize_bytes(&floats, &steps, &mut expected);
                     kernels.quantize_bytes(&floats, &steps, &mut out);
                     assert_eq!(*out, *expected, "{} {side:?} k={k}", kernels.isa);
+                    if let Quantizer::Linear(_) = quantizer {
+                        out.fill(0);
+                        let range =
+                            kernels.quantize_bytes_and_range(&floats, &steps, &mut out, &floats);
+                        assert_eq!(range, portable().range(&floats));
+                        assert_eq!(*out, *expected, "{} {side:?} k={k}", kernels.isa);
+                    }
                 }
                 portable().pack(&codes, planes, &mut expected);
                 kernels.pack(&codes, planes, &mut out);

@@ -2,22 +2,23 @@
 //!
 //! | step | instructions | for |
 //! |---|---|---|
-//! | `Nearest` | vmaxps, vfmaddps, vsubps, vmulps, vcmpps, 2 vpsubd | 8 floats |
-//! | `Ceil` | vmaxps, 2 vfmaddps, vcmpps, 2 vpsubd | 8 floats |
-//! | linear | vcmpps, vmulps, vandps, vminps, vcvtps2dq | 8 floats |
-//! | bytes | 2 vpackssdw, vpackuswb, vpermd, a minimum; linear: 2 vpaddsw, a maximum, a difference | 32 codes |
+//! | a ReLU | vminps, vmulps, vroundps, vmulps, vcmpps, vcvtps2dq, vpsubd | 8 floats |
+//! | its codes as bytes | 2 vpackusdw, vpackuswb, vpermd; `Nearest`: 2 vpsrlw | 32 codes |
+//! | linear | vmulps, vcmpps, vandps, vminps, vcvtps2dq | 8 floats |
+//! | its codes as bytes | 2 vpackssdw, vpacksswb, a maximum, a minimum, vpermd; zero points: 2 vpaddsw, vpsubb | 32 codes |
 //! | planes | vpmovmskb, vpaddb, and a store each | 32 codes |
 //! | one bit | 4 vcmpps, 3 packs, vpermd, vpmovmskb | 32 floats |
 //! | two bits | vcmpps, vblendvps, vcmpps; packs as above | 8 floats |
-//! | range | vminps, vmaxps | 8 floats |
+//! | range | vpmaxsd, vpmaxud | 8 floats |
 
 use std::arch::x86_64::*;
 
-use super::{ABOVE, Entries, FROM, Floats, LINEAR, PLENTY, Steps, WHOLE};
+use super::{CENTRED, Entries, FROM, Floats, LINEAR, PLENTY, Steps};
 
 pub(in crate::kernels) const ENTRIES: Entries = Entries {
     planes,
     bytes,
+    bytes_and_range,
     range,
 };
 
@@ -34,6 +35,18 @@ unsafe fn bytes(x: *const f32, cols: usize, q: &Steps, out: *mut u8) {
 }
 
 #[target_feature(enable = "avx2,fma")]
+unsafe fn bytes_and_range(
+    x: *const f32,
+    cols: usize,
+    q: &Steps,
+    out: *mut u8,
+    next: *const f32,
+) -> (f32, f32) {
+    // SAFETY: as above.
+    unsafe { super::bytes_and_range::<Wide>(x, cols, q, out, next) }
+}
+
+#[target_feature(enable = "avx2,fma")]
 unsafe fn range(x: *const f32, cols: usize) -> (f32, f32) {
     // SAFETY: as above.
     unsafe { super::range::<Wide>(x, cols) }
@@ -47,23 +60,45 @@ struct Wide;
 impl Floats for Wide {
     const BLOCK: usize = 32;
     type Codes = __m256i;
-    type Range = [[__m256; 4]; 2];
+    type Range = [[__m256i; 4]; 2];
 
+    #[inline(always)]
+    fn fetch(x: *const f32) {
+        for line in 0..2 {
+            let line = x.wrapping_add(16 * line);
+            // SAFETY: a prefetch, which SSE has, of an address that does not exist does nothing.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) }
+        }
+    }
     #[inline(always)]
     unsafe fn codes<const RULE: u8>(x: *const f32, q: &Steps) -> __m256i {
         // SAFETY: see above the impl.
         unsafe {
-            let mut low = _mm256_packs_epi32(codes8::<RULE>(x, q), codes8::<RULE>(x.add(8), q));
-            let mut high =
-                _mm256_packs_epi32(codes8::<RULE>(x.add(16), q), codes8::<RULE>(x.add(24), q));
-            let most = _mm256_set1_epi8(q.high as i8);
-            if RULE != LINEAR {
-                return ordered(_mm256_min_epu8(_mm256_packus_epi16(low, high), most));
+            if !matches!(RULE, LINEAR | CENTRED) {
+                // What is below 0 becomes 0.
+                let (a, b) = (steps8::<RULE>(x, q), steps8::<RULE>(x.add(8), q));
+                let (c, d) = (steps8::<RULE>(x.add(16), q), steps8::<RULE>(x.add(24), q));
+                let (mut low, mut high) = (_mm256_packus_epi32(a, b), _mm256_packus_epi32(c, d));
+                if RULE == FROM {
+                    low = _mm256_srli_epi16::<1>(low);
+                    high = _mm256_srli_epi16::<1>(high);
+                }
+                return ordered(_mm256_packus_epi16(low, high));
+            }
+            let (a, b) = (integers8(x, q), integers8(x.add(8), q));
+            let (c, d) = (integers8(x.add(16), q), integers8(x.add(24), q));
+            let (mut low, mut high) = (_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
+            let (least, most) = (q.low.wrapping_sub(q.bias), q.high.wrapping_sub(q.bias));
+            if RULE == CENTRED {
+                let codes = _mm256_packs_epi16(low, high);
+                let codes = _mm256_max_epi8(codes, _mm256_set1_epi8(least as i8));
+                return ordered(_mm256_min_epi8(codes, _mm256_set1_epi8(most as i8)));
             }
             let zero = _mm256_set1_epi16(q.zero);
             low = _mm256_adds_epi16(low, zero);
             high = _mm256_adds_epi16(high, zero);
-            let codes = _mm256_min_epu8(_mm256_packus_epi16(low, high), most);
+            let codes = _mm256_packus_epi16(low, high);
+            let codes = _mm256_min_epu8(codes, _mm256_set1_epi8(q.high as i8));
             let codes = _mm256_max_epu8(codes, _mm256_set1_epi8(q.low as i8));
             ordered(_mm256_sub_epi8(codes, _mm256_set1_epi8(q.bias as i8)))
         }
@@ -120,33 +155,36 @@ impl Floats for Wide {
     #[inline(always)]
     unsafe fn range() -> Self::Range {
         // SAFETY: see above the impl.
-        unsafe { [[_mm256_setzero_ps(); 4]; 2] }
+        unsafe { [[_mm256_setzero_si256(); 4]; 2] }
     }
     #[inline(always)]
     unsafe fn widen([mut lo, mut hi]: Self::Range, x: *const f32) -> Self::Range {
         // SAFETY: see above the impl.
         unsafe {
             for i in 0..4 {
-                // vminps and vmaxps give their second operand for NaN.
-                let x = _mm256_loadu_ps(x.add(8 * i));
-                lo[i] = _mm256_min_ps(x, lo[i]);
-                hi[i] = _mm256_max_ps(x, hi[i]);
+                // Bits of positive floats are in order as signed integers, above all others; those of negative ones as
+                // unsigned integers. NaN lies beyond infinity both ways.
+                let x = _mm256_loadu_si256(x.add(8 * i).cast());
+                lo[i] = _mm256_max_epu32(x, lo[i]);
+                hi[i] = _mm256_max_epi32(x, hi[i]);
             }
         }
         [lo, hi]
     }
     #[inline(always)]
     unsafe fn ends([lo, hi]: Self::Range) -> (f32, f32) {
-        let (mut least, mut most) = ([0f32; 8], [0f32; 8]);
+        let (mut unsigned, mut signed) = ([0u32; 8], [0i32; 8]);
         // SAFETY: see above the impl; the arrays are as long as a vector.
         unsafe {
-            let lo = _mm256_min_ps(_mm256_min_ps(lo[0], lo[1]), _mm256_min_ps(lo[2], lo[3]));
-            let hi = _mm256_max_ps(_mm256_max_ps(hi[0], hi[1]), _mm256_max_ps(hi[2], hi[3]));
-            _mm256_storeu_ps(least.as_mut_ptr(), lo);
-            _mm256_storeu_ps(most.as_mut_ptr(), hi);
+            let [a, b, c, d] = lo;
+            let lo = _mm256_max_epu32(_mm256_max_epu32(a, b), _mm256_max_epu32(c, d));
+            let [a, b, c, d] = hi;
+            let hi = _mm256_max_epi32(_mm256_max_epi32(a, b), _mm256_max_epi32(c, d));
+            _mm256_storeu_si256(unsigned.as_mut_ptr().cast(), lo);
+            _mm256_storeu_si256(signed.as_mut_ptr().cast(), hi);
         }
-        let lo = least.iter().fold(0f32, |a, &b| a.min(b));
-        (lo, most.iter().fold(0f32, |a, &b| a.max(b)))
+        let unsigned = unsigned.iter().fold(0, |a, &b| a.max(b));
+        super::floats_of_bits(unsigned, signed.iter().fold(0, |a, &b| a.max(b)))
     }
 }
 
@@ -179,31 +217,30 @@ unsafe fn passes<const RULE: u8>(x: __m256, t: __m256) -> __m256 {
     }
 }
 
-/// 8 codes, or more than the highest, or less than 0.
+/// 8 integers, or more than the highest, or less than the lowest.
 #[inline(always)]
-unsafe fn codes8<const RULE: u8>(x: *const f32, q: &Steps) -> __m256i {
+unsafe fn integers8(x: *const f32, q: &Steps) -> __m256i {
     // SAFETY: 8 floats are readable by the caller's word; the callers carry the features.
     unsafe {
-        let x = _mm256_loadu_ps(x);
-        let inverse = _mm256_set1_ps(q.inverse);
-        if RULE == LINEAR {
-            let number = _mm256_cmp_ps::<_CMP_ORD_Q>(x, x);
-            let y = _mm256_and_ps(_mm256_mul_ps(x, inverse), number);
-            // What is too small becomes the smallest integer, and so would what is too large.
-            return _mm256_cvtps_epi32(_mm256_min_ps(y, _mm256_set1_ps(PLENTY)));
-        }
-        // vmaxps gives its second operand for NaN.
-        let x = _mm256_max_ps(x, _mm256_setzero_ps());
-        let (base, alpha) = (_mm256_set1_ps(q.base), _mm256_set1_ps(q.alpha));
-        let m = _mm256_fmadd_ps(x, inverse, base);
-        let t = match RULE {
-            // M alpha is exact, so this is c alpha, rounded once.
-            ABOVE => _mm256_fmadd_ps(m, alpha, _mm256_set1_ps(q.origin)),
-            _ => _mm256_mul_ps(_mm256_sub_ps(m, base), alpha),
-        };
-        let passes = _mm256_castps_si256(passes::<RULE>(x, t));
-        let whole = _mm256_set1_epi32(WHOLE.to_bits() as i32);
+        let y = _mm256_mul_ps(_mm256_set1_ps(q.inverse), _mm256_loadu_ps(x));
+        let y = _mm256_and_ps(y, _mm256_cmp_ps::<_CMP_ORD_Q>(y, y));
+        // What is too small becomes the smallest integer, and so would what is too large.
+        _mm256_cvtps_epi32(_mm256_min_ps(y, _mm256_set1_ps(PLENTY)))
+    }
+}
+
+/// k + [x > k step] for `Ceil` and k + [x >= k step] for `Nearest`, see [`Grid`](super::steps::Grid); or less than 0.
+#[inline(always)]
+unsafe fn steps8<const RULE: u8>(x: *const f32, q: &Steps) -> __m256i {
+    // SAFETY: 8 floats are readable by the caller's word; the callers carry the features.
+    unsafe {
+        // vminps gives its second operand for NaN, which the conversion makes the smallest integer.
+        let x = _mm256_min_ps(_mm256_set1_ps(q.grid.top), _mm256_loadu_ps(x));
+        let y = _mm256_mul_ps(x, _mm256_set1_ps(q.grid.inverse));
+        let k = _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(y);
+        let t = _mm256_mul_ps(k, _mm256_set1_ps(q.grid.step));
         // True is -1.
-        _mm256_sub_epi32(_mm256_sub_epi32(_mm256_castps_si256(m), whole), passes)
+        let passes = _mm256_castps_si256(passes::<RULE>(x, t));
+        _mm256_sub_epi32(_mm256_cvtps_epi32(y), passes)
     }
 }

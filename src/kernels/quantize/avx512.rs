@@ -1,34 +1,48 @@
-//! Floats into codes by AVX-512, with GFNI and VBMI or without.
+//! Floats into codes by AVX-512, with GFNI, VBMI and VBMI2 or without.
 //!
 //! | step | instructions | for |
 //! |---|---|---|
-//! | `Nearest` | vmaxps, vfmaddps, vsubps, vmulps, vsubps, vpsrad, vpsubd, vpaddd | 16 floats |
-//! | `Ceil` | vmaxps, 2 vfmaddps, vsubps, vpsrad, 2 vpsubd | 16 floats |
-//! | linear | vcmpps, vmulps, vminps, vcvtps2dq | 16 floats |
-//! | bytes | 2 vpackssdw, vpackuswb, vpermd, a minimum; linear: 2 vpaddsw, a maximum, a difference | 64 codes |
-//! | planes | vptestmb and a store each; from five on vpermb, vgf2p8affineqb, vpermb, and stores | 64 codes |
+//! | a ReLU | vminps, vmaxps, 2 vfmaddps, vsubps, vfmaddps that rounds down or up | 16 floats |
+//! | its codes as bytes | 2 vpermt2w, vpermt2b; `Nearest`: 2 vpavgw | 64 codes |
+//! | to four planes | vminps, vmulps, vcvttps2udq, vpermps, vsubps, vpshldd | 16 floats |
+//! | its codes as bytes | 2 vpermt2w, vpermt2b, vpermb | 64 codes |
+//! | linear | vmulps, vfixupimmps, vminps, vcvtps2dq | 16 floats |
+//! | its codes as bytes | 2 vpackssdw, vpacksswb, a maximum, a minimum, vpermb; zero points: 2 vpaddsw, vpsubb | 64 codes |
+//! | five planes or more | vgf2p8affineqb, vshufps, vpermt2b, 2 stores of 32 bytes | 64 codes |
+//! | four or less | vporq, vgf2p8affineqb, vpermt2b, 2 stores | 128 codes |
+//! | planes without GFNI | vptestmb and a store each | 64 codes |
 //! | one bit | vcmpps | 16 floats |
 //! | two bits | vcmpps, vblendmps, vcmpps | 16 floats |
-//! | range | vminps, vmaxps | 16 floats |
+//! | range | vpmaxsd, vpmaxud | 16 floats |
+//!
+//! Zen 5 starts four of these a cycle, copies of registers included, and adds, minima and conversions on two ports,
+//! products and shifts by a constant on two others, byte shuffles on one of each: hence floats are compared, bounded and
+//! rounded with an eye to who is free.
+
+mod codes;
 
 use std::arch::x86_64::*;
 
-use super::{ABOVE, Entries, FROM, Floats, LINEAR, PLENTY, Steps, WHOLE};
+use super::{CENTRED, Entries, FROM, Floats, LINEAR, Steps};
+use codes::{codes64, few64};
 
 /// With GFNI and VBMI.
 pub(in crate::kernels) const ENTRIES: Entries = Entries {
     planes,
     bytes,
+    bytes_and_range,
     range,
 };
 
 /// Without.
 pub(in crate::kernels) const BW_ENTRIES: Entries = Entries {
     planes: planes_bw,
-    ..ENTRIES
+    bytes: bytes_bw,
+    bytes_and_range: bytes_and_range_bw,
+    range,
 };
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,gfni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,gfni")]
 unsafe fn planes(x: *const f32, size: [usize; 2], q: &Steps, planes: usize, out: *mut u32) {
     // SAFETY: this function carries the features of Wide<true>; the rest is the contract of the table entry.
     unsafe { super::planes::<Wide<true>>(x, size, q, planes, out) }
@@ -40,16 +54,44 @@ unsafe fn planes_bw(x: *const f32, size: [usize; 2], q: &Steps, planes: usize, o
     unsafe { super::planes::<Wide<false>>(x, size, q, planes, out) }
 }
 
-/// # Safety
-/// The contract of both tables' entries: hence no feature that one of them lacks.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,gfni")]
 unsafe fn bytes(x: *const f32, cols: usize, q: &Steps, out: *mut u8) {
-    // SAFETY: as above.
+    // SAFETY: as above, for Wide<true>.
+    unsafe { super::bytes::<Wide<true>>(x, cols, q, out) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+unsafe fn bytes_bw(x: *const f32, cols: usize, q: &Steps, out: *mut u8) {
+    // SAFETY: as above, for Wide<false>.
     unsafe { super::bytes::<Wide<false>>(x, cols, q, out) }
 }
 
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,gfni")]
+unsafe fn bytes_and_range(
+    x: *const f32,
+    cols: usize,
+    q: &Steps,
+    out: *mut u8,
+    next: *const f32,
+) -> (f32, f32) {
+    // SAFETY: as above, for Wide<true>.
+    unsafe { super::bytes_and_range::<Wide<true>>(x, cols, q, out, next) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+unsafe fn bytes_and_range_bw(
+    x: *const f32,
+    cols: usize,
+    q: &Steps,
+    out: *mut u8,
+    next: *const f32,
+) -> (f32, f32) {
+    // SAFETY: as above, for Wide<false>.
+    unsafe { super::bytes_and_range::<Wide<false>>(x, cols, q, out, next) }
+}
+
 /// # Safety
-/// As [`bytes`].
+/// The contract of both tables' entries: hence no feature that one of them lacks.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 unsafe fn range(x: *const f32, cols: usize) -> (f32, f32) {
     // SAFETY: as above.
@@ -57,86 +99,86 @@ unsafe fn range(x: *const f32, cols: usize) -> (f32, f32) {
 }
 
 /// 64 floats in four vectors.
-struct Wide<const GFNI: bool>;
+struct Wide<const VBMI: bool>;
 
-/// The packs work in quarters of 128 bits: where the groups of four codes are that belong in order.
-const ORDER: [u8; 16] = [0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15];
-
-/// The same in bytes, and each eight codes from the last to the first, as vgf2p8affineqb counts rows.
-const ROWS: [u8; 64] = {
-    let mut rows = [0; 64];
-    let mut i = 0;
-    while i < 64 {
-        let code = i ^ 7;
-        rows[i] = 4 * ORDER[code / 4] + (code % 4) as u8;
-        i += 1;
-    }
-    rows
-};
-
-/// Byte j of plane i from byte i of group j.
-const GATHER: [u8; 64] = {
+/// Planes `first` and the next, 32 bytes each, of two vectors that hold four planes of two blocks each: dwords of two groups
+/// of eight codes of the one, then of the other.
+const fn gather_bytes(first: u8) -> [u8; 64] {
     let mut gather = [0; 64];
     let mut i = 0;
     while i < 64 {
-        gather[i] = (i % 8 * 8 + i / 8) as u8;
+        let (block, group) = (i % 32 / 8, i % 8);
+        let dword = 16 * (block / 2) + 2 * (block % 2) + 4 * (group / 2) + group % 2;
+        gather[i] = 4 * dword as u8 + first + (i / 32) as u8;
         i += 1;
     }
     gather
-};
+}
+
+/// The same where groups follow each other, and the two dwords of each are of one block and of the other.
+const fn gather_halves(first: u8) -> [u8; 64] {
+    let mut gather = [0; 64];
+    let mut i = 0;
+    while i < 64 {
+        let (block, group) = (i % 32 / 8, i % 8);
+        let dword = 16 * (block / 2) + 2 * group + block % 2;
+        gather[i] = 4 * dword as u8 + first + (i / 32) as u8;
+        i += 1;
+    }
+    gather
+}
 
 // SAFETY of every block below: the intrinsics need the features that the callers carry, as `Floats` demands;
 // memory is what the trait's method says that the caller vouches for, or a constant of the vector's size.
-impl<const GFNI: bool> Floats for Wide<GFNI> {
+impl<const VBMI: bool> Floats for Wide<VBMI> {
     const BLOCK: usize = 64;
-    /// Not in order yet: see [`ORDER`].
     type Codes = __m512i;
-    type Range = [[__m512; 4]; 2];
+    type Range = [[__m512i; 4]; 2];
 
+    #[inline(always)]
+    fn fetch(x: *const f32) {
+        for line in 0..4 * Self::MANY {
+            let line = x.wrapping_add(16 * line);
+            // SAFETY: a prefetch, which SSE has, of an address that does not exist does nothing.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) }
+        }
+    }
     #[inline(always)]
     unsafe fn codes<const RULE: u8>(x: *const f32, q: &Steps) -> __m512i {
         // SAFETY: see above the impl.
-        unsafe {
-            let mut low = _mm512_packs_epi32(codes16::<RULE>(x, q), codes16::<RULE>(x.add(16), q));
-            let mut high =
-                _mm512_packs_epi32(codes16::<RULE>(x.add(32), q), codes16::<RULE>(x.add(48), q));
-            let most = _mm512_set1_epi8(q.high as i8);
-            if RULE != LINEAR {
-                return _mm512_min_epu8(_mm512_packus_epi16(low, high), most);
-            }
-            let zero = _mm512_set1_epi16(q.zero);
-            low = _mm512_adds_epi16(low, zero);
-            high = _mm512_adds_epi16(high, zero);
-            let codes = _mm512_min_epu8(_mm512_packus_epi16(low, high), most);
-            let codes = _mm512_max_epu8(codes, _mm512_set1_epi8(q.low as i8));
-            _mm512_sub_epi8(codes, _mm512_set1_epi8(q.bias as i8))
-        }
+        unsafe { codes64::<RULE, VBMI, false>(x, q) }
     }
     #[inline(always)]
     unsafe fn store(codes: __m512i, out: *mut u8) {
         // SAFETY: see above the impl.
-        unsafe { _mm512_storeu_si512(out.cast(), ordered(codes)) }
+        unsafe { _mm512_storeu_si512(out.cast(), codes) }
     }
     #[inline(always)]
     unsafe fn planes<const PLANES: usize>(codes: __m512i, out: *mut u32, words: usize) {
         // SAFETY: see above the impl.
         unsafe {
-            if GFNI && PLANES > 4 {
-                let rows = _mm512_permutexvar_epi8(_mm512_loadu_si512(ROWS.as_ptr().cast()), codes);
-                // Row i of the unit matrix asks each group of eight codes for bit i.
-                let unit = _mm512_set1_epi64(0x8040_2010_0804_0201u64 as i64);
-                let bits = _mm512_gf2p8affine_epi64_epi8::<0>(unit, rows);
-                let gather = _mm512_loadu_si512(GATHER.as_ptr().cast());
-                let planes: [u64; 8] = std::mem::transmute(_mm512_permutexvar_epi8(gather, bits));
-                for (plane, bits) in planes.into_iter().enumerate().take(PLANES) {
-                    out.add(plane * words).cast::<u64>().write_unaligned(bits);
-                }
-                return;
-            }
-            let codes = ordered(codes);
             for plane in 0..PLANES {
                 let bits = _mm512_test_epi8_mask(codes, _mm512_set1_epi8((1u8 << plane) as i8));
                 out.add(plane * words).cast::<u64>().write_unaligned(bits);
+            }
+        }
+    }
+    const MANY: usize = if VBMI { 4 } else { 1 };
+    #[inline(always)]
+    unsafe fn many<const RULE: u8, const PLANES: usize>(
+        x: *const f32,
+        q: &Steps,
+        out: *mut u32,
+        words: usize,
+    ) {
+        // SAFETY: see above the impl.
+        unsafe {
+            if !VBMI {
+                Self::planes::<PLANES>(Self::codes::<RULE>(x, q), out, words)
+            } else if PLANES > 4 {
+                eight_planes::<RULE, PLANES>(x, q, out, words)
+            } else {
+                four_planes::<RULE, PLANES>(x, q, out, words)
             }
         }
     }
@@ -171,17 +213,18 @@ impl<const GFNI: bool> Floats for Wide<GFNI> {
     #[inline(always)]
     unsafe fn range() -> Self::Range {
         // SAFETY: see above the impl.
-        unsafe { [[_mm512_setzero_ps(); 4]; 2] }
+        unsafe { [[_mm512_setzero_si512(); 4]; 2] }
     }
     #[inline(always)]
     unsafe fn widen([mut lo, mut hi]: Self::Range, x: *const f32) -> Self::Range {
         // SAFETY: see above the impl.
         unsafe {
             for i in 0..4 {
-                // vminps and vmaxps give their second operand for NaN.
-                let x = _mm512_loadu_ps(x.add(16 * i));
-                lo[i] = _mm512_min_ps(x, lo[i]);
-                hi[i] = _mm512_max_ps(x, hi[i]);
+                // Bits of positive floats are in order as signed integers, above all others; those of negative ones as
+                // unsigned integers. NaN lies beyond infinity both ways. Every port compares integers.
+                let x = _mm512_loadu_si512(x.add(16 * i).cast());
+                lo[i] = _mm512_max_epu32(x, lo[i]);
+                hi[i] = _mm512_max_epi32(x, hi[i]);
             }
         }
         [lo, hi]
@@ -189,20 +232,125 @@ impl<const GFNI: bool> Floats for Wide<GFNI> {
     #[inline(always)]
     unsafe fn ends([lo, hi]: Self::Range) -> (f32, f32) {
         // SAFETY: see above the impl.
-        unsafe {
-            let lo = _mm512_min_ps(_mm512_min_ps(lo[0], lo[1]), _mm512_min_ps(lo[2], lo[3]));
-            let hi = _mm512_max_ps(_mm512_max_ps(hi[0], hi[1]), _mm512_max_ps(hi[2], hi[3]));
-            (_mm512_reduce_min_ps(lo), _mm512_reduce_max_ps(hi))
+        let (lo, hi) = unsafe {
+            let [a, b, c, d] = lo;
+            let lo = _mm512_max_epu32(_mm512_max_epu32(a, b), _mm512_max_epu32(c, d));
+            let [a, b, c, d] = hi;
+            let hi = _mm512_max_epi32(_mm512_max_epi32(a, b), _mm512_max_epi32(c, d));
+            (_mm512_reduce_max_epu32(lo), _mm512_reduce_max_epi32(hi))
+        };
+        super::floats_of_bits(lo, hi)
+    }
+}
+
+/// The bits of each eight codes, last to first, as eight bytes, one for each plane.
+#[inline(always)]
+unsafe fn transposed(rows: __m512i) -> __m512i {
+    // Row i of the unit matrix asks each group of eight codes for bit i.
+    // SAFETY: value intrinsics; the callers carry the features.
+    unsafe {
+        let unit = _mm512_set1_epi64(0x8040_2010_0804_0201u64 as i64);
+        _mm512_gf2p8affine_epi64_epi8::<0>(unit, rows)
+    }
+}
+
+/// Five to eight planes of 256 codes.
+#[inline(always)]
+unsafe fn eight_planes<const RULE: u8, const PLANES: usize>(
+    x: *const f32,
+    q: &Steps,
+    out: *mut u32,
+    words: usize,
+) {
+    // SAFETY: 256 floats are readable and eight words of each plane writable by the caller's word; the callers carry the
+    // features.
+    unsafe {
+        let mut blocks = [_mm512_setzero_ps(); 4];
+        for (i, block) in blocks.iter_mut().enumerate() {
+            let codes = codes64::<RULE, true, true>(x.add(64 * i), q);
+            *block = _mm512_castsi512_ps(transposed(codes));
+        }
+        let [a, b, c, d] = blocks;
+        let (ab, cd) = (
+            _mm512_shuffle_ps::<0x88>(a, b),
+            _mm512_shuffle_ps::<0x88>(c, d),
+        );
+        let (ab, cd) = (_mm512_castps_si512(ab), _mm512_castps_si512(cd));
+        two_planes(ab, const { gather_bytes(0) }, cd, out, words, true);
+        let out = out.add(2 * words);
+        two_planes(ab, const { gather_bytes(2) }, cd, out, words, true);
+        let out = out.add(2 * words);
+        let (ab, cd) = (
+            _mm512_shuffle_ps::<0xDD>(a, b),
+            _mm512_shuffle_ps::<0xDD>(c, d),
+        );
+        let (ab, cd) = (_mm512_castps_si512(ab), _mm512_castps_si512(cd));
+        two_planes(ab, const { gather_bytes(0) }, cd, out, words, PLANES > 5);
+        if PLANES > 6 {
+            let out = out.add(2 * words);
+            two_planes(ab, const { gather_bytes(2) }, cd, out, words, PLANES > 7);
         }
     }
 }
 
+/// One to four planes of 256 codes.
 #[inline(always)]
-unsafe fn ordered(codes: __m512i) -> __m512i {
-    // SAFETY: value intrinsics, and a load of 16 bytes; the callers carry the features.
+unsafe fn four_planes<const RULE: u8, const PLANES: usize>(
+    x: *const f32,
+    q: &Steps,
+    out: *mut u32,
+    words: usize,
+) {
+    // SAFETY: as for `eight_planes`.
     unsafe {
-        let order = _mm512_cvtepu8_epi32(_mm_loadu_si128(ORDER.as_ptr().cast()));
-        _mm512_permutexvar_epi32(order, codes)
+        let ab = halves::<RULE>(x, q);
+        let cd = halves::<RULE>(x.add(128), q);
+        two_planes(ab, const { gather_halves(0) }, cd, out, words, PLANES > 1);
+        if PLANES > 2 {
+            let out = out.add(2 * words);
+            two_planes(ab, const { gather_halves(2) }, cd, out, words, PLANES > 3);
+        }
+    }
+}
+
+/// 128 codes of up to four bits, transposed: the first 64 in the low halves of bytes, the others in the high ones.
+#[inline(always)]
+unsafe fn halves<const RULE: u8>(x: *const f32, q: &Steps) -> __m512i {
+    // SAFETY: 128 floats are readable by the caller's word; the callers carry the features.
+    unsafe {
+        transposed(if matches!(RULE, LINEAR | CENTRED) {
+            let a = codes64::<RULE, true, true>(x, q);
+            let b = codes64::<RULE, true, true>(x.add(64), q);
+            let b = _mm512_slli_epi16::<4>(b);
+            _mm512_ternarylogic_epi32::<0xCA>(_mm512_set1_epi8(0xF), a, b)
+        } else {
+            _mm512_or_si512(
+                few64::<RULE, false>(x, q),
+                few64::<RULE, true>(x.add(64), q),
+            )
+        })
+    }
+}
+
+/// Gathers and stores a plane, or two.
+#[inline(always)]
+unsafe fn two_planes(
+    ab: __m512i,
+    gather: [u8; 64],
+    cd: __m512i,
+    out: *mut u32,
+    words: usize,
+    both: bool,
+) {
+    // SAFETY: eight words of each plane are writable by the caller's word; the callers carry the features.
+    unsafe {
+        let gather = _mm512_loadu_si512(gather.as_ptr().cast());
+        let planes = _mm512_permutex2var_epi8(ab, gather, cd);
+        _mm256_storeu_si256(out.cast(), _mm512_castsi512_si256(planes));
+        if both {
+            let second = _mm512_extracti64x4_epi64::<1>(planes);
+            _mm256_storeu_si256(out.add(words).cast(), second);
+        }
     }
 }
 
@@ -219,44 +367,6 @@ unsafe fn passes<const RULE: u8>(x: __m512, t: __m512) -> __mmask16 {
         match RULE {
             FROM => _mm512_cmp_ps_mask::<_CMP_GE_OQ>(x, t),
             _ => _mm512_cmp_ps_mask::<_CMP_GT_OQ>(x, t),
-        }
-    }
-}
-
-/// 16 codes, or more than the highest, or less than 0.
-#[inline(always)]
-unsafe fn codes16<const RULE: u8>(x: *const f32, q: &Steps) -> __m512i {
-    // SAFETY: 16 floats are readable by the caller's word; the callers carry the features.
-    unsafe {
-        let x = _mm512_loadu_ps(x);
-        let inverse = _mm512_set1_ps(q.inverse);
-        if RULE == LINEAR {
-            let number = _mm512_cmp_ps_mask::<_CMP_ORD_Q>(x, x);
-            let y = _mm512_maskz_mul_ps(number, x, inverse);
-            // What is too small becomes the smallest integer, and so would what is too large.
-            return _mm512_cvtps_epi32(_mm512_min_ps(y, _mm512_set1_ps(PLENTY)));
-        }
-        // vmaxps gives its second operand for NaN.
-        let x = _mm512_max_ps(x, _mm512_setzero_ps());
-        let (base, alpha) = (_mm512_set1_ps(q.base), _mm512_set1_ps(q.alpha));
-        let m = _mm512_fmadd_ps(x, inverse, base);
-        let t = match RULE {
-            // M alpha is exact, so this is c alpha, rounded once.
-            ABOVE => _mm512_fmadd_ps(m, alpha, _mm512_set1_ps(q.origin)),
-            _ => _mm512_mul_ps(_mm512_sub_ps(m, base), alpha),
-        };
-        // The sign of a difference instead of a comparison: masks cost a fifth of all time on Zen 5. A difference of infinities
-        // may have either sign, for the code is beyond the highest one then.
-        let below = match RULE {
-            ABOVE => _mm512_sub_ps(t, x),
-            _ => _mm512_sub_ps(x, t),
-        };
-        let below = _mm512_srai_epi32::<31>(_mm512_castps_si512(below));
-        let whole = |one: i32| _mm512_set1_epi32(WHOLE.to_bits() as i32 - one);
-        let m = _mm512_castps_si512(m);
-        match RULE {
-            ABOVE => _mm512_sub_epi32(_mm512_sub_epi32(m, whole(0)), below),
-            _ => _mm512_add_epi32(_mm512_sub_epi32(m, whole(1)), below),
         }
     }
 }

@@ -11,11 +11,12 @@
 
 use std::arch::aarch64::*;
 
-use super::{ABOVE, Entries, FROM, Floats, LINEAR, Steps, WHOLE};
+use super::{ABOVE, CENTRED, Entries, FROM, Floats, LINEAR, Steps, WHOLE};
 
 pub(in crate::kernels) const ENTRIES: Entries = Entries {
     planes,
     bytes,
+    bytes_and_range,
     range,
 };
 
@@ -29,6 +30,18 @@ unsafe fn planes(x: *const f32, size: [usize; 2], q: &Steps, planes: usize, out:
 unsafe fn bytes(x: *const f32, cols: usize, q: &Steps, out: *mut u8) {
     // SAFETY: as above.
     unsafe { super::bytes::<Wide>(x, cols, q, out) }
+}
+
+#[target_feature(enable = "neon")]
+unsafe fn bytes_and_range(
+    x: *const f32,
+    cols: usize,
+    q: &Steps,
+    out: *mut u8,
+    next: *const f32,
+) -> (f32, f32) {
+    // SAFETY: as above.
+    unsafe { super::bytes_and_range::<Wide>(x, cols, q, out, next) }
 }
 
 #[target_feature(enable = "neon")]
@@ -181,14 +194,14 @@ unsafe fn codes16<const RULE: u8>(x: *const f32, q: &Steps) -> uint8x16_t {
         let mut low = vqmovn_high_s32(low, codes4::<RULE>(x.add(4), q));
         let high = vqmovn_s32(codes4::<RULE>(x.add(8), q));
         let mut high = vqmovn_high_s32(high, codes4::<RULE>(x.add(12), q));
-        if RULE == LINEAR {
+        if matches!(RULE, LINEAR | CENTRED) {
             let zero = vdupq_n_s16(q.zero);
             low = vqaddq_s16(low, zero);
             high = vqaddq_s16(high, zero);
         }
         let codes = vqmovun_high_s16(vqmovun_s16(low), high);
         let codes = vminq_u8(codes, vdupq_n_u8(q.high));
-        if RULE != LINEAR {
+        if !matches!(RULE, LINEAR | CENTRED) {
             return codes;
         }
         vsubq_u8(vmaxq_u8(codes, vdupq_n_u8(q.low)), vdupq_n_u8(q.bias))
@@ -202,7 +215,7 @@ unsafe fn codes4<const RULE: u8>(x: *const f32, q: &Steps) -> int32x4_t {
     unsafe {
         let x = vld1q_f32(x);
         let inverse = vdupq_n_f32(q.inverse);
-        if RULE == LINEAR {
+        if matches!(RULE, LINEAR | CENTRED) {
             // The conversion saturates, and gives 0 for NaN.
             return vcvtnq_s32_f32(vmulq_f32(x, inverse));
         }

@@ -1,10 +1,11 @@
 //! Floats into codes in plain Rust: what every other ISA must equal.
 
-use super::{ABOVE, Entries, Floats, LINEAR, Steps, WHOLE};
+use super::{ABOVE, CENTRED, Entries, Floats, LINEAR, Steps, WHOLE};
 
 pub(in crate::kernels) const ENTRIES: Entries = Entries {
     planes,
     bytes,
+    bytes_and_range,
     range,
 };
 
@@ -16,6 +17,17 @@ unsafe fn planes(x: *const f32, size: [usize; 2], q: &Steps, planes: usize, out:
 unsafe fn bytes(x: *const f32, cols: usize, q: &Steps, out: *mut u8) {
     // SAFETY: as above.
     unsafe { super::bytes::<Plain>(x, cols, q, out) }
+}
+
+unsafe fn bytes_and_range(
+    x: *const f32,
+    cols: usize,
+    q: &Steps,
+    out: *mut u8,
+    next: *const f32,
+) -> (f32, f32) {
+    // SAFETY: as above.
+    unsafe { super::bytes_and_range::<Plain>(x, cols, q, out, next) }
 }
 
 unsafe fn range(x: *const f32, cols: usize) -> (f32, f32) {
@@ -39,7 +51,7 @@ fn passes<const RULE: u8>(x: f32, t: f32) -> bool {
 }
 
 fn code<const RULE: u8>(x: f32, q: &Steps) -> u8 {
-    if RULE == LINEAR {
+    if matches!(RULE, LINEAR | CENTRED) {
         // The conversion saturates, and gives 0 for NaN.
         let nearest = (x * q.inverse).round_ties_even() as i32;
         let code = nearest.saturating_add(i32::from(q.zero));

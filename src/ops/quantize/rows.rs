@@ -40,9 +40,10 @@ pub fn quantize_rows<'a, T: Float>(
         zeros,
         cost,
         par,
-        &|x, out, scale, zero| {
-            let steps = fit(kernels, x, quantizer, scale, zero);
-            row_to_planes(kernels, x, &steps, planes, out);
+        &|row, out, scale, zero| {
+            let steps = fit(range(kernels, row.x), quantizer, scale, zero);
+            row_to_planes(kernels, row.x, &steps, planes, out);
+            None
         },
     );
     Ok(())
@@ -80,15 +81,40 @@ pub fn quantize_rows_bytes<T: Float>(
         zeros,
         cost,
         par,
-        &|x, out, scale, zero| {
-            let steps = fit(kernels, x, quantizer, scale, zero);
-            row_to_bytes(kernels, x, &steps, out);
+        &|row, out, scale, zero| {
+            let range = row.range.unwrap_or_else(|| range(kernels, row.x));
+            let steps = fit(range, quantizer, scale, zero);
+            match (T::as_f32s(row.x), T::as_f32s(row.next)) {
+                (Some(x), Some(next)) if next.len() == cols && cols <= TWO_ROWS => {
+                    Some(kernels.quantize_bytes_and_range(x, &steps, out, next))
+                }
+                _ => {
+                    row_to_bytes(kernels, row.x, &steps, out);
+                    None
+                }
+            }
         },
     );
     Ok(())
 }
 
-/// Calls `work(floats, codes, scale, zero point)` for each row; there may be no zero points.
+/// Floats of a row, two of which stay in L1, of 32 KiB or more.
+const TWO_ROWS: usize = 4096;
+
+/// The least and greatest of 0 and the finite values of a row.
+type Range = (f32, f32);
+
+/// A row to be quantized.
+struct Row<'a, T> {
+    x: &'a [T],
+    /// Its range, if it came with the row before.
+    range: Option<Range>,
+    /// The row behind it, or nothing.
+    next: &'a [T],
+}
+
+/// Calls `work(row, codes, scale, zero point)` for each row; there may be no zero points. It may give the range of the next
+/// row.
 #[allow(clippy::too_many_arguments)]
 fn each_row<T: Sync, C: Send>(
     x: &[T],
@@ -98,7 +124,7 @@ fn each_row<T: Sync, C: Send>(
     mut zeros: &mut [i32],
     cost: usize,
     par: Par<'_>,
-    work: &(impl Fn(&[T], &mut [C], &mut f32, Option<&mut i32>) + Sync),
+    work: &(impl Fn(Row<'_, T>, &mut [C], &mut f32, Option<&mut i32>) -> Option<Range> + Sync),
 ) {
     let rows = scales.len();
     let pieces = par.pieces((rows as u64).saturating_mul(cost as u64));
@@ -113,9 +139,14 @@ fn each_row<T: Sync, C: Send>(
         )
     });
     let work = |(x, codes, scales, zeros): (&[T], &mut [C], &mut [f32], &mut [i32])| {
+        let mut range = None;
         for (row, scale) in scales.iter_mut().enumerate() {
             let (x, codes) = (&x[row * cols..], &mut codes[row * width..]);
-            work(&x[..cols], &mut codes[..width], scale, zeros.get_mut(row));
+            let (x, next) = x.split_at(cols);
+            let next = &next[..cols.min(next.len())];
+            let zero = zeros.get_mut(row);
+            let here = Row { x, range, next };
+            range = work(here, &mut codes[..width], scale, zero);
         }
     };
     if each >= rows {
@@ -143,14 +174,12 @@ fn check_rows(q: &RowQuantizer, rows: usize, scales: &[f32], zeros: &[i32]) -> R
 }
 
 /// The quantizer of a row, noted and made ready.
-fn fit<T: Float>(
-    kernels: &Kernels,
-    x: &[T],
+fn fit(
+    (lo, hi): Range,
     quantizer: &RowQuantizer,
     scale: &mut f32,
     zero: Option<&mut i32>,
 ) -> Steps {
-    let (lo, hi) = range(kernels, x);
     let linear: Linear = quantizer.of_range(lo, hi);
     *scale = linear.scale();
     if let Some(zero) = zero {
@@ -159,7 +188,7 @@ fn fit<T: Float>(
     Steps::new(&Quantizer::Linear(linear))
 }
 
-fn range<T: Float>(kernels: &Kernels, x: &[T]) -> (f32, f32) {
+fn range<T: Float>(kernels: &Kernels, x: &[T]) -> Range {
     if let Some(x) = T::as_f32s(x) {
         return kernels.range(x);
     }
