@@ -31,11 +31,14 @@ X86 = {
     "vpmaddubsw ymm": 32,
     "vpmaddwd zmm": 32,
     "vpmaddwd ymm": 16,
-    # Two look-ups for a vector of bits.
+    # Two look-ups for a vector of bits, or one of four weights for each of as many channels.
     "vpshufb zmm": 256,
     "vpshufb ymm": 128,
     # A look-up of six weights for each of 64 channels.
     "vpermb zmm": 384,
+    # Of six weights for each of 32, by either of its two forms.
+    "vpermi2w zmm": 192,
+    "vpermt2w zmm": 192,
     "vfmadd231ps zmm": 16,
     "vfmadd231ps ymm": 8,
 }
@@ -69,12 +72,17 @@ SEQUENCES = {
     "avx512 bits, ternary": ("vpternlogd vpopcntd vpaddd", 3, 512),
     "avx512 bytes": ("vpdpbusd", 1, 64),
     "avx512 look-up": ("vpermb vpaddb vpsrlw vpaddw", 6, 768),
+    "avx512 look-up, u8": ("vpermi2w vpermt2w vpaddw", 2, 192),
     "avx512bw bits": ("vpxord vpandd vpandq vpsrlw vpshufb vpaddb", 8, 512),
     "avx512bw bytes": ("vpmaddubsw vpaddw", 2, 64),
     "avx512bw bytes, 8 bits": ("vpmaddwd vpaddd", 2, 32),
+    "avx512bw look-up": ("vpshufb vpaddb", 2, 256),
+    "avx512bw look-up, u4": ("vpshufb vpaddb vpsrlw vpaddw", 10, 1024),
     "avx2 bits": ("vpxor vpand vpsrlw vpshufb vpaddb", 8, 256),
     "avx2 bytes": ("vpmaddubsw vpaddw", 2, 32),
     "avx2 bytes, 8 bits": ("vpmaddwd vpaddd", 2, 16),
+    "avx2 look-up": ("vpshufb vpaddb", 2, 128),
+    "avx2 look-up, u4": ("vpshufb vpaddb vpsrlw vpaddw", 10, 512),
     "avx2vnni bytes": ("vpdpbusd", 1, 32),
     "neon bits": ("eor and cnt add", 3, 128),
     "neon bytes": ("umlal umlal2", 2, 16),
@@ -106,14 +114,27 @@ X86_KERNELS = [
     ),
     Kernel("avx512 bytes", "avx512 Vnni", "bytegemm", ["vpdpbusd zmm"], "x86 zmm_dot", 2),
     Kernel("avx512 look-up", "avx512 lut Sixes", "lutgemm", ["vpermb zmm"], "x86 zmm_look_up", 2),
+    Kernel("avx512 look-up, u8", "avx512 lut16 run", None, ["vpermi2w zmm", "vpermt2w zmm"], "x86 zmm_look_up_wide", 2),
     Kernel("avx512bw bits", "avx512bw Nibbles", "bitgemm", ["vpshufb zmm"], "x86 zmm_count_bytes", 1),
     Kernel("avx512bw bytes", "avx512bw Madd", "bytegemm", ["vpmaddubsw zmm"], "x86 zmm_madd", 1),
     Kernel(
         "avx512bw bytes, 8 bits", "avx512bw Madd", "bytegemm", ["vpmaddwd zmm"], "x86 zmm_madd_wide", 1
     ),
+    Kernel("avx512bw look-up", "avx512bw lut Fours", "lutgemm", ["vpshufb zmm"], "x86 zmm_look_up_nibbles", 1, "-vpaddw"),
+    Kernel(
+        "avx512bw look-up, u4",
+        "avx512bw lut Fours",
+        "lutgemm",
+        ["vpshufb zmm"],
+        "x86 zmm_look_up_nibbles_widen",
+        1,
+        "vpaddw",
+    ),
     Kernel("avx2 bits", "avx2 Nibbles", "bitgemm", ["vpshufb ymm"], "x86 ymm_count", 0),
     Kernel("avx2 bytes", "avx2 Madd", "bytegemm", ["vpmaddubsw ymm"], "x86 ymm_dot", 0),
     Kernel("avx2 bytes, 8 bits", "avx2 Madd", "bytegemm", ["vpmaddwd ymm"], "x86 ymm_dot_wide", 0),
+    Kernel("avx2 look-up", "avx2 lut Fours", "lutgemm", ["vpshufb ymm"], "x86 ymm_look_up", 0, "-vpaddw"),
+    Kernel("avx2 look-up, u4", "avx2 lut Fours", "lutgemm", ["vpshufb ymm"], "x86 ymm_look_up_widen", 0, "vpaddw"),
     Kernel("avx2vnni bytes", "avx2 Vnni", "bytegemm", ["vpdpbusd ymm"], "x86 ymm_vnni", 3),
 ]
 ARM_KERNELS = [
