@@ -39,6 +39,7 @@ mod lineweights;
     allow(dead_code)
 )]
 mod lutgemm;
+mod lutkernel;
 #[cfg_attr(
     not(any(target_arch = "x86_64", target_arch = "aarch64")),
     allow(dead_code)
@@ -80,7 +81,8 @@ pub(crate) use floatweights::FloatWeights;
 pub(crate) use groupweights::{GroupKernel, GroupOut, GroupWeights, ZeroPoints};
 pub(crate) use lineweights::{LineKernel, LinePixels, LineRows, LineWeights};
 pub(crate) use lutgemm::QUAD;
-pub(crate) use lutweights::{LutKernel, LutWeights, Worth};
+pub(crate) use lutkernel::{LutKernel, Worth};
+pub(crate) use lutweights::LutWeights;
 pub(crate) use out::Out;
 use panels::{Panels, Strip};
 pub(crate) use quantize::Steps;
