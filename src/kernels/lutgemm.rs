@@ -19,7 +19,7 @@
 //!    the high ones alone; at the end the first minus 256 times the second is exact modulo 2^16.
 //! 5. Tables are large, 64 bytes for 6 activations. So K is cut into blocks whose tables stay in the
 //!    second-level cache for a block of rows while the indices of a panel stay in the first (see
-//!    `lutweights`). Sums of a block are added to those of the blocks before, which wait in the result itself:
+//!    `lutkernel`). Sums of a block are added to those of the blocks before, which wait in the result itself:
 //!    as the two vectors of 16-bit sums while these cannot overflow, else as 32 bits.
 //! 6. A weight of two bits is its upper bit twice and its lower one: one pass over a block for each, and between them
 //!    the 16-bit sums are doubled. W is then its code, w less the smallest weight, and the sums are up to three times as

@@ -336,6 +336,11 @@ impl Conv2d {
         kh * kw * (self.geometry.channels / self.geometry.groups)
     }
 
+    /// About how many vector instructions the sums of an image take.
+    pub(crate) fn cost(&self) -> u64 {
+        self.phases.iter().map(Product::cost).sum()
+    }
+
     /// Bytes of filters in the canonical packed form.
     pub fn weight_bytes(&self) -> usize {
         self.o * self.weight.planes() * words(self.k()) * 4

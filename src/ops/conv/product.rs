@@ -390,6 +390,31 @@ impl Product {
         }
     }
 
+    /// About how many vector instructions the sums of an image take.
+    pub(super) fn cost(&self) -> u64 {
+        let macs = [self.pixels(), self.o, self.k];
+        let macs = macs
+            .iter()
+            .fold(1u64, |all, &n| all.saturating_mul(n as u64));
+        let of_method = |method: &Method| {
+            let of = match (method.is_bits(), method.is_bytes()) {
+                (true, _) => 256,
+                (_, true) => 64,
+                _ => 128,
+            };
+            (of, method.sequence(usize::MAX).1)
+        };
+        // Multiply-adds of an instruction, and how often it walks along K.
+        let (of, passes) = match &self.how {
+            How::Rows(methods, _) if methods.is_empty() => return 0,
+            How::Direct(method) => of_method(method),
+            How::Rows(methods, _) => of_method(&methods[0]),
+            How::Tables(tables) => (128, tables.sequence().1),
+            How::Lines(_) | How::Depthwise(_) => (64, 1),
+        };
+        macs.saturating_mul(passes as u64) / of
+    }
+
     /// What runs, for people.
     pub(super) fn describe(&self, kernels: &Kernels) -> String {
         match &self.how {
