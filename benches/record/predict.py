@@ -144,7 +144,7 @@ ARM_KERNELS = [
         "neon bytes, 8 bits", "neon_bytes Long", "bytegemm", ["umull", "umull2"], "aarch64 long_wide", 0
     ),
     Kernel("neondot bytes", "neon_bytes Alike", "bytegemm", ["udot"], "aarch64 dot", 1),
-    Kernel("neoni8mm bytes", "neon_bytes bytegemm_i8mm", None, ["usmmla"], "aarch64 mixed_pairs", 2),
+    Kernel("neoni8mm bytes", "neon_bytes Mixed", "bytegemm", ["usmmla"], "aarch64 mixed_pairs", 2),
     Kernel("neon look-up", "neon_lut Sixteen", "lutgemm", ["tbl"], "aarch64 look_up", 0, "-usra"),
     Kernel("neon look-up, u4", "neon_lut Sixteen", "lutgemm", ["tbl"], "aarch64 look_up_widen", 0, "usra"),
     Kernel("neon floats", "neon floats tiles", None, ["fmla"], "aarch64 fma", 0),
