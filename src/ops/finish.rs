@@ -31,8 +31,10 @@
 //! | 4 | 2.33, 0.25 | 2.24, 0.20 |
 //! | 8 | 36.5, 0.28 | 36.3, 0.30 |
 //!
-//! Two bits keep their thresholds, which need no sums in memory. `tests/exact.rs` computes the chain in whole numbers
-//! and compares both ways, of 1 to 8 bits, for every sum of a wide range.
+//! Floats would gain next to nothing in registers: codes of 4 bits take 0.27 ns a sum over blocks of 8 to 32 KiB of sums,
+//! 0.28 over 98, 0.30 over 200 and more (Zen 5, with neighbours). Two bits keep their thresholds, which need no sums in
+//! memory. `tests/exact.rs` computes the chain in whole numbers and compares both ways, of 1 to 8 bits, for every sum of
+//! a wide range.
 
 use super::requantize::Thresholds;
 use crate::bits::Encoding;

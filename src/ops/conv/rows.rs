@@ -1,4 +1,7 @@
 //! The rows of taps of a block of output pixels, for products that take rows.
+//!
+//! Bits and tables are found where they lie instead (see `bitlines`, `tablelines`). Bytes are gathered, which takes 5 % of a
+//! layer of 256 channels: a kernel that went from tap to tap would leave its sums in memory between them, for about as much.
 
 use std::ops::Range;
 
