@@ -60,9 +60,10 @@ impl Model {
     /// [`ValueType::stored_len`] elements for each image.
     ///
     /// M follows from the length of `images` and may be anything; images go through the workspace as many at a time
-    /// as it is for, and those that are done in a tenth of a millisecond stay on the calling thread. Nothing is allocated, as in
-    /// [`Model::run`], and the results depend neither on threads, mode nor workspace. Errors if a length or kind is wrong, a byte is no code of the input, or the workspace is too small for
-    /// this model, for the threads of `par`, or for no images; then `outs` are untouched.
+    /// as it is for, and those that are done in a tenth of a millisecond stay on the calling thread. Nothing is allocated,
+    /// as in [`Model::run`], and the results depend neither on threads, mode nor workspace. Errors if a length or kind is
+    /// wrong, a byte is no code of the input, or the workspace is too small for this model, for the threads of `par`, or
+    /// for no images; then `outs` are untouched.
     pub fn run_all<'a>(
         &self,
         images: impl Into<Images<'a>>,
