@@ -438,4 +438,24 @@ impl Codes for Halves {
             _mm256_storeu_si256(out.cast(), codes);
         }
     }
+    #[inline(always)]
+    unsafe fn unpack_two<const PLANES: usize>(
+        planes: *const u32,
+        words: usize,
+        sign: u8,
+        out: *mut u8,
+    ) {
+        // SAFETY: see above the first impl; two words are the 64 bits of a mask, wherever they lie.
+        unsafe {
+            let (mut codes, mut worth) = (_mm512_setzero_si512(), _mm512_set1_epi8(1));
+            for plane in 0..PLANES {
+                let mask = planes.add(plane * words).cast::<u64>().read_unaligned();
+                codes = _mm512_mask_add_epi8(codes, mask, codes, worth);
+                worth = _mm512_add_epi8(worth, worth);
+            }
+            let sign = _mm512_set1_epi8(sign as i8);
+            let codes = _mm512_sub_epi8(_mm512_xor_si512(codes, sign), sign);
+            _mm512_storeu_si512(out.cast(), codes);
+        }
+    }
 }

@@ -46,6 +46,19 @@ pub(super) trait Codes: Copy {
             }
         }
     }
+    /// The same of two words of each plane, which are 64 codes.
+    #[inline(always)]
+    unsafe fn unpack_two<const PLANES: usize>(
+        planes: *const u32,
+        words: usize,
+        sign: u8,
+        out: *mut u8,
+    ) {
+        for word in 0..2 {
+            // SAFETY: the caller vouches for two words of each plane, and for 64 bytes.
+            unsafe { Self::unpack::<PLANES>(planes.add(word), words, sign, out.add(32 * word)) };
+        }
+    }
 }
 
 /// Packs `cols` codes from `codes`; bits above `planes` are dropped.
@@ -233,7 +246,18 @@ unsafe fn unpack_planes<C: Codes, const PLANES: usize>(
     assert!(row == PLANES * plane && rows * stride == len && words.len() >= rows * row);
     for i in 0..rows {
         let (line, first) = (i * stride, i * row);
-        for word in 0..plane.min(stride.div_ceil(32)) {
+        let count = plane.min(stride.div_ceil(32));
+        let mut word = 0;
+        while word + 2 <= count && line + 32 * (word + 2) <= len {
+            // SAFETY: both words exist in each of the planes of the row, and 64 bytes from here on.
+            unsafe {
+                let planes = words.as_ptr().add(first + word);
+                let out = out.as_mut_ptr().add(line + 32 * word);
+                C::unpack_two::<PLANES>(planes, plane, sign, out);
+            }
+            word += 2;
+        }
+        for word in word..count {
             let at = line + 32 * word;
             // SAFETY: the word exists in each of the planes of the row, and 32 bytes from `at` on, or in a buffer. What is
             // written behind the row is written anew by the next one.
