@@ -99,7 +99,12 @@ impl Product {
         let taps = self.rows.taps.len() * self.cols.taps.len();
         // Outputs far apart read less than lines have.
         let near = self.rows.step * self.cols.step < taps;
-        if !self.takes_bytes() || self.activation == Encoding::Bipolar || !near {
+        // Phases of a transposed convolution may have no output.
+        if !self.takes_bytes()
+            || self.activation == Encoding::Bipolar
+            || !near
+            || self.pixels() == 0
+        {
             return 0;
         }
         let lines = rows.saturating_sub(1).div_ceil(self.cols.count()) + 1;

@@ -215,6 +215,22 @@ proptest! {
 }
 
 #[test]
+fn a_phase_of_a_transposed_convolution_may_have_taps_and_no_output() {
+    let (we, e) = ("s4".parse().unwrap(), "u4".parse().unwrap());
+    let g = Geometry {
+        stride: [1, 3],
+        padding: Padding::same(1),
+        ..Geometry::new(2, 1, 5, 4)
+    };
+    let (w, x) = (codes(we, 3, 80, 1), codes(e, 2, 5, 2));
+    let expected = naive_transposed(&g, [0; 2], &meant(&x, 0), &w.unpack(), 3);
+    for isa in Isa::available() {
+        let plan = Conv2d::transposed(isa, w.view(), e, g, [0; 2], Finish::integers(3)).unwrap();
+        check(&plan, &x, 0..1, 1, &expected);
+    }
+}
+
+#[test]
 fn extremes_at_the_border_are_exact() {
     let names = ["bipolar", "ternary", "u1", "u8", "s8"];
     for (we, e) in names
