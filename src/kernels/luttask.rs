@@ -35,7 +35,7 @@ pub(crate) struct LutTask {
     /// How many pixels behind its start a row finds each of its taps, and how many of them there are.
     pub(crate) tap_pixels: *const u32,
     pub(crate) taps: usize,
-    /// Those of a tap: a multiple of SHARE; a pixel has tables for all of them.
+    /// Groups of a tap, a multiple of SHARE; a pixel has tables for all of them.
     pub(crate) groups: usize,
     pub(crate) rows: usize,
     /// Lookups after which entries are widened.

@@ -1,4 +1,4 @@
-//! Weights of one or two bits laid out as indices of tables, and the kernel that looks them up.
+//! Weights of one or two bits laid out as indices of tables, and the calls of the kernel that looks them up.
 //!
 //! ```text
 //!   panel n / NR:   entry[block of K][bit][tap][k / (GROUP SHARE)][vector][lane]
@@ -46,7 +46,7 @@ pub(crate) struct LutWeights {
     taps: usize,
     /// Tables of a tap, a multiple of the indices beside each other.
     groups: usize,
-    /// Those of a block, a multiple of QUAD.
+    /// Tables of a tap in a block, a multiple of QUAD.
     block: usize,
     /// Bits of a weight.
     planes: usize,

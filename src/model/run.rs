@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::ops::{Elements, OutRows, Par};
 use crate::shape::{check_len, elements};
 
-/// Vector instructions of a run, about, from which on threads are woken up for it: in a tenth of a millisecond or two. One image
+/// Vector instructions of a run, about, from which on threads are woken up for it: one to two tenths of a millisecond. One image
 /// of 32 x 32 by ResNet-20 (0.2 to 0.6 million) and by VGG-11 with codes of one bit (0.6) took a fifth longer on two threads
 /// than on one, VGG-11 with 2 bits (1.2) from a tenth more to a third less (Zen 5, a virtual machine).
 const LEAST_COST: u64 = 1 << 20;

@@ -121,7 +121,7 @@ fn show(args: &Args, model: &Model, workspace: &Workspace, report: &Report) {
     );
 }
 
-/// None if the node does not run, as what has no bound: no output needs it, or it only names what is there.
+/// None if the node does not run, for such a node has no bound: no output needs it, or it only names what is there.
 fn measured(node: &NodeReport) -> Option<Duration> {
     node.predicted.map(|_| node.measured)
 }
